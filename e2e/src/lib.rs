@@ -1,0 +1,1 @@
+//! The parts, started for real.

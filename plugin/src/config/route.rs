@@ -1,0 +1,187 @@
+//! What a request's merged configuration says, checked: the types that the rest of the filter works with.
+
+use std::time::Duration;
+
+/// The settings of one route that produces. Built once per distinct merged configuration and cached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Where each record goes: one or more topics.
+    pub topics: Vec<String>,
+    /// A query argument that names topics instead (a comma list), each of which must be allowed.
+    pub topics_query_arg: Option<String>,
+    /// The topics that `topics_query_arg` may name, besides those of `topics`.
+    pub allowed_topics: Vec<String>,
+    /// What becomes the record's value.
+    pub value: Value,
+    /// Exceptions to `value` by request method (upper case).
+    pub value_by_method: Vec<(String, Value)>,
+    /// What the envelope carries.
+    pub forward: Forward,
+    /// Further media types to treat as `application/json`: exact (`application/problem+json`) or by suffix
+    /// (`application/*+json`), lower case.
+    pub json_content_types: Vec<String>,
+    /// How deep a JSON body may nest.
+    pub max_json_depth: u32,
+    /// Where the record key comes from.
+    pub key: Option<Source>,
+    /// Where an explicit partition comes from.
+    pub partition: Option<PartitionSource>,
+    /// Which request headers become record headers.
+    pub headers: HeaderRules,
+    /// Credential headers (lower case) that may leave like any other header.
+    pub credential_headers: Vec<String>,
+    /// CloudEvents handling.
+    pub cloudevents: CloudEvents,
+    /// When the client is answered.
+    pub delivery: Delivery,
+    /// The status of a success; `None` is 200 when stored, 202 when accepted.
+    pub success_status: Option<u16>,
+    /// The message of a success; `None` is `message sent` when stored, `message accepted` when accepted.
+    pub success_message: Option<String>,
+    /// The largest request body, in bytes; more is 413.
+    pub max_body_bytes: usize,
+    /// How long a request waits for its record's fate.
+    pub answer_timeout: Duration,
+    /// Envoy's name of the cluster that leads to the sidecar.
+    pub sidecar_cluster: String,
+    /// The sidecar's name of the Kafka cluster; empty is its default.
+    pub cluster_name: String,
+    /// The sidecar's name of the producer profile; empty is its default.
+    pub producer: String,
+    /// What happens once the record is stored.
+    pub then: Then,
+    /// With [`Then::Continue`]: what happens when it is not.
+    pub on_error: OnError,
+    /// Whether replies carry `x-kafka-topic`, `x-kafka-partition` and `x-kafka-offset`.
+    pub reply_headers: bool,
+    /// Whether OPTIONS requests are records too; otherwise they pass through.
+    pub produce_options: bool,
+    /// How records travel to the sidecar.
+    pub transport: Transport,
+}
+
+/// What becomes the record's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// The JSON object that the `forward_*` settings ask for.
+    Envelope,
+    /// The request body as it is.
+    Body,
+    /// Nothing: a tombstone.
+    None,
+}
+
+/// Kong's `forward_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// `method`.
+    pub method: bool,
+    /// `uri` and `uri_args`.
+    pub uri: bool,
+    /// `headers`.
+    pub headers: bool,
+    /// `body`, `body_args`, `body_base64`.
+    pub body: bool,
+}
+
+/// A part of the request that gives one string of bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A query argument: the first of that name, percent-decoded. Absent: none.
+    Query(String),
+    /// A header (lower case): the first of that name. Absent: none.
+    Header(String),
+    /// A cookie of that name. Absent: none.
+    Cookie(String),
+    /// The n-th segment of the path (0 is the first), percent-decoded. Absent or empty: none.
+    PathSegment(usize),
+    /// An RFC 6901 pointer into the JSON body. A string gives its characters; any other scalar its text as
+    /// sent; null or nothing: none; an object or array is a 400.
+    JsonPointer(String),
+}
+
+/// Where an explicit partition comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionSource {
+    /// Always this one.
+    Fixed(i32),
+    /// Named by the request; not a number from 0 is a 400; absent: chosen by key.
+    From(Source),
+}
+
+/// Kong 3.15's `headers` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// `forward_http_headers_as_record_headers`.
+    pub enabled: bool,
+    /// `forward_all_by_default`: false is an allowlist.
+    pub all_by_default: bool,
+    /// `include_headers`, lower case.
+    pub include: Vec<String>,
+    /// `exclude_headers`, lower case. Wins over `include`.
+    pub exclude: Vec<String>,
+    /// `name_mappings`: request header (lower case) to record header.
+    pub rename: Vec<(String, String)>,
+    /// `repeated_headers_behavior`.
+    pub repeated: Repeated,
+}
+
+/// What becomes of a header that came more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeated {
+    /// Each becomes a record header, in order.
+    RetainDuplicates,
+    /// Only the first.
+    TakeFirst,
+    /// One, joined by commas.
+    ConcatenateByComma,
+}
+
+/// CloudEvents 1.0, Kafka protocol binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloudEvents {
+    /// Requests are not looked at as events.
+    Off,
+    /// Binary mode: `ce-*` request headers become `ce_*` record headers, `content-type` is kept, the value is
+    /// the body.
+    Binary,
+    /// Structured mode: the value is one JSON event (`application/cloudevents+json`), made from binary-mode
+    /// requests and kept as it is when it came so.
+    Structured,
+}
+
+/// When the client is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// When the broker acknowledged the record.
+    Acked,
+    /// When the sidecar holds it in memory.
+    Buffered,
+}
+
+/// What happens once the record is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The client is answered.
+    Respond,
+    /// The request goes on to its upstream.
+    Continue,
+}
+
+/// What happens to a [`Then::Continue`] request whose record was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// The client gets the error.
+    Respond,
+    /// The request goes on to its upstream all the same.
+    Continue,
+}
+
+/// How records travel to the sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// On the worker's gRPC stream.
+    Stream,
+    /// Each as an HTTP call of its own.
+    Http,
+}

@@ -1,0 +1,55 @@
+//! A request as the filter sees it.
+
+/// The head of a request: Envoy's header map, pseudo-headers included, as bytes.
+///
+/// Names are lower case. Nothing is assumed to be UTF-8.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    headers: &'a [(&'a [u8], &'a [u8])],
+}
+
+impl<'a> Head<'a> {
+    /// The head made of `headers`, in the order received.
+    pub fn new(headers: &'a [(&'a [u8], &'a [u8])]) -> Self {
+        Self { headers }
+    }
+
+    /// All headers, pseudo-headers (`:method`, `:path`, `:authority`, `:scheme`) included.
+    pub fn all(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        self.headers.iter().copied()
+    }
+
+    /// The first header of that name (lower case), or `None`.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.all().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v)
+    }
+
+    /// The request method; empty if Envoy has none.
+    pub fn method(&self) -> &'a [u8] {
+        self.get(":method").unwrap_or_default()
+    }
+
+    /// The request target, path with query.
+    pub fn target(&self) -> &'a [u8] {
+        self.get(":path").unwrap_or_default()
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &'a [u8] {
+        self.target().split(|b| *b == b'?').next().unwrap_or_default()
+    }
+
+    /// What follows the first `?` of the target; `None` if there is no `?`.
+    pub fn query(&self) -> Option<&'a [u8]> {
+        let target = self.target();
+        let at = target.iter().position(|b| *b == b'?')?;
+        target.get(at + 1..)
+    }
+
+    /// The host, as the `host` header or `:authority` names it.
+    pub fn host(&self) -> &'a [u8] {
+        self.get(":authority")
+            .or_else(|| self.get("host"))
+            .unwrap_or_default()
+    }
+}

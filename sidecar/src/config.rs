@@ -1,0 +1,150 @@
+//! The sidecar's configuration, checked. `docs/config.md` documents every key as it is written.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything `sluice serve` needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the sidecar listens.
+    pub listeners: Listeners,
+    /// The Kafka clusters by name; at least one.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// The cluster of a record that names none: `default_cluster`, or the only one there is.
+    pub default_cluster: Option<String>,
+    /// The producer profiles by name; `default` is always there.
+    pub producers: BTreeMap<String, Profile>,
+    /// How many producers (one per cluster and profile in use) may exist.
+    pub max_producers: usize,
+    /// How long a record that names no deadline waits for its fate.
+    pub answer_timeout: Duration,
+    /// The largest request body of the REST face, and the largest gRPC message, in bytes.
+    pub max_request_bytes: usize,
+    /// How long a shutdown may take from SIGTERM on.
+    pub grace_period: Duration,
+    /// The embedded broker for trying things out.
+    pub dev_broker: Option<DevBroker>,
+}
+
+/// The three listeners.
+#[derive(Debug, Clone)]
+pub struct Listeners {
+    /// gRPC `sluice.v1.Records`.
+    pub stream: Listener,
+    /// The REST face.
+    pub data: Listener,
+    /// Health and metrics.
+    pub admin: Listener,
+}
+
+/// One listener.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: Address,
+    /// The bearer tokens that it takes; empty: none is asked for.
+    pub tokens: Vec<Secret>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket with these permission bits.
+    Unix {
+        /// The socket's path.
+        path: PathBuf,
+        /// Its mode, as `0o660`.
+        mode: u32,
+    },
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `value` from being printed.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself: the only way out.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// `host:port` of each bootstrap broker.
+    pub bootstrap_servers: Vec<String>,
+    /// librdkafka properties for every client of this cluster. Values may be secrets.
+    pub properties: BTreeMap<String, Secret>,
+    /// The topics that may be written, by any face; none by default.
+    pub allowed_topics: TopicAllowlist,
+}
+
+/// The topics that may be written: exact names, or prefixes written with a trailing `*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicAllowlist(pub Vec<String>);
+
+impl TopicAllowlist {
+    /// Whether `topic` is in the list.
+    pub fn allows(&self, topic: &str) -> bool {
+        self.0.iter().any(|entry| match entry.strip_suffix('*') {
+            Some(prefix) => topic.starts_with(prefix),
+            None => topic == entry,
+        })
+    }
+}
+
+/// A producer profile: Kong's settings under their names; what is not set is librdkafka's default for an
+/// idempotent producer with acks=all.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    /// `producer_request_acks`; `None` is all.
+    pub acks: Option<Acks>,
+    /// Whether the producer is idempotent, as follows from acks, retries and `properties`.
+    pub idempotent: bool,
+    /// librdkafka properties, those that the profile's own fields stand for included.
+    pub properties: BTreeMap<String, Secret>,
+    /// `producer_async_buffering_limits_messages_in_memory`: records that may wait, in memory.
+    pub max_records: usize,
+    /// `producer_async_buffering_limits_bytes_in_memory`: bytes of keys, values and headers that may wait.
+    pub max_bytes: usize,
+    /// Whether a missing topic may be created by the broker (`auto.create.topics.enable`).
+    pub allow_auto_create_topics: bool,
+}
+
+/// `producer_request_acks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// -1: every in-sync replica.
+    All,
+    /// 1: the leader.
+    Leader,
+    /// 0: nobody.
+    None,
+}
+
+/// The embedded broker: librdkafka's mock cluster on fixed ports.
+#[derive(Debug, Clone)]
+pub struct DevBroker {
+    /// Where the first broker listens; further ones on the ports after it.
+    pub address: SocketAddr,
+    /// Topics to create at start, with their partitions.
+    pub topics: Vec<(String, i32)>,
+    /// How many partitions a topic gets that is created by being written to.
+    pub default_partitions: i32,
+}

@@ -1,0 +1,3 @@
+//! The sidecar: produces the filter's records to Kafka.
+
+pub mod config;

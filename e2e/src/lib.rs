@@ -1,1 +1,17 @@
-//! The parts, started for real.
+//! The parts, started for real: Apache Kafka, Envoy and the sidecar, for tests and benchmarks.
+//!
+//! Everything listens on loopback only, on ports that no other harness process holds, dies with the process
+//! that started it, and logs into a directory that stays when something failed.
+//!
+//! [`scenario::scenario`] runs one test; [`rig::Rig`] is sidecar and Envoy wired to a Kafka.
+
+pub mod kafka;
+pub mod parts;
+pub mod ports;
+pub mod process;
+
+pub mod scenario;
+
+pub mod wait;
+
+pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};

@@ -1,0 +1,170 @@
+//! Kafka's own command-line tools: slow (a JVM each), for what no Rust client does.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::{Kafka, Node};
+use crate::parts;
+
+/// The cluster id: 16 bytes, in base64url.
+const CLUSTER_ID: &str = "c2x1aWNlLWUyZS10ZXN0cw";
+
+/// Formats the brokers' data directories.
+pub(super) async fn format(dir: &Path, nodes: &[Node]) -> Result<()> {
+    for node in nodes {
+        let properties = node.properties.display().to_string();
+        let args = ["format", "--cluster-id", CLUSTER_ID, "--config", &properties];
+        run("kafka.tools.StorageTool", &args, "")
+            .await
+            .with_context(|| format!("format below {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs a tool's main class with `input`; gives its standard output.
+async fn run(class: &str, args: &[&str], input: &str) -> Result<String> {
+    let mut child = Command::new("java")
+        .args([
+            "-Xmx128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dlog4j2.level=WARN",
+        ])
+        .arg("-cp")
+        .arg(parts::kafka_class_path()?)
+        .arg(class)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start java: is a JDK 17 or later installed?")?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
+        .await
+        .with_context(|| format!("{class} took too long"))??;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success(),
+        "{class} {args:?}: {}\n{out}{err}",
+        output.status
+    );
+    Ok(out.into_owned())
+}
+
+impl Kafka {
+    /// Creates a topic with its partitions on chosen brokers, `1` or `1:2,2:1` (replicas `:`, partitions `,`),
+    /// and topic properties.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn create_assigned(&self, name: &str, replicas: &str, properties: &[&str]) -> Result<()> {
+        let bootstrap = self.bootstrap();
+        let mut args = vec![
+            "--bootstrap-server",
+            &bootstrap,
+            "--create",
+            "--topic",
+            name,
+            "--replica-assignment",
+            replicas,
+        ];
+        properties
+            .iter()
+            .for_each(|property| args.extend(["--config", property]));
+        run("org.apache.kafka.tools.TopicCommand", &args, "").await?;
+        let client = self.client().await?;
+        self.partitions(&client, name).await.map(|_| ())
+    }
+
+    /// Lets a user of the SASL listener do an operation (`Write`, `Describe` …) on a topic.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn allow(&self, user: &str, operation: &str, topic: &str) -> Result<()> {
+        let (bootstrap, principal) = (self.bootstrap(), format!("User:{user}"));
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--add",
+            "--allow-principal",
+            &principal,
+            "--operation",
+            operation,
+            "--topic",
+            topic,
+        ];
+        run("org.apache.kafka.tools.AclCommand", &args, "")
+            .await
+            .map(|_| ())
+    }
+
+    /// Writes records with Kafka's own Java producer and its default partitioner: the reference for what goes
+    /// into which partition.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn console_produce(&self, topic: &str, records: &[(&str, &str)]) -> Result<()> {
+        let bootstrap = self.bootstrap();
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--topic",
+            topic,
+            "--reader-property",
+            "parse.key=true",
+            "--reader-property",
+            "key.separator=\t",
+        ];
+        let lines: String = records
+            .iter()
+            .map(|(key, value)| format!("{key}\t{value}\n"))
+            .collect();
+        run("org.apache.kafka.tools.ConsoleProducer", &args, &lines)
+            .await
+            .map(|_| ())
+    }
+
+    /// The first `count` records of a topic as Kafka's own consumer prints them, a line each:
+    /// `header:value,header:value⇥key⇥value`, headers in their order, repeated ones too.
+    ///
+    /// # Errors
+    /// When the tool fails, or there are fewer.
+    pub async fn console_consume(&self, topic: &str, count: usize) -> Result<Vec<String>> {
+        let (bootstrap, max) = (self.bootstrap(), count.to_string());
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--topic",
+            topic,
+            "--from-beginning",
+            "--max-messages",
+            &max,
+            "--timeout-ms",
+            "30000",
+            "--formatter-property",
+            "print.headers=true",
+            "--formatter-property",
+            "print.key=true",
+        ];
+        let text = run("org.apache.kafka.tools.consumer.ConsoleConsumer", &args, "").await?;
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        ensure!(
+            lines.len() == count,
+            "{} records in {topic}, not {count}: {text}",
+            lines.len()
+        );
+        Ok(lines)
+    }
+}

@@ -1,0 +1,3 @@
+//! End to end: real Envoy, real Kafka, the shipped filter and sidecar.
+
+mod harness;

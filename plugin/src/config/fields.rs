@@ -1,0 +1,272 @@
+//! Reads single fields of a layer: what a topic, a header name or a source may be.
+
+use sluice_settings::Section;
+
+use super::route::{PartitionSource, Source};
+
+/// The largest topic name that Kafka takes, in bytes (`org.apache.kafka.common.internals.Topic`).
+const MAX_TOPIC_LEN: usize = 249;
+
+/// What is wrong with `name` as a topic; `None` if nothing is.
+fn topic_problem(name: &str) -> Option<String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > MAX_TOPIC_LEN {
+        Some(format!(
+            "a topic name has 1 to {MAX_TOPIC_LEN} characters, not {}",
+            name.len()
+        ))
+    } else if !name.bytes().all(legal) {
+        Some(format!(
+            "{name:?} is no topic name: only a-z, A-Z, 0-9, `.`, `_` and `-` are legal"
+        ))
+    } else if name == "." || name == ".." {
+        Some(format!("{name:?} is no topic name"))
+    } else {
+        None
+    }
+}
+
+/// One topic.
+pub(super) fn topic(section: &Section<'_>, key: &str) -> Option<String> {
+    let name = section.string(key)?;
+    if let Some(why) = topic_problem(&name) {
+        section.problem(key, why);
+        return None;
+    }
+    Some(name)
+}
+
+/// A list of distinct topics, which may be empty.
+pub(super) fn topics(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+    distinct(section, key, |name| topic_problem(&name).map_or(Ok(name), Err))
+}
+
+/// A list of strings, each put through `check`, none twice. What `check` refuses is reported and left out.
+fn distinct(
+    section: &Section<'_>,
+    key: &str,
+    check: impl Fn(String) -> Result<String, String>,
+) -> Option<Vec<String>> {
+    let items = section.list(key)?;
+    let mut kept: Vec<String> = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let Some(text) = item.as_str() else {
+            section.problem(&format!("{key}[{i}]"), "must be a string");
+            continue;
+        };
+        match check(text.to_owned()) {
+            Ok(text) if kept.contains(&text) => {
+                section.problem(&format!("{key}[{i}]"), format!("{text:?} is named twice"));
+            }
+            Ok(text) => kept.push(text),
+            Err(why) => section.problem(&format!("{key}[{i}]"), why),
+        }
+    }
+    Some(kept)
+}
+
+/// Whether `text` is a token of RFC 9110, section 5.6.2: what header names, methods and cookie names are made of.
+fn is_token(text: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(legal)
+}
+
+/// `name` as a header name, lower-cased.
+fn header_name(name: &str) -> Result<String, String> {
+    if name.starts_with(':') {
+        return Err(format!(
+            "{name:?} is a pseudo-header, which cannot be named; `host` can"
+        ));
+    }
+    if is_token(name) {
+        Ok(name.to_ascii_lowercase())
+    } else {
+        Err(format!("{name:?} is no header name"))
+    }
+}
+
+/// A list of distinct header names, lower-cased.
+pub(super) fn header_names(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+    distinct(section, key, |name| header_name(&name))
+}
+
+/// The headers that carry credentials and leave only when named in `credential_headers`.
+pub const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+
+/// A list of distinct names among [`CREDENTIAL_HEADERS`], lower-cased.
+pub(super) fn credential_headers(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+    distinct(section, key, |name| {
+        let name = name.to_ascii_lowercase();
+        if CREDENTIAL_HEADERS.contains(&name.as_str()) {
+            return Ok(name);
+        }
+        Err(format!(
+            "must be one of {}, not {name:?}; other headers need no leave",
+            CREDENTIAL_HEADERS.join(", ")
+        ))
+    })
+}
+
+/// `name` as a request method, upper-cased.
+pub(super) fn method(name: &str) -> Result<String, String> {
+    if is_token(name) {
+        Ok(name.to_ascii_uppercase())
+    } else {
+        Err(format!("{name:?} is no request method"))
+    }
+}
+
+/// A list of distinct request methods, upper-cased.
+pub(super) fn methods(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+    let methods = distinct(section, key, |name| method(&name))?;
+    if section.list(key).is_some_and(<[_]>::is_empty) {
+        section.problem(key, "must name at least one method");
+    }
+    Some(methods)
+}
+
+/// A list of media types, lower-cased: `type/subtype`, or `type/*+suffix` for every type with that suffix.
+pub(super) fn media_types(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+    distinct(section, key, |text| {
+        let text = text.to_ascii_lowercase();
+        let legal = |(kind, sub): (&str, &str)| {
+            let sub = sub.strip_prefix("*+").unwrap_or(sub);
+            is_token(kind) && is_token(sub) && !kind.contains('*') && !sub.contains('*')
+        };
+        if text.split_once('/').is_some_and(legal) {
+            Ok(text)
+        } else {
+            Err(format!(
+                "{text:?} is no media type; write application/problem+json, or application/*+json, without parameters"
+            ))
+        }
+    })
+}
+
+/// `name_mappings`: header names (lower-cased) to record header names, in the order written.
+pub(super) fn name_mappings(section: &Section<'_>, key: &str) -> Option<Vec<(String, String)>> {
+    let map = section.section(key)?;
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for written in map.keys() {
+        let Some(to) = map.name(written) else { continue };
+        match header_name(written) {
+            Ok(from) if pairs.iter().any(|(known, _)| *known == from) => {
+                map.problem(written, "is mapped twice");
+            }
+            Ok(from) => pairs.push((from, to)),
+            Err(why) => map.problem(written, why),
+        }
+    }
+    Some(pairs)
+}
+
+/// A mapping whose keys are request methods (upper-cased) and whose values are among `choices`.
+pub(super) fn by_method<T: Copy>(
+    section: &Section<'_>,
+    key: &str,
+    choices: &[(&str, T)],
+) -> Option<Vec<(String, T)>> {
+    let map = section.section(key)?;
+    let mut pairs: Vec<(String, T)> = Vec::new();
+    for written in map.keys() {
+        let Some(choice) = map.choice(written, choices) else {
+            continue;
+        };
+        match method(written) {
+            Ok(name) if pairs.iter().any(|(known, _)| *known == name) => {
+                map.problem(written, "is named twice")
+            }
+            Ok(name) => pairs.push((name, choice)),
+            Err(why) => map.problem(written, why),
+        }
+    }
+    Some(pairs)
+}
+
+/// The kinds of [`Source`] by their names.
+const SOURCES: [&str; 5] = ["query", "header", "cookie", "path_segment", "json_pointer"];
+
+/// A field that is `none` or a mapping with one source: `Some(None)` is `none`.
+pub(super) fn key(section: &Section<'_>, field: &str) -> Option<Option<Source>> {
+    if section.raw(field)?.as_str() == Some("none") {
+        return Some(None);
+    }
+    let map = section.section(field)?;
+    let found = one_of(section, field, &map, &SOURCES).and_then(|kind| source(&map, kind));
+    map.finish();
+    found.map(Some)
+}
+
+/// The same for a partition, which may be `fixed` too.
+pub(super) fn partition(section: &Section<'_>, field: &str) -> Option<Option<PartitionSource>> {
+    if section.raw(field)?.as_str() == Some("none") {
+        return Some(None);
+    }
+    let map = section.section(field)?;
+    let [query, header, cookie, path_segment, json_pointer] = SOURCES;
+    let kinds = ["fixed", query, header, cookie, path_segment, json_pointer];
+    let found = one_of(section, field, &map, &kinds).and_then(|kind| match kind {
+        "fixed" => {
+            let n = map.integer(kind, 0..=i64::from(i32::MAX))?;
+            i32::try_from(n).ok().map(PartitionSource::Fixed)
+        }
+        kind => source(&map, kind).map(PartitionSource::From),
+    });
+    map.finish();
+    found.map(Some)
+}
+
+/// The one of `kinds` that `map`, the value of `field`, sets; none or several is a problem. Marks all of them
+/// as known.
+fn one_of<'k>(section: &Section<'_>, field: &str, map: &Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
+    let set: Vec<&str> = kinds
+        .iter()
+        .copied()
+        .filter(|kind| map.raw(kind).is_some())
+        .collect();
+    match set.as_slice() {
+        [one] => return Some(*one),
+        // An unknown field in it is reported by itself.
+        [] if map.keys().next().is_none() => {
+            section.problem(
+                field,
+                format!("must name one of {}; or be `none`", kinds.join(", ")),
+            );
+        }
+        [] => {}
+        several => section.problem(
+            field,
+            format!("names {}; it can name only one", several.join(" and ")),
+        ),
+    }
+    None
+}
+
+/// The source of that kind, its value checked.
+fn source(map: &Section<'_>, kind: &str) -> Option<Source> {
+    if kind == "path_segment" {
+        let n = map.integer(kind, 0..=1000)?;
+        return usize::try_from(n).ok().map(Source::PathSegment);
+    }
+    let text = map.name(kind)?;
+    let checked = match kind {
+        "query" => Ok(Source::Query(text)),
+        "header" => header_name(&text).map(Source::Header),
+        "cookie" if is_token(&text) => Ok(Source::Cookie(text)),
+        "cookie" => Err(format!("{text:?} is no cookie name")),
+        _ => json_pointer(text).map(Source::JsonPointer),
+    };
+    checked.map_err(|why| map.problem(kind, why)).ok()
+}
+
+/// `text` as an RFC 6901 pointer. The empty pointer, the whole document, is refused: it is never a scalar.
+fn json_pointer(text: String) -> Result<String, String> {
+    let escaped = |part: &str| part.starts_with('0') || part.starts_with('1');
+    if text.starts_with('/') && text.split('~').skip(1).all(escaped) {
+        Ok(text)
+    } else {
+        Err(format!(
+            "{text:?} is no JSON pointer; write /order/id, with ~1 for `/` and ~0 for `~` in a name"
+        ))
+    }
+}

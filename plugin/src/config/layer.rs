@@ -1,0 +1,253 @@
+//! A layer: the settings of a route as one place writes them. Every field may be absent.
+
+use std::time::Duration;
+
+use sluice_settings::Section;
+
+use super::route::{
+    CloudEvents, Delivery, OnError, PartitionSource, Repeated, Source, Then, Transport, Value,
+};
+use super::{fields, refused};
+
+/// Defines [`Layer`] and how one lies over another, so that no field can be forgotten in a merge.
+macro_rules! layer {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
+        /// The settings that one place writes; `None` is not written there.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub(super) struct Layer {
+            $($(#[$doc])* pub(super) $name: Option<$type>,)*
+        }
+
+        impl Layer {
+            /// What is written here, and what `self` does not write as `lower` writes it.
+            fn or(&self, lower: &Self) -> Self {
+                Self { $($name: self.$name.clone().or_else(|| lower.$name.clone()),)* }
+            }
+        }
+    };
+}
+
+layer! {
+    /// `topic` or `topics`; empty takes away what a lower layer named.
+    topics: Vec<String>,
+    topics_query_arg: String,
+    allowed_topics: Vec<String>,
+    value: Value,
+    value_by_method: Vec<(String, Value)>,
+    forward_method: bool,
+    forward_uri: bool,
+    forward_headers: bool,
+    forward_body: bool,
+    json_content_types: Vec<String>,
+    max_json_depth: u32,
+    /// `key` or `key_query_arg`; `Some(None)` is `none`.
+    key: Option<Source>,
+    /// `Some(None)` is `none`.
+    partition: Option<PartitionSource>,
+    /// The fields of `headers`, each a field of its own in a merge.
+    record_headers: bool,
+    all_headers_by_default: bool,
+    include_headers: Vec<String>,
+    exclude_headers: Vec<String>,
+    name_mappings: Vec<(String, String)>,
+    repeated_headers: Repeated,
+    credential_headers: Vec<String>,
+    cloudevents: CloudEvents,
+    /// `delivery` or `producer_async`.
+    delivery: Delivery,
+    success_status: u16,
+    success_message: String,
+    max_body_bytes: usize,
+    answer_timeout: Duration,
+    sidecar_cluster: String,
+    cluster_name: String,
+    producer: String,
+    then: Then,
+    on_error: OnError,
+    reply_headers: bool,
+    produce_options: bool,
+    transport: Transport,
+}
+
+/// The largest `max_body_bytes`: Envoy holds that much in memory for each request.
+const MAX_BODY_BYTES: i64 = 1 << 30;
+
+/// The longest time that a request may wait, in milliseconds: an hour.
+const MAX_WAIT_MS: i64 = 3_600_000;
+
+/// What JSON depth the parser can be asked for; its own stack bounds it.
+const MAX_JSON_DEPTH: i64 = 1_000;
+
+const VALUES: [(&str, Value); 3] = [
+    ("envelope", Value::Envelope),
+    ("body", Value::Body),
+    ("none", Value::None),
+];
+
+impl Layer {
+    /// Reads the fields of a layer from `section`. The caller, who may know further fields, calls `finish`.
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        refused::report(section);
+        let mut layer = Self {
+            topics: topics(section),
+            topics_query_arg: section.name("topics_query_arg"),
+            allowed_topics: fields::topics(section, "allowed_topics"),
+            value: section.choice("value", &VALUES),
+            value_by_method: fields::by_method(section, "value_by_method", &VALUES),
+            forward_method: section.bool("forward_method"),
+            forward_uri: section.bool("forward_uri"),
+            forward_headers: section.bool("forward_headers"),
+            forward_body: section.bool("forward_body"),
+            json_content_types: fields::media_types(section, "json_content_types"),
+            max_json_depth: integer(section, "max_json_depth", 1, MAX_JSON_DEPTH),
+            key: key(section),
+            partition: fields::partition(section, "partition"),
+            credential_headers: fields::credential_headers(section, "credential_headers"),
+            cloudevents: section.choice(
+                "cloudevents",
+                &[
+                    ("off", CloudEvents::Off),
+                    ("binary", CloudEvents::Binary),
+                    ("structured", CloudEvents::Structured),
+                ],
+            ),
+            delivery: delivery(section),
+            success_status: integer(section, "success_status", 200, 299),
+            success_message: section.string("success_message"),
+            max_body_bytes: integer(section, "max_body_bytes", 1, MAX_BODY_BYTES),
+            answer_timeout: section.millis("answer_timeout", 1..=MAX_WAIT_MS),
+            sidecar_cluster: section.name("sidecar_cluster"),
+            cluster_name: section.name("cluster_name"),
+            producer: section.name("producer"),
+            then: section.choice(
+                "then",
+                &[("respond", Then::Respond), ("continue", Then::Continue)],
+            ),
+            on_error: section.choice(
+                "on_error",
+                &[("respond", OnError::Respond), ("continue", OnError::Continue)],
+            ),
+            reply_headers: section.bool("reply_headers"),
+            produce_options: section.bool("produce_options"),
+            transport: section.choice(
+                "transport",
+                &[("stream", Transport::Stream), ("http", Transport::Http)],
+            ),
+            ..Self::default()
+        };
+        layer.read_headers(section);
+        layer
+    }
+
+    /// Kong's `headers` block.
+    fn read_headers(&mut self, section: &Section<'_>) {
+        let Some(headers) = section.section("headers") else {
+            return;
+        };
+        self.record_headers = headers.bool("forward_http_headers_as_record_headers");
+        self.all_headers_by_default = headers.bool("forward_all_by_default");
+        self.include_headers = fields::header_names(&headers, "include_headers");
+        self.exclude_headers = fields::header_names(&headers, "exclude_headers");
+        self.name_mappings = fields::name_mappings(&headers, "name_mappings");
+        self.repeated_headers = headers.choice(
+            "repeated_headers_behavior",
+            &[
+                ("retain_duplicates", Repeated::RetainDuplicates),
+                ("take_first", Repeated::TakeFirst),
+                ("concatenate_by_comma", Repeated::ConcatenateByComma),
+            ],
+        );
+        headers.finish();
+    }
+
+    /// This layer over `lower`, field by field.
+    ///
+    /// A choice made here takes away what only made sense with the choice of a lower layer: to answer takes
+    /// away `on_error`, to continue takes away the answer's status and message, to handle CloudEvents takes
+    /// away `value: envelope`.
+    pub(super) fn over(&self, lower: &Self) -> Self {
+        let mut merged = self.or(lower);
+        match self.then {
+            Some(Then::Respond) => merged.on_error = self.on_error,
+            Some(Then::Continue) => {
+                merged.success_status = self.success_status;
+                merged.success_message.clone_from(&self.success_message);
+            }
+            None => {}
+        }
+        let events = self.cloudevents.is_some_and(|mode| mode != CloudEvents::Off);
+        if events && merged.value == Some(Value::Envelope) {
+            merged.value = self.value;
+        }
+        merged
+    }
+
+    /// Whether this configuration names a topic that a record can go to: only then does the filter act.
+    pub(super) fn names_a_topic(&self) -> bool {
+        let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        some(&self.topics) || (self.topics_query_arg.is_some() && some(&self.allowed_topics))
+    }
+}
+
+/// A whole number from `min` to `max`, both of which `T` can hold.
+fn integer<T: TryFrom<i64>>(section: &Section<'_>, key: &str, min: i64, max: i64) -> Option<T> {
+    T::try_from(section.integer(key, min..=max)?).ok()
+}
+
+/// `topic` or `topics`.
+fn topics(section: &Section<'_>) -> Option<Vec<String>> {
+    let one = fields::topic(section, "topic");
+    let many = fields::topics(section, "topics");
+    if section.raw("topic").is_some() && section.raw("topics").is_some() {
+        section.problem("topics", "`topic` is set too; write all of them here");
+    }
+    one.map(|topic| vec![topic]).or(many)
+}
+
+/// `key` or `key_query_arg`.
+fn key(section: &Section<'_>) -> Option<Option<Source>> {
+    let argument = section
+        .name("key_query_arg")
+        .map(|name| Some(Source::Query(name)));
+    let key = fields::key(section, "key");
+    if section.raw("key").is_some() && section.raw("key_query_arg").is_some() {
+        section.problem(
+            "key",
+            "`key_query_arg` is set too; it is short for `key: {query: …}`",
+        );
+    }
+    key.or(argument)
+}
+
+/// `delivery`, or `producer_async` as shorthand for it.
+fn delivery(section: &Section<'_>) -> Option<Delivery> {
+    let delivery = section.choice(
+        "delivery",
+        &[("acked", Delivery::Acked), ("buffered", Delivery::Buffered)],
+    );
+    let shorthand = section.bool("producer_async");
+    let meant = shorthand.map(|buffered| {
+        if buffered {
+            Delivery::Buffered
+        } else {
+            Delivery::Acked
+        }
+    });
+    if let (Some(written), Some(meant)) = (delivery, meant)
+        && written != meant
+    {
+        let name = |delivery| match delivery {
+            Delivery::Acked => "acked",
+            Delivery::Buffered => "buffered",
+        };
+        section.problem(
+            "producer_async",
+            format!(
+                "means `delivery: {}`, which contradicts `delivery: {}`; set only one of them",
+                name(meant),
+                name(written)
+            ),
+        );
+    }
+    delivery.or(meant)
+}

@@ -1,0 +1,145 @@
+//! Route metadata: Envoy's property `xds.route_metadata`, a serialised `envoy.config.core.v3.Metadata`.
+//!
+//! Only what is needed of it is decoded: the `google.protobuf.Struct` of one namespace. prost stops at 100
+//! nested messages, a Struct nests three for each level of JSON, so its depth is bounded before anything here
+//! recurses.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use serde_json::{Map, Number, Value};
+
+/// The namespace of the filter's settings in `filter_metadata`.
+pub const NAMESPACE: &str = "sluice";
+
+/// `envoy.config.core.v3.Metadata`, the structs left encoded. A protobuf map is a list of entries on the wire.
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(message, repeated, tag = "1")]
+    filter_metadata: Vec<MetadataEntry>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetadataEntry {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.protobuf.Struct`.
+#[derive(Clone, PartialEq, Message)]
+struct Struct {
+    #[prost(btree_map = "string, message", tag = "1")]
+    fields: BTreeMap<String, StructValue>,
+}
+
+/// `google.protobuf.Value`.
+#[derive(Clone, PartialEq, Message)]
+struct StructValue {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Kind {
+    /// `google.protobuf.NullValue`, of which there is one.
+    #[prost(int32, tag = "1")]
+    Null(i32),
+    #[prost(double, tag = "2")]
+    Number(f64),
+    #[prost(string, tag = "3")]
+    String(String),
+    #[prost(bool, tag = "4")]
+    Bool(bool),
+    #[prost(message, tag = "5")]
+    Struct(Struct),
+    #[prost(message, tag = "6")]
+    List(ListValue),
+}
+
+/// `google.protobuf.ListValue`.
+#[derive(Clone, PartialEq, Message)]
+struct ListValue {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<StructValue>,
+}
+
+/// What the metadata holds in [`NAMESPACE`]: an object, or `None` without that namespace. Other namespaces are
+/// not decoded.
+///
+/// # Errors
+/// One sentence, when the bytes are no such message.
+pub fn decode(bytes: &[u8]) -> Result<Option<Value>, String> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |error: prost::DecodeError| format!("cannot be decoded: {error}");
+    let metadata = Metadata::decode(bytes).map_err(wrong)?;
+    let ours = |entry: &&MetadataEntry| entry.key == NAMESPACE.as_bytes();
+    // Of two entries with one key the last counts, as in every protobuf map.
+    let Some(entry) = metadata.filter_metadata.iter().rev().find(ours) else {
+        return Ok(None);
+    };
+    let found = Struct::decode(entry.value.as_slice()).map_err(wrong)?;
+    object(found).map(Some)
+}
+
+fn object(from: Struct) -> Result<Value, String> {
+    let mut map = Map::new();
+    for (name, value) in from.fields {
+        map.insert(name, json(value)?);
+    }
+    Ok(Value::Object(map))
+}
+
+fn json(value: StructValue) -> Result<Value, String> {
+    Ok(match value.kind {
+        None | Some(Kind::Null(_)) => Value::Null,
+        Some(Kind::Number(number)) => {
+            let number =
+                Number::from_f64(number).ok_or("cannot be decoded: it holds a number that is not finite")?;
+            Value::Number(number)
+        }
+        Some(Kind::String(text)) => Value::String(text),
+        Some(Kind::Bool(b)) => Value::Bool(b),
+        Some(Kind::Struct(fields)) => object(fields)?,
+        Some(Kind::List(list)) => Value::Array(list.values.into_iter().map(json).collect::<Result<_, _>>()?),
+    })
+}
+
+/// `json`, an object, as the metadata that [`decode`] reads: what Envoy hands over for a route with
+/// `filter_metadata: {sluice: …}`. For tests and tools.
+pub fn encode(json: &Value) -> Vec<u8> {
+    let Value::Object(map) = json else {
+        return Vec::new();
+    };
+    let metadata = Metadata {
+        filter_metadata: vec![MetadataEntry {
+            key: NAMESPACE.into(),
+            value: to_struct(map).encode_to_vec(),
+        }],
+    };
+    metadata.encode_to_vec()
+}
+
+fn to_struct(map: &Map<String, Value>) -> Struct {
+    let fields = map.iter().map(|(name, value)| (name.clone(), to_value(value)));
+    Struct {
+        fields: fields.collect(),
+    }
+}
+
+fn to_value(value: &Value) -> StructValue {
+    let kind = match value {
+        Value::Null => Kind::Null(0),
+        Value::Bool(b) => Kind::Bool(*b),
+        Value::Number(n) => Kind::Number(n.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::String(text.clone()),
+        Value::Array(items) => Kind::List(ListValue {
+            values: items.iter().map(to_value).collect(),
+        }),
+        Value::Object(map) => Kind::Struct(to_struct(map)),
+    };
+    StructValue { kind: Some(kind) }
+}

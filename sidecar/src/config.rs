@@ -1,9 +1,68 @@
-//! The sidecar's configuration, checked. `docs/config.md` documents every key as it is written.
+//! The sidecar's configuration, checked. `docs/sidecar.md` documents every key as it is written.
+//!
+//! [`load`] goes from text to a [`Config`]: YAML to a tree, the environment over it, the tree to checked types. It
+//! finds every problem in one go.
+
+mod clusters;
+mod env;
+mod listeners;
+mod producers;
+mod properties;
+mod read;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod try_out;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use sluice_settings::{Problem, Problems};
+
+pub use read::{DEV_BROKER_PARTITIONS, check_topic};
+
+/// A configuration that may be run, and what is odd about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads the configuration from YAML text and the `SLUICE__…` variables of `env`; what `{env: NAME}` names is
+/// taken from `env` too, and what `{file: …}` names from the disk.
+///
+/// # Errors
+/// Every problem that was found, none of which quotes a secret.
+pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, Vec<Problem>> {
+    let env: BTreeMap<String, String> = env.collect();
+    let mut tree = yaml::parse(yaml).map_err(|problem| vec![problem])?;
+    let (problems, warnings) = (Problems::default(), Problems::default());
+    let overrides = env::apply(&mut tree, &env, &problems);
+    let context = read::Context {
+        problems: &problems,
+        warnings: &warnings,
+        env: &env,
+        overrides: &overrides,
+    };
+    let config = read::config(&tree, &context);
+    if let Some(config) = &config
+        && problems.is_empty()
+    {
+        try_out::producers(config, &problems);
+    }
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded {
+            config,
+            warnings: read::name_variables(warnings.into_vec(), &overrides),
+        }),
+        _ => Err(read::name_variables(problems.into_vec(), &overrides)),
+    }
+}
 
 /// Everything `sluice serve` needs to know.
 #[derive(Debug, Clone)]
@@ -141,10 +200,10 @@ pub enum Acks {
 /// The embedded broker: librdkafka's mock cluster on fixed ports.
 #[derive(Debug, Clone)]
 pub struct DevBroker {
-    /// Where the first broker listens; further ones on the ports after it.
+    /// Where it listens. Port 0 is any free one.
     pub address: SocketAddr,
     /// Topics to create at start, with their partitions.
     pub topics: Vec<(String, i32)>,
-    /// How many partitions a topic gets that is created by being written to.
+    /// How many partitions a topic gets whose creation names none.
     pub default_partitions: i32,
 }

@@ -1,0 +1,138 @@
+//! librdkafka properties as the configuration sets them: each once, under one name.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sluice_settings::Section;
+
+use super::Secret;
+use super::read::Context;
+use super::secret;
+use crate::kafka::properties::{self, Kind};
+
+/// Whose `properties:` they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A cluster's: for every client of it.
+    Cluster,
+    /// A profile's: for its producers.
+    Profile,
+}
+
+/// A property, and the path that set it.
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) path: String,
+    pub(super) value: Secret,
+}
+
+/// The properties set so far, by their canonical names.
+#[derive(Debug)]
+pub(super) struct Properties {
+    owner: Owner,
+    set: BTreeMap<String, Set>,
+}
+
+impl Properties {
+    pub(super) fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            set: BTreeMap::new(),
+        }
+    }
+
+    /// Sets `name`, a canonical one, on behalf of the field `key`.
+    pub(super) fn set(&mut self, section: &Section<'_>, key: &str, name: &str, value: String) {
+        let set = Set {
+            path: section.path_of(key),
+            value: Secret::new(value),
+        };
+        if let Some(other) = self.set.get(name) {
+            section.problem(
+                key,
+                format!("is set by {} too, which means the same: keep one", other.path),
+            );
+            return;
+        }
+        self.set.insert(name.to_owned(), set);
+    }
+
+    /// Reads the section's `properties:`.
+    pub(super) fn read(&mut self, section: &Section<'_>, context: &Context<'_>) {
+        let Some(properties) = section.section("properties") else {
+            return;
+        };
+        for name in properties.keys() {
+            let value = properties.raw(name).unwrap_or(&Value::Null);
+            if let Some(why) = self.refuse(name) {
+                properties.problem(name, why);
+                continue;
+            }
+            let Some((value, _)) = secret::read(value, &properties.path_of(name), context) else {
+                continue;
+            };
+            match properties::check(name, value.expose()) {
+                Ok(()) => {
+                    let value = value.expose().to_owned();
+                    self.set(&properties, name, properties::canonical(name), value);
+                }
+                Err(why) => properties.problem(name, why),
+            }
+        }
+    }
+
+    /// Why `name` cannot be set here, with the place where it can.
+    fn refuse(&self, name: &str) -> Option<&'static str> {
+        match properties::canonical(name) {
+            "bootstrap.servers" => return Some("goes to `bootstrap_servers` of the cluster"),
+            "allow.auto.create.topics" => return Some("goes to `allow_auto_create_topics` of a profile"),
+            "transactional.id" | "transaction.timeout.ms" => {
+                return Some("Sluice writes records one by one, without transactions");
+            }
+            "delivery.report.only.error" | "produce.offset.report" => {
+                return Some("Sluice needs the report of every record");
+            }
+            "enabled_events" | "log.queue" | "opaque" | "default_topic_conf" | "interceptors" => {
+                return Some("Sluice sets it itself");
+            }
+            "statistics.interval.ms" => return Some("Sluice sets it itself; see /metrics"),
+            "group.id" | "group.instance.id" | "enable.auto.commit" | "enable.auto.offset.store"
+                if self.owner == Owner::Cluster =>
+            {
+                return Some("Sluice reads without a consumer group here");
+            }
+            _ => {}
+        }
+        if name.starts_with("test.mock.") {
+            return Some("goes to `dev_broker`");
+        }
+        if name.ends_with("_cb") {
+            return Some("is a callback, which only code can set");
+        }
+        match (self.owner, properties::kind(name)) {
+            (Owner::Cluster, Kind::Producer) => {
+                Some("is a producer's: set it in `properties` of a profile in `producers`")
+            }
+            (Owner::Profile, Kind::Consumer) => Some("is a consumer's, and a profile is for producers"),
+            _ => None,
+        }
+    }
+
+    /// What set `name`, a canonical one, and to what.
+    pub(super) fn get(&self, name: &str) -> Option<&Set> {
+        self.set.get(name)
+    }
+
+    /// Takes `name` out.
+    pub(super) fn take(&mut self, name: &str) -> Option<Set> {
+        self.set.remove(name)
+    }
+
+    /// Names and values.
+    pub(super) fn into_map(self) -> BTreeMap<String, Secret> {
+        self.set
+            .into_iter()
+            .map(|(name, set)| (name, set.value))
+            .collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! The tree to a [`Config`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+use sluice_settings::{Problem, Problems, Section};
+
+use super::env::Overrides;
+use super::{Config, DevBroker, Profile, clusters, listeners, producers};
+
+/// What the readers of the sections share.
+pub(super) struct Context<'a> {
+    pub(super) problems: &'a Problems,
+    pub(super) warnings: &'a Problems,
+    pub(super) env: &'a BTreeMap<String, String>,
+    pub(super) overrides: &'a Overrides,
+}
+
+/// Reads the whole tree; `None` if what is needed most is missing, which is then reported.
+pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
+    let root = Section::root(tree, context.problems);
+    let listeners = listeners::read(&root, context);
+    let clusters = clusters::read(&root, context);
+    let default_cluster = default_cluster(&root, clusters.keys().map(String::as_str));
+    let producers = producers(&root, context);
+    let max_producers = root.integer("max_producers", 1..=1000).unwrap_or(16);
+    let answer_timeout = root.millis("answer_timeout", 1..=600_000);
+    let max_request_bytes = root
+        .integer("max_request_bytes", 1024..=1024 * 1024 * 1024)
+        .unwrap_or(16 * 1024 * 1024);
+    let grace_period = root.millis("grace_period", 0..=3_600_000);
+    let dev_broker = root
+        .section("dev_broker")
+        .and_then(|section| dev_broker(section, context));
+    root.finish();
+    Some(Config {
+        listeners: listeners?,
+        clusters,
+        default_cluster,
+        producers,
+        max_producers: usize::try_from(max_producers).unwrap_or_default(),
+        answer_timeout: answer_timeout.unwrap_or(Duration::from_secs(10)),
+        max_request_bytes: usize::try_from(max_request_bytes).unwrap_or_default(),
+        grace_period: grace_period.unwrap_or(Duration::from_secs(20)),
+        dev_broker,
+    })
+}
+
+fn default_cluster<'a>(root: &Section<'_>, mut clusters: impl Iterator<Item = &'a str>) -> Option<String> {
+    let Some(name) = root.string("default_cluster") else {
+        let only = clusters.next()?;
+        return clusters.next().is_none().then(|| only.to_owned());
+    };
+    if !clusters.any(|cluster| cluster == name) {
+        root.problem("default_cluster", format!("no cluster is named {name:?}"));
+    }
+    Some(name)
+}
+
+fn producers(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<String, Profile> {
+    let mut profiles = BTreeMap::new();
+    for (name, section) in root.named_sections("producers").unwrap_or_default() {
+        check_name(&section, &name, context);
+        profiles.insert(name, producers::read(section, context));
+    }
+    profiles
+        .entry("default".to_owned())
+        .or_insert_with(producers::default_profile);
+    profiles
+}
+
+/// A cluster's or a profile's name goes into logs, metrics and query strings.
+pub(super) fn check_name(section: &Section<'_>, name: &str, context: &Context<'_>) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+        context.problems.report(
+            section.path(),
+            "a name is 1 to 64 of the characters a-z, A-Z, 0-9, `.`, `_` and `-`",
+        );
+    }
+}
+
+/// What Kafka takes for a topic's name (`org.apache.kafka.common.internals.Topic`).
+///
+/// # Errors
+/// A sentence that names the rule.
+pub fn check_topic(name: &str) -> Result<(), String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(legal) {
+        return Err(format!(
+            "{name:?} is no topic's name: 1 to 249 of the characters a-z, A-Z, 0-9, `.`, `_` and `-`, but not `.` or `..`"
+        ));
+    }
+    Ok(())
+}
+
+/// The most partitions that all topics of the dev broker may have together: each may hold 5 MiB.
+pub const DEV_BROKER_PARTITIONS: i64 = 256;
+
+fn dev_broker(section: Section<'_>, context: &Context<'_>) -> Option<DevBroker> {
+    let insecure = section.bool("insecure").unwrap_or_default();
+    let address = match section.string("address") {
+        Some(text) => listeners::socket_address(&section, "address", &text),
+        None => Some(([127, 0, 0, 1], 9092).into()),
+    };
+    if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+        let open =
+            format!("{address} is open to other machines, and the dev broker asks nobody who they are");
+        if insecure {
+            context.warnings.report(section.path_of("address"), open);
+        } else {
+            section.problem(
+                "address",
+                format!("{open}: use a loopback address, or set `insecure: true`"),
+            );
+        }
+    }
+    let default_partitions = section
+        .integer("default_partitions", 1..=DEV_BROKER_PARTITIONS)
+        .unwrap_or(4);
+    let mut names = BTreeSet::new();
+    let mut topics = Vec::new();
+    let mut total = 0;
+    for topic in section.sections("topics").unwrap_or_default() {
+        let name = topic.string("name");
+        let partitions = topic
+            .integer("partitions", 1..=DEV_BROKER_PARTITIONS)
+            .unwrap_or(default_partitions);
+        match name {
+            None if topic.raw("name").is_none() => topic.problem("name", "is required"),
+            None => {}
+            Some(name) => {
+                if let Err(why) = check_topic(&name) {
+                    topic.problem("name", why);
+                } else if !names.insert(name.clone()) {
+                    topic.problem("name", format!("{name:?} is here twice"));
+                }
+                total += partitions;
+                topics.push((name, i32::try_from(partitions).unwrap_or(i32::MAX)));
+            }
+        }
+        topic.finish();
+    }
+    if total > DEV_BROKER_PARTITIONS {
+        section.problem(
+            "topics",
+            format!(
+                "have {total} partitions together; the dev broker keeps them in memory and takes {DEV_BROKER_PARTITIONS}"
+            ),
+        );
+    }
+    section.finish();
+    Some(DevBroker {
+        address: address?,
+        topics,
+        default_partitions: i32::try_from(default_partitions).unwrap_or(i32::MAX),
+    })
+}
+
+/// Says which variable set what a problem is about.
+pub(super) fn name_variables(problems: Vec<Problem>, overrides: &Overrides) -> Vec<Problem> {
+    problems
+        .into_iter()
+        .map(|mut problem| {
+            // A key that a variable made on its way down is unknown because of the variable.
+            let unknown = problem.message.starts_with("unknown field");
+            let made = || {
+                let path = Some(problem.path.as_str()).filter(|_| unknown);
+                path.and_then(|path| overrides.origin_below(path))
+            };
+            if let Some(variable) = overrides.origin(&problem.path).or_else(made) {
+                problem.message = format!("{} (set by {variable})", problem.message);
+            }
+            problem
+        })
+        .collect()
+}

@@ -1,0 +1,99 @@
+//! Values that may be secrets: written down, or taken from a file or an environment variable.
+
+use serde_json::Value;
+use sluice_settings::Section;
+
+use super::Secret;
+use super::read::Context;
+
+/// Where a value was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// In the configuration.
+    Inline,
+    /// In a file or a variable that the configuration names.
+    Elsewhere,
+}
+
+/// The scalar at `path`, or what the `{file: …}` or `{env: …}` there refers to. Reports what is wrong with it
+/// without quoting it.
+pub(super) fn read(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret, Origin)> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Object(_) => return referred(value, path, context),
+        Value::Array(_) | Value::Null => {
+            context.problems.report(
+                path,
+                "must be a string, number or boolean, or {file: …} or {env: …}",
+            );
+            return None;
+        }
+    };
+    Some((Secret::new(text), Origin::Inline))
+}
+
+fn referred(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret, Origin)> {
+    let section = Section::at(value, path.to_owned(), context.problems);
+    let file = section.name("file");
+    let variable = section.name("env");
+    let typed = section.raw("file").is_some() || section.raw("env").is_some();
+    section.finish();
+    let text = match (file, variable) {
+        (Some(file), None) => std::fs::read_to_string(&file)
+            .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+            .map_err(|error| format!("cannot read {file}: {error}")),
+        (None, Some(variable)) => context
+            .env
+            .get(&variable)
+            .cloned()
+            .ok_or_else(|| format!("the environment has no {variable}")),
+        (Some(_), Some(_)) => Err("has both `file` and `env`: keep one".to_owned()),
+        (None, None) if typed => return None,
+        (None, None) => Err("needs `file` or `env`".to_owned()),
+    };
+    match text {
+        Ok(text) => Some((Secret::new(text), Origin::Elsewhere)),
+        Err(why) => {
+            context.problems.report(path, why);
+            None
+        }
+    }
+}
+
+/// `tokens:`, the bearer tokens that a listener takes.
+pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret> {
+    let Some(items) = section.raw("tokens") else {
+        return Vec::new();
+    };
+    let Value::Array(items) = items else {
+        section.problem("tokens", "must be a list");
+        return Vec::new();
+    };
+    if items.is_empty() {
+        section.problem("tokens", "must not be empty; leave it out to ask for no token");
+    }
+    let mut tokens = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let path = section.path_of(&format!("tokens[{i}]"));
+        let Some((token, origin)) = read(item, &path, context) else {
+            continue;
+        };
+        let text = token.expose();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            context
+                .problems
+                .report(path, "must be visible ASCII characters without spaces");
+            continue;
+        }
+        if origin == Origin::Inline && context.overrides.origin(&path).is_none() {
+            context.warnings.report(
+                path,
+                "a token is written in the configuration; {file: …} or {env: …} keeps it out",
+            );
+        }
+        tokens.push(token);
+    }
+    tokens
+}

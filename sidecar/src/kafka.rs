@@ -1,0 +1,3 @@
+//! Everything that speaks to Kafka: the only module that knows a Kafka client.
+
+pub mod properties;

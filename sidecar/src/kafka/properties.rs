@@ -1,0 +1,214 @@
+//! librdkafka's configuration properties: which clients they are for, what they are also called, and whether
+//! librdkafka takes them. Names, kinds and aliases are those of librdkafka 2.12 (`CONFIGURATION.md`).
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext};
+use rdkafka::types::RDKafkaConfRes;
+
+/// Which clients a property is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Every client.
+    Any,
+    /// Producers only.
+    Producer,
+    /// Consumers only.
+    Consumer,
+}
+
+const PRODUCER: &[&str] = &[
+    "acks",
+    "batch.num.messages",
+    "batch.size",
+    "compression.level",
+    "compression.type",
+    "delivery.report.only.error",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "linger.ms",
+    "message.timeout.ms",
+    "msg_order_cmp",
+    "partitioner",
+    "produce.offset.report",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queuing.strategy",
+    "request.timeout.ms",
+    "retries",
+    "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+const CONSUMER: &[&str] = &[
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "check.crcs",
+    "consume.callback.max.messages",
+    "coordinator.query.interval.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "offset.store.method",
+    "offset.store.path",
+    "offset.store.sync.interval.ms",
+    "partition.assignment.strategy",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "session.timeout.ms",
+];
+
+/// Another name, and the one that Sluice uses.
+const ALIASES: &[(&str, &str)] = &[
+    ("auto.commit.enable", "enable.auto.commit"),
+    ("compression.codec", "compression.type"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("message.send.max.retries", "retries"),
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("request.required.acks", "acks"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    (
+        "sasl.oauthbearer.client.credentials.client.id",
+        "sasl.oauthbearer.client.id",
+    ),
+    (
+        "sasl.oauthbearer.client.credentials.client.secret",
+        "sasl.oauthbearer.client.secret",
+    ),
+];
+
+/// The one name of a property that has several.
+pub fn canonical(name: &str) -> &str {
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, canonical)| canonical)
+}
+
+/// Which clients `name` (or an alias of it) is for. A name that librdkafka does not know is for any.
+pub fn kind(name: &str) -> Kind {
+    let name = canonical(name);
+    if PRODUCER.contains(&name) {
+        Kind::Producer
+    } else if CONSUMER.contains(&name) {
+        Kind::Consumer
+    } else {
+        Kind::Any
+    }
+}
+
+/// Whether librdkafka knows the property `name` and takes `value` for it.
+///
+/// # Errors
+/// librdkafka's words, unless they might quote a secret.
+pub fn check(name: &str, value: &str) -> Result<(), String> {
+    let refused = match ClientConfig::new().set(name, value).create_native_config() {
+        Ok(_) => return Ok(()),
+        Err(refused) => refused,
+    };
+    match refused {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+            Err("librdkafka has no such property".to_owned())
+        }
+        KafkaError::ClientConfig(_, why, ..) if !may_be_secret(name) => {
+            Err(format!("librdkafka refuses it: {why}"))
+        }
+        _ => Err("librdkafka refuses its value".to_owned()),
+    }
+}
+
+/// Whether a producer with these properties can be made. It is given no broker, so that it connects to nothing;
+/// librdkafka reads the files that the properties name.
+///
+/// # Errors
+/// What librdkafka finds wrong with the properties taken together.
+pub fn try_producer<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), String> {
+    let mut client = ClientConfig::new();
+    for (name, value) in properties {
+        client.set(name, value);
+    }
+    match client.create_with_context::<_, BaseProducer>(DefaultProducerContext) {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientCreation(why) | KafkaError::ClientConfig(_, why, ..)) => Err(why),
+        Err(_) => Err("librdkafka cannot make a producer with these properties".to_owned()),
+    }
+}
+
+/// Whether a property's value is a secret, or might hold one.
+fn may_be_secret(name: &str) -> bool {
+    const MARKS: [&str; 8] = [
+        "password",
+        "passphrase",
+        "secret",
+        "token",
+        "pem",
+        "oauthbearer",
+        "username",
+        "assertion",
+    ];
+    MARKS.iter().any(|mark| name.contains(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_in_the_tables_is_one_that_librdkafka_knows() {
+        let aliases = ALIASES.iter().flat_map(|(alias, name)| [*alias, *name]);
+        for name in PRODUCER.iter().chain(CONSUMER).copied().chain(aliases) {
+            let answer = check(name, "0");
+            assert_ne!(
+                answer,
+                Err("librdkafka has no such property".to_owned()),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_quotes_no_secret() {
+        assert_eq!(check("linger.ms", "5"), Ok(()));
+        assert_eq!(
+            check("lingr.ms", "5"),
+            Err("librdkafka has no such property".to_owned())
+        );
+        let why = check("partitioner", "sideways").unwrap_err();
+        assert!(why.starts_with("librdkafka refuses it: "), "{why}");
+        let why = check("sasl.oauthbearer.assertion.algorithm", "hunter2").unwrap_err();
+        assert!(!why.contains("hunter2"), "{why}");
+    }
+
+    #[test]
+    fn properties_are_tried_together() {
+        let contradiction = [("linger.ms", "500"), ("message.timeout.ms", "100")];
+        let why = try_producer(contradiction.into_iter()).unwrap_err();
+        assert!(why.contains("linger.ms"), "{why}");
+        assert_eq!(try_producer([("linger.ms", "5")].into_iter()), Ok(()));
+        let missing = [
+            ("security.protocol", "ssl"),
+            ("ssl.ca.location", "/nowhere/ca.pem"),
+        ];
+        assert!(try_producer(missing.into_iter()).is_err());
+    }
+}

@@ -1,0 +1,400 @@
+//! Calls into the filter, in the order in which Envoy's filter manager and event loop make them.
+
+use std::time::Duration;
+
+use wasmtime::{WasmParams, WasmResults};
+
+use crate::{
+    exchange::{Exchange, Stop},
+    host::Host,
+    maps::Pairs,
+    request::{Id, Reply, Request},
+    state::{Action, Event},
+    upstream,
+};
+
+/// More events than this without time passing is a loop.
+const EVENTS_AT_ONCE: usize = 1_000_000;
+
+/// `Action::Continue` of the ABI; everything else stops.
+const CONTINUE: u32 = 0;
+
+impl Host {
+    /// The head of a request arrives; `end` says that there is nothing more.
+    #[track_caller]
+    pub fn open(&mut self, request: Request, end: bool) -> Id {
+        let root = self.root;
+        let headers = count(&request.headers);
+        let state = self.store.data_mut();
+        let id = state.new_context();
+        let mut exchange = Exchange::new(root, request);
+        exchange.arrived = end;
+        state.exchanges.insert(id, exchange);
+        self.call::<_, ()>("proxy_on_context_create", id, (id, root));
+        let (action, stopped) =
+            self.call::<_, u32>("proxy_on_request_headers", id, (id, headers, u32::from(end)));
+        let stop = if self.stop_at_headers {
+            Stop::Headers
+        } else {
+            Stop::All
+        };
+        if let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) {
+            match (stopped, action) {
+                // It may have been continued meanwhile.
+                (false, _) if exchange.forwarded.is_some() => {}
+                (false, CONTINUE) => {
+                    exchange.headers_readable = false;
+                    exchange.forward();
+                }
+                (false, _) => exchange.stop = stop,
+                (true, _) => exchange.stop = Stop::All,
+            }
+        }
+        self.pump();
+        id
+    }
+
+    /// A part of the body arrives; `end` says that it is the last and that there are no trailers.
+    #[track_caller]
+    pub fn body(&mut self, id: Id, chunk: &[u8], end: bool) {
+        let limit = self.limit;
+        let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) else {
+            // Answered already: nobody listens any more.
+            return;
+        };
+        exchange.arrived |= end;
+        if exchange.stop == Stop::All {
+            exchange.kept.extend_from_slice(chunk);
+            exchange.kept_end = Some(end);
+            return;
+        }
+        if exchange.buffering {
+            exchange.body.extend_from_slice(chunk);
+        } else {
+            exchange.body = chunk.to_vec();
+        }
+        let size = u32::try_from(exchange.body.len()).unwrap_or(u32::MAX);
+        if exchange.buffering && exchange.body.len() > limit {
+            return self.too_large(id);
+        }
+        let (action, stopped) = self.call::<_, u32>("proxy_on_request_body", id, (id, size, u32::from(end)));
+        let mut too_large = false;
+        if let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) {
+            if stopped {
+                exchange.body.clear();
+            } else if action == CONTINUE {
+                exchange.forward();
+            } else if exchange.forwarded.is_none() {
+                exchange.buffering = true;
+                too_large = exchange.body.len() > limit;
+            }
+        }
+        if too_large {
+            return self.too_large(id);
+        }
+        self.pump();
+    }
+
+    /// The trailers arrive.
+    #[track_caller]
+    pub fn trailers(&mut self, id: Id) {
+        let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) else {
+            return;
+        };
+        exchange.arrived = true;
+        if exchange.stop == Stop::All {
+            return;
+        }
+        exchange.trailers_readable = true;
+        let trailers = count(&exchange.request.trailers);
+        let (action, stopped) = self.call::<_, u32>("proxy_on_request_trailers", id, (id, trailers));
+        if let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id)
+            && !stopped
+            && action == CONTINUE
+        {
+            exchange.trailers_readable = false;
+            exchange.forward();
+        }
+        self.pump();
+    }
+
+    /// The client goes away: its stream ends at once.
+    #[track_caller]
+    pub fn leave(&mut self, id: Id) {
+        if let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) {
+            exchange.left = true;
+            self.end(id);
+            self.pump();
+        }
+    }
+
+    /// The upstream answers a request that went on to it.
+    #[track_caller]
+    pub fn upstream_answers(&mut self, id: Id, status: u16) {
+        let headers = vec![(b":status".to_vec(), status.to_string().into_bytes())];
+        self.respond(id, headers, Vec::new());
+        self.end(id);
+        self.pump();
+    }
+
+    /// Envoy's own answer to a body past its buffer.
+    #[track_caller]
+    fn too_large(&mut self, id: Id) {
+        let details = "request_payload_too_large".to_owned();
+        let body = b"Payload Too Large".to_vec();
+        self.local_reply(
+            id,
+            Reply {
+                status: 413,
+                body,
+                details,
+                ..Reply::default()
+            },
+        );
+        self.pump();
+    }
+
+    /// Calls the filter for `context`, then does what it asked for meanwhile. Gives the result, and whether a local
+    /// reply was asked for: Envoy then takes no notice of the result.
+    #[track_caller]
+    pub(crate) fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        name: &str,
+        context: Id,
+        params: P,
+    ) -> (R, bool) {
+        let function = match self.instance.get_typed_func::<P, R>(&mut self.store, name) {
+            Ok(function) => function,
+            Err(e) => self.broken(&format!("{name}: {e:#}")),
+        };
+        let state = self.store.data_mut();
+        let before = (state.current, state.effective);
+        (state.current, state.effective) = (context, 0);
+        let result = function.call(&mut self.store, params);
+        let state = self.store.data_mut();
+        (state.current, state.effective) = before;
+        let stopped = std::mem::take(&mut state.stop_iteration);
+        let result = match result {
+            Ok(result) => result,
+            Err(trap) => self.broken(&format!("{name} trapped: {trap:#}")),
+        };
+        while let Some(action) = self.store.data_mut().actions.pop_front() {
+            match action {
+                Action::Reply(id, reply) => self.local_reply(id, reply),
+                Action::Continue(id) => self.continue_request(id),
+            }
+        }
+        (result, stopped)
+    }
+
+    #[track_caller]
+    fn local_reply(&mut self, id: Id, reply: Reply) {
+        let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) else {
+            return;
+        };
+        let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
+        headers.extend(reply.headers.iter().cloned());
+        let body = reply.body.clone();
+        exchange.reply = Some(reply);
+        self.respond(id, headers, body);
+        self.end(id);
+    }
+
+    /// The response passes the filter.
+    #[track_caller]
+    fn respond(&mut self, id: Id, headers: Pairs, body: Vec<u8>) {
+        let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) else {
+            return;
+        };
+        let (fields, size) = (count(&headers), u32::try_from(body.len()).unwrap_or(u32::MAX));
+        exchange.response_headers = Some(headers);
+        let mut result = self
+            .call::<_, u32>(
+                "proxy_on_response_headers",
+                id,
+                (id, fields, u32::from(size == 0)),
+            )
+            .0;
+        if size > 0 {
+            if let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) {
+                exchange.response_body = Some(body);
+            }
+            result |= self.call::<_, u32>("proxy_on_response_body", id, (id, size, 1)).0;
+        }
+        if result != CONTINUE {
+            self.store
+                .data_mut()
+                .misused(format!("the filter holds the response of context {id}"));
+        }
+    }
+
+    #[track_caller]
+    fn continue_request(&mut self, id: Id) {
+        let Some(exchange) = self.store.data_mut().exchanges.get_mut(&id) else {
+            return;
+        };
+        let kept = exchange.kept_end.take().filter(|_| exchange.stop == Stop::All);
+        exchange.forward();
+        if let Some(end) = kept {
+            let chunk = std::mem::take(&mut exchange.kept);
+            self.body(id, &chunk, end);
+        }
+    }
+
+    /// The request's stream ends: the filter's context goes with it.
+    #[track_caller]
+    fn end(&mut self, id: Id) {
+        self.call::<_, ()>("proxy_on_log", id, (id,));
+        self.call::<_, u32>("proxy_on_done", id, (id,));
+        self.call::<_, ()>("proxy_on_delete", id, (id,));
+        let state = self.store.data_mut();
+        if let Some(exchange) = state.exchanges.remove(&id) {
+            state.ended.insert(id, exchange);
+        }
+        self.end_retired_roots();
+    }
+
+    #[track_caller]
+    pub(crate) fn end_retired_roots(&mut self) {
+        let state = self.state();
+        let used = |root: Id| state.exchanges.values().any(|exchange| exchange.root == root);
+        let over: Vec<Id> = state
+            .roots
+            .iter()
+            .filter(|(id, root)| root.retired && !used(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.call::<_, u32>("proxy_on_done", id, (id,));
+            self.call::<_, ()>("proxy_on_delete", id, (id,));
+            let state = self.store.data_mut();
+            state.roots.remove(&id);
+            for stream in state.streams.values_mut().filter(|s| s.root == id) {
+                stream.reset = true;
+            }
+            state.calls.retain(|_, call| call.root != id);
+        }
+    }
+
+    /// When the next timer falls due.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let state = self.state();
+        let timer = state.timers.first_key_value().map(|((due, _), _)| *due);
+        let tick = state
+            .roots
+            .values()
+            .filter_map(|root| root.tick)
+            .map(|(_, due)| due)
+            .min();
+        [timer, tick].into_iter().flatten().min()
+    }
+
+    /// Does what falls due at `now`.
+    #[track_caller]
+    pub(crate) fn fire(&mut self, now: Duration) {
+        let state = self.store.data_mut();
+        while let Some(entry) = state.timers.first_entry().filter(|entry| entry.key().0 <= now) {
+            state.events.push_back(entry.remove());
+        }
+        let ticking: Vec<Id> = state
+            .roots
+            .iter()
+            .filter(|(_, root)| root.tick.is_some_and(|(_, due)| due <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ticking {
+            self.call::<_, ()>("proxy_on_tick", id, (id,));
+            // A period that was set meanwhile runs from then.
+            if let Some(root) = self.store.data_mut().roots.get_mut(&id)
+                && let Some((period, due)) = root.tick
+                && due <= now
+            {
+                root.tick = Some((period, now + period));
+            }
+        }
+    }
+
+    /// The event loop runs until nothing is left to do now.
+    #[track_caller]
+    pub(crate) fn pump(&mut self) {
+        for _ in 0..EVENTS_AT_ONCE {
+            match self.store.data_mut().events.pop_front() {
+                Some(event) => self.deliver(event),
+                None => return,
+            }
+        }
+        self.broken("the filter keeps the event loop busy");
+    }
+
+    #[track_caller]
+    fn deliver(&mut self, event: Event) {
+        let root_of = |host: &Self, token: u32| {
+            let stream = host.state().streams.get(&token).filter(|s| s.is_open());
+            stream
+                .map(|s| s.root)
+                .filter(|root| host.state().roots.contains_key(root))
+        };
+        match event {
+            Event::StreamMetadata(token, headers) => {
+                if let Some(root) = root_of(self, token) {
+                    let fields = count(&headers);
+                    self.store.data_mut().stream_headers = Some(headers);
+                    let params = (root, token, fields);
+                    self.call::<_, ()>("proxy_on_grpc_receive_initial_metadata", root, params);
+                    self.store.data_mut().stream_headers = None;
+                }
+            }
+            Event::StreamMessage(token, message) => {
+                if let Some(root) = root_of(self, token) {
+                    let size = u32::try_from(message.len()).unwrap_or(u32::MAX);
+                    self.store.data_mut().stream_message = Some(message);
+                    self.call::<_, ()>("proxy_on_grpc_receive", root, (root, token, size));
+                    self.store.data_mut().stream_message = None;
+                }
+            }
+            Event::StreamClose(token, code) => {
+                if let Some(root) = root_of(self, token) {
+                    let params = (root, token, 0);
+                    self.call::<_, ()>("proxy_on_grpc_receive_trailing_metadata", root, params);
+                    if let Some(stream) = self.store.data_mut().streams.get_mut(&token) {
+                        stream.closed = true;
+                    }
+                    self.store.data_mut().call_status = (code, String::new());
+                    self.call::<_, ()>("proxy_on_grpc_close", root, (root, token, code));
+                    if let Some(stream) = self.store.data_mut().streams.get_mut(&token) {
+                        stream.reset |= stream.half_closed;
+                    }
+                }
+            }
+            Event::Call(token) => {
+                let state = self.store.data_mut();
+                if !state.calls_held
+                    && let Some(call) = state.calls.get(&token)
+                    && let Some(authority) = state.clusters.get(&call.cluster)
+                {
+                    let answer = upstream::perform(call, authority);
+                    state.events.push_back(Event::CallAnswer(token, answer));
+                }
+            }
+            Event::CallAnswer(token, answer) => {
+                let state = self.store.data_mut();
+                if let Some(call) = state.calls.remove(&token)
+                    && state.roots.contains_key(&call.root)
+                {
+                    let (fields, size) = (
+                        count(&answer.headers),
+                        u32::try_from(answer.body.len()).unwrap_or(u32::MAX),
+                    );
+                    state.call_answer = Some(answer).filter(|answer| !answer.headers.is_empty());
+                    let params = (call.root, token, fields, size, 0);
+                    self.call::<_, ()>("proxy_on_http_call_response", call.root, params);
+                    self.store.data_mut().call_answer = None;
+                }
+            }
+        }
+    }
+}
+
+fn count(pairs: &Pairs) -> u32 {
+    u32::try_from(pairs.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,147 @@
+//! A request becomes a record: everything that a `sluice.v1.Record` says, encoded in one go.
+
+mod grouped;
+mod input;
+mod reject;
+pub(crate) mod wire;
+
+pub use reject::Reject;
+
+pub(crate) use grouped::Grouped;
+pub(crate) use input::{Input, header_name, is_credential};
+pub(crate) use reject::excerpt;
+
+use crate::config::{Delivery, Route, Value};
+use crate::request::Head;
+use crate::{cloudevents, envelope, key, record_headers, topics};
+
+/// What the filter still has to know of a record that it encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Where the record goes.
+    pub topics: Topics,
+}
+
+/// The topics of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topics {
+    /// Those of the route.
+    Configured,
+    /// Those that the request named; all of them allowed, no two the same, at least one.
+    Named(Box<[String]>),
+}
+
+impl Topics {
+    /// Their names, in the order of the record's fates. `route` is the one that the record was encoded with.
+    pub fn names<'a>(&'a self, route: &'a Route) -> &'a [String] {
+        match self {
+            Self::Configured => &route.topics,
+            Self::Named(names) => names,
+        }
+    }
+}
+
+/// Appends to `out` one encoded `ProduceRequest` that holds exactly one record, of that `id`.
+///
+/// Encodings that follow one another are one `ProduceRequest` with all their records, in that order. On an error
+/// `out` is as it was.
+pub fn encode(
+    out: &mut Vec<u8>,
+    id: u64,
+    route: &Route,
+    head: &Head<'_>,
+    body: &[u8],
+) -> Result<Encoded, Reject> {
+    let start = out.len();
+    write(out, id, &Input::new(route, *head, body)).inspect_err(|_| out.truncate(start))
+}
+
+/// Field of `ProduceRequest`.
+const RECORDS: u8 = 1;
+
+// Fields of `Record`.
+const ID: u8 = 1;
+const CLUSTER: u8 = 2;
+const PRODUCER: u8 = 3;
+const TOPICS: u8 = 4;
+const KEY: u8 = 5;
+const PARTITION: u8 = 6;
+pub(crate) const HEADERS: u8 = 7;
+const DELIVERY: u8 = 9;
+const DEADLINE_MS: u8 = 10;
+const VALUE: u8 = 11;
+
+fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
+    let Input {
+        route, head, body, ..
+    } = *input;
+    if body.len() > route.max_body_bytes {
+        return Err(Reject::too_large(format!(
+            "the request body has {} bytes, max_body_bytes is {}",
+            body.len(),
+            route.max_body_bytes
+        )));
+    }
+    let value = value_for(route, head.method());
+    let event = match value {
+        // A tombstone has no attributes to require.
+        Value::None => None,
+        Value::Envelope | Value::Body => cloudevents::read(input)?,
+    };
+    let topics = topics::choose(route, &head)?;
+    let key = key::key(input, event.as_ref())?;
+    let partition = key::partition(input, event.as_ref())?;
+    let size = envelope::size_hint(input);
+    out.reserve(size + 256);
+
+    let record = wire::begin(out, RECORDS, size + 128);
+    if id != 0 {
+        wire::integer(out, ID, id);
+    }
+    for (field, name) in [(CLUSTER, &route.cluster_name), (PRODUCER, &route.producer)] {
+        if !name.is_empty() {
+            wire::bytes(out, field, name.as_bytes());
+        }
+    }
+    for topic in topics.names(route) {
+        wire::bytes(out, TOPICS, topic.as_bytes());
+    }
+    if let Some(key) = key {
+        wire::bytes(out, KEY, &key);
+    }
+    if let Some(partition) = partition {
+        // A negative one never gets here; sign extension is what protobuf would do with it.
+        wire::integer(out, PARTITION, i64::from(partition).cast_unsigned());
+    }
+    record_headers::write(out, input, event.is_some())?;
+    if let Some(event) = &event {
+        event.write_headers(out, route.cloudevents);
+    }
+    let delivery = match route.delivery {
+        Delivery::Acked => sluice_proto::v1::Delivery::Acked,
+        Delivery::Buffered => sluice_proto::v1::Delivery::Buffered,
+    };
+    wire::integer(out, DELIVERY, delivery as u64);
+    let deadline_ms = u32::try_from(route.answer_timeout.as_millis()).unwrap_or(u32::MAX);
+    if deadline_ms != 0 {
+        wire::integer(out, DEADLINE_MS, u64::from(deadline_ms));
+    }
+    match (value, &event) {
+        (Value::None, _) => {}
+        (_, Some(event)) => event.write_value(out, VALUE, input)?,
+        (Value::Body, None) => wire::bytes(out, VALUE, body),
+        (Value::Envelope, None) => {
+            let begun = wire::begin(out, VALUE, size);
+            envelope::write(out, input)?;
+            wire::end(out, begun);
+        }
+    }
+    wire::end(out, record);
+    Ok(Encoded { topics })
+}
+
+/// What becomes the value of a request with that method.
+fn value_for(route: &Route, method: &[u8]) -> Value {
+    let exception = route.value_by_method.iter().find(|(m, _)| m.as_bytes() == method);
+    exception.map_or(route.value, |(_, value)| *value)
+}

@@ -1,0 +1,47 @@
+//! Where a record goes.
+
+use crate::config::Route;
+use crate::form;
+use crate::record::{Reject, Topics, excerpt};
+use crate::request::Head;
+
+/// The record's topics: those that the request names, if the route lets it and allows them all, else the route's.
+pub(crate) fn choose(route: &Route, head: &Head<'_>) -> Result<Topics, Reject> {
+    let Some(arg_name) = &route.topics_query_arg else {
+        return Ok(Topics::Configured);
+    };
+    let mut said = false;
+    let mut names: Vec<String> = Vec::new();
+    for arg in form::args(head.query().unwrap_or_default()) {
+        if *arg.name != *arg_name.as_bytes() {
+            continue;
+        }
+        said = true;
+        let list = arg.value().unwrap_or_default();
+        for name in list.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+            if name.is_empty() || names.iter().any(|n| n.as_bytes() == name) {
+                continue;
+            }
+            names.push(allowed(route, name)?.to_owned());
+        }
+    }
+    match (said, names.is_empty()) {
+        (false, _) => Ok(Topics::Configured),
+        (true, false) => Ok(Topics::Named(names.into_boxed_slice())),
+        (true, true) => Err(Reject::invalid(format!(
+            "the query argument {arg_name} names no topic; leave it out to use the default"
+        ))),
+    }
+}
+
+fn allowed<'a>(route: &'a Route, name: &[u8]) -> Result<&'a str, Reject> {
+    route
+        .topics
+        .iter()
+        .chain(&route.allowed_topics)
+        .find(|topic| topic.as_bytes() == name)
+        .map(String::as_str)
+        .ok_or_else(|| {
+            Reject::topic_not_allowed(format!("this route does not allow the topic {}", excerpt(name)))
+        })
+}

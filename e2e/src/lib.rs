@@ -5,13 +5,17 @@
 //!
 //! [`scenario::scenario`] runs one test; [`rig::Rig`] is sidecar and Envoy wired to a Kafka.
 
+pub mod client;
+pub mod envoy;
 pub mod kafka;
 pub mod parts;
 pub mod ports;
 pub mod process;
-
+pub mod raw;
+pub mod rig;
 pub mod scenario;
-
+pub mod sidecar;
+pub mod upstream;
 pub mod wait;
 
 pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};

@@ -1,0 +1,118 @@
+//! librdkafka with nothing in front of it: what Sluice's own figures are compared with.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer, ProducerContext};
+use sluice_e2e::{Result, bail, ensure};
+
+use crate::envoy::TOPIC;
+use crate::load::Outcome;
+
+/// Idempotent, acks=all; all else is librdkafka's default.
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("acks", "all")
+        .set("enable.idempotence", "true");
+    config
+}
+
+/// A loop that sends a record and awaits its ack before it sends the next.
+pub(crate) struct Awaiting(FutureProducer);
+
+impl Awaiting {
+    /// # Errors
+    /// librdkafka refuses the configuration.
+    pub(crate) fn new(bootstrap: &str) -> Result<Self> {
+        // With one record under way there is nothing to gather: no linger is the best that it can do.
+        Ok(Self(config(bootstrap).set("linger.ms", "0").create()?))
+    }
+
+    /// Runs for `window`, one record at least.
+    ///
+    /// # Errors
+    /// A record is not acknowledged.
+    pub(crate) async fn run(&self, value: &[u8], window: Duration) -> Result<Outcome> {
+        let start = Instant::now();
+        let mut outcome = Outcome::default();
+        loop {
+            let sent = Instant::now();
+            let record = FutureRecord::<(), [u8]>::to(TOPIC).payload(value);
+            if let Err((error, _)) = self.0.send(record, Duration::ZERO).await {
+                bail!("the bare loop's record was not stored: {error}");
+            }
+            outcome.latencies.push(sent.elapsed());
+            *outcome.statuses.entry(200).or_default() += 1;
+            if start.elapsed() >= window {
+                break;
+            }
+        }
+        outcome.elapsed = start.elapsed();
+        outcome.latencies.sort_unstable();
+        Ok(outcome)
+    }
+}
+
+/// Counts what becomes of records.
+#[derive(Debug, Default)]
+struct Acks {
+    stored: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl ClientContext for Acks {}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let counter = if result.is_ok() {
+            &self.stored
+        } else {
+            &self.failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends `records` records as fast as librdkafka takes them; how long until the last was acknowledged.
+///
+/// # Errors
+/// A record is not stored.
+pub(crate) fn flood(bootstrap: &str, value: &[u8], records: u64) -> Result<Duration> {
+    let producer: BaseProducer<Acks> = config(bootstrap).create_with_context(Acks::default())?;
+    let start = Instant::now();
+    for sent in 0..records {
+        let mut record = BaseRecord::<(), [u8]>::to(TOPIC).payload(value);
+        loop {
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                    record = again;
+                    producer.poll(Duration::from_millis(1));
+                }
+                Err((error, _)) => bail!("record {sent}: {error}"),
+            }
+        }
+        if sent % 128 == 0 {
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(Duration::from_secs(60))?;
+    let acks = producer.context();
+    let (stored, failed) = (
+        acks.stored.load(Ordering::Relaxed),
+        acks.failed.load(Ordering::Relaxed),
+    );
+    ensure!(
+        stored == records,
+        "of {records} records {stored} were stored and {failed} failed"
+    );
+    Ok(start.elapsed())
+}

@@ -11,4 +11,5 @@ mod multipart;
 pub mod record;
 mod record_headers;
 pub mod request;
+pub mod stream;
 mod topics;

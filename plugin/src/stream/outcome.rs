@@ -1,0 +1,54 @@
+//! How a record can end, as its owner is told.
+
+use sluice_proto::class::ErrorClass;
+use sluice_proto::v1::TopicFate;
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The sidecar said, topic by topic.
+    Fates(Vec<TopicFate>),
+    /// It is known without the sidecar.
+    Failed(Failed),
+}
+
+/// A failure of the stream itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed {
+    /// What kind.
+    pub class: ErrorClass,
+    /// What happened, for people.
+    pub error: &'static str,
+}
+
+const fn not_stored(error: &'static str) -> Failed {
+    Failed {
+        class: ErrorClass::SidecarUnavailable,
+        error,
+    }
+}
+
+const fn unknown(error: &'static str) -> Failed {
+    Failed {
+        class: ErrorClass::OutcomeUnknown,
+        error,
+    }
+}
+
+pub(super) const FULL: Failed = Failed {
+    class: ErrorClass::BufferFull,
+    error: "too many records of this Envoy worker wait for their fate (`stream.max_outstanding_records`, \
+            `stream.max_outstanding_bytes`)",
+};
+pub(super) const TOO_LARGE: Failed = Failed {
+    class: ErrorClass::TooLarge,
+    error: "the record alone is larger than `stream.max_outstanding_bytes`",
+};
+pub(super) const UNREACHABLE: Failed = not_stored("no stream to the sidecar can be opened");
+pub(super) const LATE_UNSENT: Failed =
+    not_stored("the record could not be sent to the sidecar within `answer_timeout`");
+pub(super) const CLOSED_UNSENT: Failed =
+    not_stored("the stream to the sidecar ended before the record was sent");
+pub(super) const LATE_SENT: Failed = unknown("the sidecar did not answer within `answer_timeout`");
+pub(super) const CLOSED_SENT: Failed = unknown("the stream to the sidecar ended before it answered");
+pub(super) const GARBLED_SENT: Failed = unknown("the sidecar's reply cannot be read");

@@ -1,0 +1,431 @@
+//! What one event does. Random schedules are in `model`.
+
+mod model;
+
+use super::*;
+use sluice_proto::class::ErrorClass;
+use sluice_proto::v1::{Fate, ProduceRequest, Stored, TopicFate, topic_fate};
+
+/// Everything that a stream did.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) opened: Vec<Token>,
+    pub(super) sent: Vec<(Token, Vec<RecordId>)>,
+    pub(super) closed: Vec<Token>,
+    pub(super) cancelled: Vec<Token>,
+    pub(super) answers: Vec<(u32, Outcome)>,
+    pub(super) refuse_open: bool,
+    pub(super) refuse_send: bool,
+    pub(super) next: Token,
+}
+
+impl Effects<u32> for World {
+    fn open(&mut self) -> Option<Token> {
+        if self.refuse_open {
+            return None;
+        }
+        self.next += 1;
+        self.opened.push(self.next);
+        Some(self.next)
+    }
+
+    fn send(&mut self, stream: Token, message: &[u8], records: usize) -> bool {
+        if self.refuse_send {
+            return false;
+        }
+        let request = ProduceRequest::decode(message).unwrap();
+        assert_eq!(request.records.len(), records);
+        let ids = request.records.iter().map(|record| record.id);
+        self.sent.push((stream, ids.collect()));
+        true
+    }
+
+    fn close(&mut self, stream: Token) {
+        self.closed.push(stream);
+    }
+
+    fn cancel(&mut self, stream: Token) {
+        self.cancelled.push(stream);
+    }
+
+    fn answer(&mut self, owner: u32, outcome: Outcome) {
+        self.answers.push((owner, outcome));
+    }
+}
+
+/// A record with a value of that many bytes.
+pub(super) fn write(out: &mut Vec<u8>, id: RecordId, size: usize) {
+    let record = sluice_proto::v1::Record {
+        id,
+        value: Some(vec![b'v'; size].into()),
+        ..Default::default()
+    };
+    let records = vec![record];
+    ProduceRequest { records }.encode(out).unwrap();
+}
+
+/// A reply that says `stored` of each.
+pub(super) fn stored(ids: &[RecordId], drain: bool) -> Vec<u8> {
+    let fates = ids.iter().map(|id| Fate {
+        id: *id,
+        topics: vec![stored_fate()],
+    });
+    let fates = fates.collect();
+    ProduceReply { fates, drain }.encode_to_vec()
+}
+
+pub(super) fn stored_fate() -> TopicFate {
+    let stored = Stored {
+        partition: 0,
+        offset: 7,
+    };
+    TopicFate {
+        result: Some(topic_fate::Result::Stored(stored)),
+    }
+}
+
+const SECOND: u64 = 1_000_000;
+
+struct Bench {
+    stream: Stream<u32>,
+    world: World,
+    now_us: u64,
+    owners: u32,
+}
+
+impl Bench {
+    fn new(settings: StreamSettings) -> Self {
+        Self {
+            stream: Stream::new(settings),
+            world: World::default(),
+            now_us: 10 * SECOND,
+            owners: 0,
+        }
+    }
+
+    fn open() -> Self {
+        let mut bench = Self::new(StreamSettings::default());
+        bench.produce(1).unwrap();
+        bench.tick();
+        bench.stream.opened(1, bench.now_us, &mut bench.world);
+        bench.ack(1, &bench.ids_sent());
+        bench.world.answers.clear();
+        bench.world.sent.clear();
+        bench
+    }
+
+    fn produce(&mut self, size: usize) -> Result<RecordId, Refused<()>> {
+        self.owners += 1;
+        let owner = self.owners;
+        let deadline = self.now_us + 10 * SECOND;
+        self.stream
+            .produce(self.now_us, deadline, &mut self.world, |out, id| {
+                write(out, id, size);
+                Ok(owner)
+            })
+    }
+
+    fn tick(&mut self) {
+        self.stream.tick(self.now_us, &mut self.world);
+    }
+
+    fn ack(&mut self, stream: Token, ids: &[RecordId]) {
+        self.stream
+            .reply(stream, &stored(ids, false), self.now_us, &mut self.world);
+    }
+
+    fn ids_sent(&self) -> Vec<RecordId> {
+        self.world.sent.iter().flat_map(|(_, ids)| ids.clone()).collect()
+    }
+
+    fn classes(&self) -> Vec<(u32, ErrorClass)> {
+        let class = |outcome: &Outcome| match outcome {
+            Outcome::Fates(_) => ErrorClass::Unspecified,
+            Outcome::Failed(failed) => failed.class,
+        };
+        self.world
+            .answers
+            .iter()
+            .map(|(owner, o)| (*owner, class(o)))
+            .collect()
+    }
+}
+
+#[test]
+fn the_first_record_opens_the_stream_and_is_sent_once_the_sidecar_spoke() {
+    let mut bench = Bench::new(StreamSettings::default());
+    assert_eq!(bench.stream.tick_ms(), None);
+    let id = bench.produce(5).unwrap();
+    assert_eq!(bench.stream.tick_ms(), Some(GATHER_MS));
+    bench.tick();
+    assert_eq!(
+        (bench.world.opened.as_slice(), bench.world.sent.len()),
+        ([1].as_slice(), 0)
+    );
+    bench.stream.opened(1, bench.now_us, &mut bench.world);
+    assert_eq!(bench.world.sent, [(1, vec![id])]);
+    bench.ack(1, &[id]);
+    assert_eq!(bench.world.answers, [(1, Outcome::Fates(vec![stored_fate()]))]);
+    bench.tick();
+    assert_eq!((bench.stream.tick_ms(), bench.stream.outstanding()), (None, 0));
+}
+
+#[test]
+fn a_sidecar_that_cannot_be_reached_is_said_at_once_and_tried_again_later() {
+    let mut bench = Bench::new(StreamSettings::default());
+    bench.produce(5).unwrap();
+    bench.tick();
+    bench.stream.closed(1, bench.now_us, &mut bench.world);
+    assert_eq!(bench.classes(), [(1, ErrorClass::SidecarUnavailable)]);
+    assert_eq!(bench.produce(5), Err(Refused::Stream(UNREACHABLE)));
+    bench.now_us += 10_000;
+    bench.produce(5).unwrap();
+    bench.world.refuse_open = true;
+    bench.tick();
+    assert_eq!(bench.classes()[1..], [(3, ErrorClass::SidecarUnavailable)]);
+    bench.now_us += 19_000;
+    assert_eq!(bench.produce(5), Err(Refused::Stream(UNREACHABLE)));
+    assert_eq!(bench.stream.outstanding(), 0);
+}
+
+#[test]
+fn a_sidecar_that_never_speaks_is_given_up() {
+    let mut bench = Bench::new(StreamSettings::default());
+    bench.produce(5).unwrap();
+    bench.tick();
+    bench.now_us += OPEN_TIMEOUT_US;
+    bench.tick();
+    assert_eq!(bench.world.cancelled, [1]);
+    assert_eq!(bench.classes(), [(1, ErrorClass::SidecarUnavailable)]);
+    assert_eq!(bench.stream.tick_ms(), None);
+}
+
+#[test]
+fn records_are_gathered_while_messages_are_under_way() {
+    let mut bench = Bench::open();
+    let ids: Vec<_> = (0..6).map(|_| bench.produce(5).unwrap()).collect();
+    assert_eq!(bench.world.sent, [(1, vec![ids[0]]), (1, vec![ids[1]])]);
+    assert_eq!(bench.stream.tick_ms(), Some(GATHER_MS));
+    bench.ack(1, &[ids[0]]);
+    assert_eq!(bench.world.sent[2..], [(1, ids[2..].to_vec())]);
+}
+
+#[test]
+fn gathered_records_wait_for_a_tick_at_most() {
+    let mut bench = Bench::open();
+    let ids: Vec<_> = (0..4).map(|_| bench.produce(5).unwrap()).collect();
+    bench.now_us += 1000;
+    bench.tick();
+    assert_eq!(bench.world.sent[2..], [(1, ids[2..].to_vec())]);
+    assert_eq!(bench.stream.tick_ms(), Some(GATHER_MS), "more may follow");
+    bench.now_us += 1000;
+    bench.tick();
+    assert_eq!(bench.stream.tick_ms(), Some(WATCH_MS), "none did");
+}
+
+#[test]
+fn a_record_without_fate_does_not_make_later_ones_wait() {
+    let mut bench = Bench::open();
+    for _ in 0..100 {
+        bench.produce(5).unwrap();
+    }
+    bench.now_us += 1000;
+    bench.tick();
+    bench.world.sent.clear();
+    bench.now_us += 1000;
+    let id = bench.produce(5).unwrap();
+    assert_eq!(bench.world.sent, [(1, vec![id])]);
+}
+
+#[test]
+fn enough_gathered_bytes_are_sent_at_once_in_messages_of_that_size() {
+    let gather_bytes = 100;
+    let settings = StreamSettings {
+        gather_bytes,
+        ..Default::default()
+    };
+    let mut bench = Bench::new(settings);
+    let ids: Vec<_> = (0..5).map(|_| bench.produce(40).unwrap()).collect();
+    bench.tick();
+    bench.stream.opened(1, bench.now_us, &mut bench.world);
+    let messages: Vec<_> = ids.chunks(2).map(|ids| (1, ids.to_vec())).collect();
+    assert_eq!(bench.world.sent, messages);
+    bench.world.sent.clear();
+    let large = bench.produce(500).unwrap();
+    assert_eq!(bench.world.sent, [(1, vec![large])]);
+}
+
+#[test]
+fn past_a_bound_nothing_is_taken() {
+    let mut bench = Bench::new(StreamSettings {
+        max_outstanding_records: 2,
+        max_outstanding_bytes: 200,
+        ..Default::default()
+    });
+    bench.produce(50).unwrap();
+    assert_eq!(bench.produce(150), Err(Refused::Stream(FULL)), "bytes");
+    assert_eq!(bench.produce(300), Err(Refused::Stream(TOO_LARGE)));
+    bench.produce(50).unwrap();
+    assert_eq!(bench.produce(1), Err(Refused::Stream(FULL)), "records");
+    bench.tick();
+    bench.stream.opened(1, bench.now_us, &mut bench.world);
+    let ids = bench.ids_sent();
+    assert_eq!(ids.len(), 2);
+    bench.stream.departed(ids[0]);
+    assert_eq!(
+        bench.produce(1),
+        Err(Refused::Stream(FULL)),
+        "Envoy may still hold it"
+    );
+    bench.ack(1, &ids);
+    bench.produce(1).unwrap();
+}
+
+#[test]
+fn a_record_that_cannot_be_written_leaves_nothing_behind() {
+    let mut bench = Bench::open();
+    let refused = bench
+        .stream
+        .produce(bench.now_us, u64::MAX, &mut bench.world, |out, _| {
+            out.extend_from_slice(b"half a rec");
+            Err("broken")
+        });
+    assert_eq!(refused, Err(Refused::Record("broken")));
+    let id = bench.produce(1).unwrap();
+    assert_eq!(bench.world.sent, [(1, vec![id])]);
+}
+
+#[test]
+fn a_passed_deadline_is_unknown_if_sent_and_not_stored_if_not() {
+    let mut bench = Bench::open();
+    let sent = bench.produce(1).unwrap();
+    bench
+        .stream
+        .reply(1, &stored(&[], true), bench.now_us, &mut bench.world);
+    assert_eq!(bench.world.opened, [1, 2]);
+    bench.produce(1).unwrap();
+    bench.now_us += 10 * SECOND;
+    bench.stream.expire(bench.now_us, &mut bench.world);
+    let (late, early) = (ErrorClass::OutcomeUnknown, ErrorClass::SidecarUnavailable);
+    assert_eq!(bench.classes(), [(2, late), (3, early)]);
+    bench.world.sent.clear();
+    bench.stream.opened(2, bench.now_us, &mut bench.world);
+    assert!(bench.world.sent.is_empty(), "it was answered: not stored");
+    bench.ack(1, &[sent]);
+    assert_eq!(bench.world.answers.len(), 2, "the late ack changes nothing");
+    assert_eq!(bench.world.closed, [1], "it owes nothing more");
+}
+
+#[test]
+fn a_stream_that_ends_leaves_sent_records_unknown_and_the_others_unstored() {
+    let mut bench = Bench::open();
+    for _ in 0..4 {
+        bench.produce(1).unwrap();
+    }
+    bench.stream.closed(1, bench.now_us, &mut bench.world);
+    let (sent, unsent) = (ErrorClass::OutcomeUnknown, ErrorClass::SidecarUnavailable);
+    assert_eq!(bench.classes(), [(2, sent), (3, sent), (4, unsent), (5, unsent)]);
+    bench.produce(1).unwrap();
+    bench.tick();
+    assert_eq!(
+        bench.world.opened,
+        [1, 2],
+        "a stream that worked is replaced at once"
+    );
+}
+
+#[test]
+fn a_stream_that_cannot_be_written_to_is_given_up() {
+    let mut bench = Bench::open();
+    bench.world.refuse_send = true;
+    bench.produce(1).unwrap();
+    assert_eq!(bench.classes(), [(2, ErrorClass::SidecarUnavailable)]);
+    assert_eq!(bench.world.cancelled, [1]);
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_ends_the_stream() {
+    let mut bench = Bench::open();
+    bench.produce(1).unwrap();
+    bench
+        .stream
+        .reply(1, &[0x0a, 0xff], bench.now_us, &mut bench.world);
+    assert_eq!(bench.world.cancelled, [1]);
+    assert_eq!(bench.classes(), [(2, ErrorClass::OutcomeUnknown)]);
+}
+
+#[test]
+fn a_sidecar_that_drains_is_sent_nothing_more_and_pays_what_it_owes() {
+    let mut bench = Bench::open();
+    let old: Vec<_> = (0..3).map(|_| bench.produce(1).unwrap()).collect();
+    bench
+        .stream
+        .reply(1, &stored(&[], true), bench.now_us, &mut bench.world);
+    bench.stream.opened(2, bench.now_us, &mut bench.world);
+    assert_eq!(bench.world.sent[2..], [(2, vec![old[2]])]);
+    let new = bench.produce(1).unwrap();
+    assert_eq!(bench.world.sent[3..], [(2, vec![new])]);
+    bench.ack(1, &[old[2]]);
+    assert!(
+        bench.world.answers.is_empty(),
+        "that record went to the other stream"
+    );
+    bench.ack(1, &old[..2]);
+    assert_eq!(bench.world.closed, [1]);
+    bench.ack(2, &[new, old[2]]);
+    assert_eq!(bench.world.answers.len(), 4);
+}
+
+#[test]
+fn a_sidecar_that_drains_every_stream_is_left_alone_for_a_while() {
+    let mut bench = Bench::new(StreamSettings::default());
+    bench.produce(1).unwrap();
+    bench.tick();
+    bench
+        .stream
+        .reply(1, &stored(&[], true), bench.now_us, &mut bench.world);
+    assert_eq!(bench.classes(), [(1, ErrorClass::SidecarUnavailable)]);
+    assert_eq!(bench.produce(1), Err(Refused::Stream(UNREACHABLE)));
+}
+
+#[test]
+fn old_streams_that_never_pay_are_given_up_in_the_end() {
+    let mut bench = Bench::open();
+    for token in 1..=6 {
+        bench.stream.opened(token, bench.now_us, &mut bench.world);
+        bench.produce(1).unwrap();
+        bench.now_us += HEALTHY_US;
+        bench
+            .stream
+            .reply(token, &stored(&[], true), bench.now_us, &mut bench.world);
+    }
+    assert_eq!(bench.world.cancelled, [1, 2]);
+    let unknown = ErrorClass::OutcomeUnknown;
+    assert_eq!(bench.classes(), [(2, unknown), (3, unknown)]);
+}
+
+#[test]
+fn whoever_left_is_neither_answered_nor_written() {
+    let mut bench = Bench::open();
+    let ids: Vec<_> = (0..5).map(|_| bench.produce(9).unwrap()).collect();
+    bench.stream.departed(ids[0]);
+    bench.stream.departed(ids[3]);
+    bench.stream.departed(ids[3]);
+    bench.stream.departed(77);
+    bench.ack(1, &[ids[0], ids[1]]);
+    assert_eq!(bench.world.sent[2..], [(1, vec![ids[2], ids[4]])]);
+    assert_eq!(bench.classes(), [(3, ErrorClass::Unspecified)]);
+}
+
+#[test]
+fn what_is_not_ours_is_ignored() {
+    let mut bench = Bench::open();
+    let id = bench.produce(1).unwrap();
+    bench.ack(9, &[id]);
+    bench.stream.closed(9, bench.now_us, &mut bench.world);
+    bench.stream.opened(9, bench.now_us, &mut bench.world);
+    bench.ack(1, &[id + 1, 0, u64::MAX]);
+    assert!(bench.world.answers.is_empty());
+    bench.ack(1, &[id, id]);
+    assert_eq!(bench.world.answers.len(), 1);
+}

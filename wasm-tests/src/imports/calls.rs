@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use wasmtime::Linker;
 
 use super::answer;
@@ -28,15 +29,12 @@ pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
          metadata_len: u32,
          token_at: u32| {
             answer(call, "proxy_grpc_stream", |c| {
-                let upstream = read_text(c, upstream, upstream_len)?;
+                let upstream = read(c, upstream, upstream_len)?;
                 let service = read_text(c, service, service_len)?;
                 let method = read_text(c, method, method_len)?;
                 let metadata = maps::decode(&read(c, metadata, metadata_len)?);
                 let state = c.data_mut();
-                // Envoy takes what names no cluster for a serialised GrpcService.
-                if !state.clusters.contains_key(&upstream) {
-                    return Err(Status::ParseFailure);
-                }
+                known_cluster(state, &upstream)?;
                 let token = state.open_stream(service, method, metadata)?;
                 write_u32(c, token_at, token)
             })
@@ -142,4 +140,54 @@ pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         },
     )?;
     Ok(())
+}
+
+/// The part of `envoy.config.core.v3.GrpcService` that says which cluster is meant.
+#[derive(Clone, PartialEq, Message)]
+struct GrpcService {
+    #[prost(message, optional, tag = "1")]
+    envoy_grpc: Option<EnvoyGrpc>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EnvoyGrpc {
+    #[prost(string, tag = "1")]
+    cluster_name: String,
+}
+
+/// A stream's upstream is a serialised `GrpcService`, or, if it is none, the name of a cluster.
+fn known_cluster(state: &State, upstream: &[u8]) -> Result<(), Status> {
+    let known = |name: &str| state.clusters.contains_key(name);
+    match GrpcService::decode(upstream) {
+        Ok(GrpcService {
+            envoy_grpc: Some(grpc),
+        }) if known(&grpc.cluster_name) => Ok(()),
+        Ok(_) => Err(Status::InternalFailure),
+        Err(_) if known(&String::from_utf8_lossy(upstream)) => Ok(()),
+        Err(_) => Err(Status::ParseFailure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streams_upstream_is_a_cluster_or_a_serialised_service() {
+        let mut state = State::default();
+        state.clusters.insert("sluice".to_owned(), String::new());
+        let service = |name: &str| {
+            let envoy_grpc = Some(EnvoyGrpc {
+                cluster_name: name.to_owned(),
+            });
+            GrpcService { envoy_grpc }.encode_to_vec()
+        };
+        assert_eq!(known_cluster(&state, b"sluice"), Ok(()));
+        assert_eq!(known_cluster(&state, &service("sluice")), Ok(()));
+        assert_eq!(known_cluster(&state, b"other"), Err(Status::ParseFailure));
+        assert_eq!(
+            known_cluster(&state, &service("other")),
+            Err(Status::InternalFailure)
+        );
+    }
 }

@@ -7,6 +7,8 @@
 mod cache;
 mod check;
 mod entry;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod envoy;
 mod fields;
 mod layer;
 pub mod metadata;
@@ -68,16 +70,25 @@ impl FilterConfig {
     pub fn from_tree(tree: &Json) -> Result<Self, Vec<Problem>> {
         let problems = Problems::default();
         let root = Section::root(tree, &problems);
-        let mut entries = Vec::new();
-        for section in root.sections("routes").unwrap_or_default() {
+        let base = Layer::read(&root);
+        let stream = StreamSettings::read(&root);
+        let written = root.raw("routes").and_then(Json::as_array).into_iter().flatten();
+        let sections = root.sections("routes").unwrap_or_default();
+        let mut entries = Vec::with_capacity(sections.len());
+        for (section, tree) in sections.into_iter().zip(written) {
+            // What is no mapping was reported as such.
+            if !tree.is_object() {
+                entries.push(Entry::default());
+                continue;
+            }
             entries.push(Entry::read(&section));
             refused::report_filter_level(&section);
             section.finish();
         }
         let config = Self {
-            base: Layer::read(&root),
-            stream: StreamSettings::read(&root),
+            base,
             entries,
+            stream,
         };
         root.finish();
         let mut problems = problems.into_vec();

@@ -324,8 +324,14 @@ impl<'a> Section<'a> {
             if asked.iter().any(|a| a == key) {
                 continue;
             }
-            let near = asked.iter().find(|a| distance(a, key) <= 1 + key.len() / 5);
-            let hint = near.map(|a| format!("; did you mean `{a}`?")).unwrap_or_default();
+            let near = asked
+                .iter()
+                .map(|a| (distance(a, key), a))
+                .min_by_key(|(d, _)| *d);
+            let near = near.filter(|(d, _)| *d <= 1 + key.len() / 5);
+            let hint = near
+                .map(|(_, a)| format!("; did you mean `{a}`?"))
+                .unwrap_or_default();
             self.problem(key, format!("unknown field{hint}"));
         }
     }

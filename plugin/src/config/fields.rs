@@ -143,6 +143,26 @@ pub(super) fn media_types(section: &Section<'_>, key: &str) -> Option<Vec<String
     })
 }
 
+/// The longest name of an Envoy cluster, in bytes. The shell puts the name into a serialised message that must
+/// be UTF-8 throughout, so its length must fit one byte below 128 together with what is around it.
+const MAX_ENVOY_CLUSTER_LEN: usize = 120;
+
+/// The name of an Envoy cluster.
+pub(super) fn envoy_cluster(section: &Section<'_>, key: &str) -> Option<String> {
+    let name = section.name(key)?;
+    if name.len() > MAX_ENVOY_CLUSTER_LEN {
+        section.problem(
+            key,
+            format!(
+                "must have at most {MAX_ENVOY_CLUSTER_LEN} bytes, not {}",
+                name.len()
+            ),
+        );
+        return None;
+    }
+    Some(name)
+}
+
 /// `name_mappings`: header names (lower-cased) to record header names, in the order written.
 pub(super) fn name_mappings(section: &Section<'_>, key: &str) -> Option<Vec<(String, String)>> {
     let map = section.section(key)?;

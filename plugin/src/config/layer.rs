@@ -116,7 +116,7 @@ impl Layer {
             success_message: section.string("success_message"),
             max_body_bytes: integer(section, "max_body_bytes", 1, MAX_BODY_BYTES),
             answer_timeout: section.millis("answer_timeout", 1..=MAX_WAIT_MS),
-            sidecar_cluster: section.name("sidecar_cluster"),
+            sidecar_cluster: fields::envoy_cluster(section, "sidecar_cluster"),
             cluster_name: section.name("cluster_name"),
             producer: section.name("producer"),
             then: section.choice(

@@ -1,0 +1,132 @@
+//! Checks an Envoy bootstrap before Envoy sees it: the filter's configuration, the metadata of every route,
+//! and what Envoy needs to be told for the filter to work. For the `sluice` command.
+//!
+//! What is not in the bootstrap (routes by RDS, clusters by CDS) cannot be checked and is named as such.
+
+mod node;
+mod plugin;
+mod routes;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+use sluice_settings::Problem;
+
+use super::FilterConfig;
+use node::Node;
+
+/// What [`check_envoy`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvoyReport {
+    /// How many of Sluice's filters the bootstrap has.
+    pub filters: usize,
+    /// How many of its routes produce.
+    pub produce_routes: usize,
+    /// What does not work: a bad configuration, bad metadata, a filter that would hang.
+    pub errors: Vec<Problem>,
+    /// What works, and is not safe; or could not be checked.
+    pub warnings: Vec<Problem>,
+}
+
+impl EnvoyReport {
+    fn error(&mut self, problem: Problem) {
+        if !self.errors.contains(&problem) {
+            self.errors.push(problem);
+        }
+    }
+
+    fn warning(&mut self, path: String, message: impl Into<String>) {
+        let message = message.into();
+        self.warnings.push(Problem { path, message });
+    }
+}
+
+/// The Envoy clusters that are known; `None` if they come from elsewhere.
+type Clusters<'a> = Option<BTreeSet<&'a str>>;
+
+/// Checks everything of Sluice's in `bootstrap`, an Envoy bootstrap (protobuf JSON, or the YAML of it).
+///
+/// A filter is Sluice's if it is a wasm filter whose plugin `name` or `root_id` is `sluice`, or whose code has
+/// `sluice_filter` in its file name.
+pub fn check_envoy(bootstrap: &Json) -> EnvoyReport {
+    let mut report = EnvoyReport::default();
+    let root = Node::root(bootstrap);
+    let clusters = clusters(&root);
+    root.visit(&mut |node| {
+        if let Some(filters) = node
+            .get("http_filters")
+            .filter(|filters| filters.value().is_array())
+        {
+            for filter in filters.items() {
+                if let Some(plugin) = plugin::find(&filter) {
+                    check_filter(&node, &plugin, &clusters, &mut report);
+                }
+            }
+        }
+    });
+    if report.filters == 0 {
+        report.error(Problem {
+            path: String::new(),
+            message: "has no filter of Sluice's: no wasm HTTP filter whose plugin is named `sluice`, or whose code \
+                      is sluice_filter.wasm"
+                .to_owned(),
+        });
+    }
+    report
+}
+
+/// Checks one filter and the routes of its connection manager.
+fn check_filter(manager: &Node<'_>, plugin: &Node<'_>, clusters: &Clusters<'_>, report: &mut EnvoyReport) {
+    report.filters += 1;
+    plugin::check_flags(plugin, report);
+    let config = match plugin::configuration(plugin) {
+        Ok(config) => Some(config),
+        Err(problems) => {
+            problems.into_iter().for_each(|problem| report.error(problem));
+            None
+        }
+    };
+    let Some(table) = manager.get("route_config") else {
+        report.warning(
+            manager.path().to_owned(),
+            "its routes are not in this file (no route_config), and are not checked",
+        );
+        if let Some(config) = &config {
+            check_cluster(config.sidecar_cluster(), plugin.path(), clusters, report);
+        }
+        return;
+    };
+    for host in table.get("virtual_hosts").iter().flat_map(Node::items) {
+        if let Some(tree) = host.get("matcher") {
+            report.warning(
+                tree.path().to_owned(),
+                "the routes of a matcher tree are not checked",
+            );
+        }
+        for route in host.get("routes").iter().flat_map(Node::items) {
+            routes::check(config.as_ref(), &host, &route, clusters, report);
+        }
+    }
+}
+
+/// Warns, once for each name, where the cluster that leads to the sidecar does not exist.
+fn check_cluster(name: &str, path: &str, clusters: &Clusters<'_>, report: &mut EnvoyReport) {
+    let message = format!("sends records to the cluster {name:?}, which this file does not have");
+    let known = clusters.as_ref().is_none_or(|all| all.contains(name));
+    if !known && !report.warnings.iter().any(|warning| warning.message == message) {
+        report.warning(path.to_owned(), message);
+    }
+}
+
+fn clusters<'a>(root: &Node<'a>) -> Clusters<'a> {
+    let elsewhere = root.at(&["dynamic_resources", "cds_config"]).is_some();
+    let list = root.at(&["static_resources", "clusters"]);
+    let names = list
+        .iter()
+        .flat_map(Node::items)
+        .filter_map(|cluster| cluster.string("name"));
+    (!elsewhere).then(|| names.collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! Each field that may be written changes what it is documented to change, and nothing else.
+
+use super::*;
+
+/// Every part of a route by name. A part that is not listed here does not compile.
+fn parts(route: &Route) -> Vec<(&'static str, String)> {
+    macro_rules! shown {
+        ($($field:expr),* $(,)?) => { vec![$((stringify!($field), format!("{:?}", $field))),*] };
+    }
+    let Route {
+        topics,
+        topics_query_arg,
+        allowed_topics,
+        value,
+        value_by_method,
+        forward:
+            Forward {
+                method,
+                uri,
+                headers,
+                body,
+            },
+        json_content_types,
+        max_json_depth,
+        key,
+        partition,
+        headers:
+            HeaderRules {
+                enabled,
+                all_by_default,
+                include,
+                exclude,
+                rename,
+                repeated,
+            },
+        credential_headers,
+        cloudevents,
+        delivery,
+        success_status,
+        success_message,
+        max_body_bytes,
+        answer_timeout,
+        sidecar_cluster,
+        cluster_name,
+        producer,
+        then,
+        on_error,
+        reply_headers,
+        produce_options,
+        transport,
+    } = route;
+    shown![
+        topics,
+        topics_query_arg,
+        allowed_topics,
+        value,
+        value_by_method,
+        method,
+        uri,
+        headers,
+        body,
+        json_content_types,
+        max_json_depth,
+        key,
+        partition,
+        enabled,
+        all_by_default,
+        include,
+        exclude,
+        rename,
+        repeated,
+        credential_headers,
+        cloudevents,
+        delivery,
+        success_status,
+        success_message,
+        max_body_bytes,
+        answer_timeout,
+        sidecar_cluster,
+        cluster_name,
+        producer,
+        then,
+        on_error,
+        reply_headers,
+        produce_options,
+        transport,
+    ]
+}
+
+/// What is written, and the parts it changes, with what they are then.
+fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
+    vec![
+        (json!({"topic": "audit"}), vec![("topics", r#"["audit"]"#)]),
+        (json!({"topics": ["b", "a"]}), vec![("topics", r#"["b", "a"]"#)]),
+        (
+            json!({"topics_query_arg": "to"}),
+            vec![("topics_query_arg", r#"Some("to")"#)],
+        ),
+        (
+            json!({"allowed_topics": ["a.b_c-D9"]}),
+            vec![("allowed_topics", r#"["a.b_c-D9"]"#)],
+        ),
+        (json!({"value": "body"}), vec![("value", "Body")]),
+        (json!({"value": "none"}), vec![("value", "None")]),
+        (
+            json!({"value_by_method": {"delete": "none"}}),
+            vec![("value_by_method", r#"[("DELETE", None)]"#)],
+        ),
+        (json!({"forward_method": true}), vec![("method", "true")]),
+        (json!({"forward_uri": true}), vec![("uri", "true")]),
+        (json!({"forward_headers": true}), vec![("headers", "true")]),
+        (
+            json!({"forward_body": false, "forward_uri": true}),
+            vec![("uri", "true"), ("body", "false")],
+        ),
+        (
+            json!({"json_content_types": ["Application/*+JSON"]}),
+            vec![("json_content_types", r#"["application/*+json"]"#)],
+        ),
+        (json!({"max_json_depth": 5.0}), vec![("max_json_depth", "5")]),
+        (
+            json!({"key_query_arg": "id"}),
+            vec![("key", r#"Some(Query("id"))"#)],
+        ),
+        (
+            json!({"key": {"query": "id"}}),
+            vec![("key", r#"Some(Query("id"))"#)],
+        ),
+        (
+            json!({"key": {"header": "X-Id"}}),
+            vec![("key", r#"Some(Header("x-id"))"#)],
+        ),
+        (
+            json!({"key": {"cookie": "Id"}}),
+            vec![("key", r#"Some(Cookie("Id"))"#)],
+        ),
+        (
+            json!({"key": {"path_segment": 2.0}}),
+            vec![("key", "Some(PathSegment(2))")],
+        ),
+        (
+            json!({"key": {"json_pointer": "/a~1b/0"}}),
+            vec![("key", r#"Some(JsonPointer("/a~1b/0"))"#)],
+        ),
+        (
+            json!({"partition": {"fixed": 3.0}}),
+            vec![("partition", "Some(Fixed(3))")],
+        ),
+        (
+            json!({"partition": {"query": "p"}}),
+            vec![("partition", r#"Some(From(Query("p")))"#)],
+        ),
+        (
+            json!({"partition": {"header": "X-P"}}),
+            vec![("partition", r#"Some(From(Header("x-p")))"#)],
+        ),
+        (
+            json!({"headers": {"forward_http_headers_as_record_headers": false}}),
+            vec![("enabled", "false")],
+        ),
+        (
+            json!({"headers": {"forward_all_by_default": true}}),
+            vec![("all_by_default", "true")],
+        ),
+        (
+            json!({"headers": {"include_headers": ["X-A"]}}),
+            vec![("include", r#"["x-a"]"#)],
+        ),
+        (
+            json!({"headers": {"exclude_headers": ["X-A"]}}),
+            vec![("exclude", r#"["x-a"]"#)],
+        ),
+        (
+            json!({"headers": {"name_mappings": {"X-A": "Ä"}}}),
+            vec![("rename", r#"[("x-a", "Ä")]"#)],
+        ),
+        (
+            json!({"headers": {"repeated_headers_behavior": "take_first"}}),
+            vec![("repeated", "TakeFirst")],
+        ),
+        (
+            json!({"headers": {"repeated_headers_behavior": "concatenate_by_comma"}}),
+            vec![("repeated", "ConcatenateByComma")],
+        ),
+        (
+            json!({"credential_headers": ["Cookie"]}),
+            vec![("credential_headers", r#"["cookie"]"#)],
+        ),
+        (
+            json!({"cloudevents": "binary"}),
+            vec![("value", "Body"), ("cloudevents", "Binary")],
+        ),
+        (
+            json!({"cloudevents": "structured"}),
+            vec![("value", "Body"), ("cloudevents", "Structured")],
+        ),
+        (json!({"delivery": "buffered"}), vec![("delivery", "Buffered")]),
+        (json!({"producer_async": true}), vec![("delivery", "Buffered")]),
+        (
+            json!({"success_status": 201.0}),
+            vec![("success_status", "Some(201)")],
+        ),
+        (
+            json!({"success_message": "ok"}),
+            vec![("success_message", r#"Some("ok")"#)],
+        ),
+        (json!({"max_body_bytes": 7}), vec![("max_body_bytes", "7")]),
+        (
+            json!({"answer_timeout": 250.0}),
+            vec![("answer_timeout", "250ms")],
+        ),
+        (
+            json!({"answer_timeout": "1.5s"}),
+            vec![("answer_timeout", "1.5s")],
+        ),
+        (
+            json!({"sidecar_cluster": "side"}),
+            vec![("sidecar_cluster", r#""side""#)],
+        ),
+        (json!({"cluster_name": "eu"}), vec![("cluster_name", r#""eu""#)]),
+        (json!({"producer": "fast"}), vec![("producer", r#""fast""#)]),
+        (json!({"then": "continue"}), vec![("then", "Continue")]),
+        (
+            json!({"then": "continue", "on_error": "continue"}),
+            vec![("then", "Continue"), ("on_error", "Continue")],
+        ),
+        (json!({"reply_headers": false}), vec![("reply_headers", "false")]),
+        (
+            json!({"produce_options": true}),
+            vec![("produce_options", "true")],
+        ),
+        (json!({"transport": "http"}), vec![("transport", "Http")]),
+    ]
+}
+
+fn orders() -> Json {
+    json!({"topic": "orders"})
+}
+
+/// `topic: orders` and the fields of `written`, in one mapping.
+fn with_topic(written: &Json) -> Json {
+    let mut all = orders();
+    if written.get("topics").is_some() {
+        all = json!({});
+    }
+    all.as_object_mut()
+        .unwrap()
+        .extend(written.as_object().unwrap().clone());
+    all
+}
+
+fn changes(route: &Route) -> Vec<(&'static str, String)> {
+    let default = config(orders()).resolve(None, b"").unwrap().unwrap();
+    let differ = |(new, old): &(_, _)| new != old;
+    let pairs = parts(route).into_iter().zip(parts(&default)).filter(differ);
+    pairs.map(|(new, _)| new).collect()
+}
+
+#[test]
+fn each_changes_what_it_is_for_at_every_level() {
+    for (written, expected) in table() {
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(name, to)| (name, to.to_owned()))
+            .collect();
+        let base = config(with_topic(&written)).resolve(None, b"");
+        assert_eq!(changes(&base.unwrap().unwrap()), expected, "base: {written}");
+        let metadata = with_metadata(&config(orders()), written.clone());
+        assert_eq!(
+            changes(&metadata.unwrap().unwrap()),
+            expected,
+            "metadata: {written}"
+        );
+        let mut entry = written.clone();
+        entry
+            .as_object_mut()
+            .unwrap()
+            .insert("path_prefix".to_owned(), json!("/"));
+        let entry = config(json!({"topic": "orders", "routes": [entry]})).resolve(Some(0), b"");
+        assert_eq!(changes(&entry.unwrap().unwrap()), expected, "entry: {written}");
+    }
+}
+
+#[test]
+fn the_table_has_every_part_of_a_route() {
+    let covered: Vec<&str> = table()
+        .iter()
+        .flat_map(|(_, to)| to.iter().map(|(name, _)| *name))
+        .collect();
+    for (name, _) in parts(&config(orders()).resolve(None, b"").unwrap().unwrap()) {
+        assert!(covered.contains(&name), "nothing changes {name}");
+    }
+}
+
+#[test]
+fn defaults_are_kongs_except_that_a_success_means_stored() {
+    let route = config(orders()).resolve(None, b"").unwrap().unwrap();
+    let expected = Route {
+        topics: vec!["orders".to_owned()],
+        topics_query_arg: None,
+        allowed_topics: vec![],
+        value: Value::Envelope,
+        value_by_method: vec![],
+        forward: Forward {
+            method: false,
+            uri: false,
+            headers: false,
+            body: true,
+        },
+        json_content_types: vec![],
+        max_json_depth: 128,
+        key: None,
+        partition: None,
+        headers: HeaderRules {
+            enabled: true,
+            all_by_default: false,
+            include: vec![],
+            exclude: vec![],
+            rename: vec![],
+            repeated: Repeated::RetainDuplicates,
+        },
+        credential_headers: vec![],
+        cloudevents: CloudEvents::Off,
+        delivery: Delivery::Acked,
+        success_status: None,
+        success_message: None,
+        max_body_bytes: 1_048_576,
+        answer_timeout: std::time::Duration::from_secs(10),
+        sidecar_cluster: "sluice".to_owned(),
+        cluster_name: String::new(),
+        producer: String::new(),
+        then: Then::Respond,
+        on_error: OnError::Respond,
+        reply_headers: true,
+        produce_options: false,
+        transport: Transport::Stream,
+    };
+    assert_eq!(route, expected);
+}

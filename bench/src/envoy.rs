@@ -1,10 +1,14 @@
 //! Envoy's configuration: a listener for each row, so that no row pays for another's filters.
+//!
+//! The rows with the filter have the shipped `envoy.yaml`'s listener, local replies included, with a route of
+//! their own: what they cost is what a user pays. The others have the least that Envoy needs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sluice_e2e::{Context, Result, parts};
 
 use crate::rows::Row;
 
@@ -30,53 +34,140 @@ pub(crate) struct Wiring<'a> {
 }
 
 /// The bootstrap configuration.
-pub(crate) fn bootstrap(wiring: &Wiring<'_>) -> Value {
-    let listeners: Vec<Value> = wiring
+///
+/// # Errors
+/// The shipped `envoy.yaml` cannot be read, or has lost something that is replaced here.
+pub(crate) fn bootstrap(wiring: &Wiring<'_>) -> Result<Value> {
+    let path = parts::root().join("envoy.yaml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let mut config: Value = serde_saphyr::from_str(&text).context("parse envoy.yaml")?;
+    let shipped = at(&mut config, "/static_resources/listeners/0")?.take();
+    let listeners: Result<Vec<Value>> = wiring
         .listeners
         .iter()
-        .map(|(row, address)| listener(*row, *address, wiring.filter))
+        .map(|(row, address)| match settings(*row) {
+            Some(settings) => with_filter(shipped.clone(), *row, *address, wiring.filter, &settings),
+            None => Ok(without_filter(*row, *address)),
+        })
         .collect();
-    json!({
-        "static_resources": {
-            "listeners": listeners,
-            "clusters": [
-                cluster("sluice", &pipe(wiring.stream), true),
-                cluster("sluice_data", &tcp(wiring.data), false),
-                cluster("service", &tcp(wiring.service), false),
-            ],
+    *at(&mut config, "/static_resources/listeners")? = Value::Array(listeners?);
+    let clusters = at(&mut config, "/static_resources/clusters")?;
+    let clusters = clusters
+        .as_array_mut()
+        .context("envoy.yaml: clusters is no list")?;
+    let target = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+    for cluster in clusters.iter_mut() {
+        match cluster.get("name").and_then(Value::as_str) {
+            Some("sluice") => *at(cluster, target)? = json!({"pipe": {"path": wiring.stream}}),
+            Some("sluice_data") => *at(cluster, target)? = tcp(wiring.data),
+            _ => {}
+        }
+    }
+    clusters.push(json!({
+        "name": "service",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "service",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": tcp(wiring.service)}}]}],
         },
-    })
+    }));
+    // Its port is fixed, and nothing here asks for it.
+    if let Some(root) = config.as_object_mut() {
+        root.remove("admin");
+    }
+    Ok(config)
 }
 
-fn listener(row: Row, address: SocketAddr, filter: &Path) -> Value {
-    let mut filters = Vec::new();
-    if row == Row::Floor {
-        filters.push(json!({
-            "name": "buffer",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
-                "max_request_bytes": 1 << 20,
-            },
-        }));
+/// What a row sets: for its route, and for the filter as a whole. `None` in a row without the filter.
+struct Settings {
+    route: Value,
+    filter: Value,
+}
+
+fn settings(row: Row) -> Option<Settings> {
+    let (route, filter) = match row {
+        Row::Floor | Row::Rest | Row::Service | Row::Loop => return None,
+        // No record fits into that bound, so each is built, measured and refused.
+        Row::Local => (json!({}), json!({"stream": {"max_outstanding_bytes": 1}})),
+        Row::Stream => (json!({}), json!({})),
+        Row::StreamAll => (
+            json!({"forward_method": true, "forward_uri": true, "forward_headers": true, "forward_body": true}),
+            json!({}),
+        ),
+        Row::StreamBody => (json!({"value": "body"}), json!({})),
+        Row::Http => (
+            json!({"transport": "http", "sidecar_cluster": "sluice_data"}),
+            json!({}),
+        ),
+    };
+    let mut route = route;
+    if let Some(fields) = route.as_object_mut() {
+        fields.insert("topic".to_owned(), json!(TOPIC));
     }
-    if row.through_filter() {
-        filters.push(wasm(row, filter));
-    }
-    filters.push(json!({
+    Some(Settings { route, filter })
+}
+
+/// The shipped listener with one route.
+fn with_filter(
+    mut listener: Value,
+    row: Row,
+    address: SocketAddr,
+    filter: &Path,
+    settings: &Settings,
+) -> Result<Value> {
+    *at(&mut listener, "/name")? = json!(format!("{row:?}"));
+    *at(&mut listener, "/address")? = tcp(address);
+    let manager = at(&mut listener, "/filter_chains/0/filters/0/typed_config")?;
+    let route = json!({
+        "match": {"prefix": "/"},
+        "metadata": {"filter_metadata": {"sluice": settings.route}},
+        "direct_response": {"status": 503},
+    });
+    *at(manager, "/route_config/virtual_hosts")? = all_hosts(&route);
+    let filters = at(manager, "/http_filters")?
+        .as_array_mut()
+        .context("envoy.yaml: no filters")?;
+    let ours = filters
+        .iter_mut()
+        .find(|filter| filter.get("name") == Some(&json!("sluice")));
+    let plugin = at(
+        ours.context("envoy.yaml: no filter named sluice")?,
+        "/typed_config/config",
+    )?;
+    *at(plugin, "/vm_config/code/local/filename")? = json!(filter);
+    *at(plugin, "/configuration/value")? = settings.filter.clone();
+    Ok(listener)
+}
+
+/// A listener without the filter.
+fn without_filter(row: Row, address: SocketAddr) -> Value {
+    let router = json!({
         "name": "router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-    }));
-    let action = match row {
-        Row::Floor => ("direct_response", direct_response(200)),
-        Row::Rest => ("route", json!({"cluster": "sluice_data"})),
-        Row::Service => ("route", json!({"cluster": "service"})),
-        // As shipped: a filter that is missing must not look like a 2xx.
-        _ => ("direct_response", direct_response(503)),
+    });
+    let buffer = json!({
+        "name": "buffer",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": 1 << 20,
+        },
+    });
+    let all = json!({"prefix": "/"});
+    let answer = json!({"status": 200, "body": {"inline_string": "{\"message\":\"message sent\"}"}});
+    let (filters, route) = match row {
+        Row::Rest => (
+            vec![router],
+            json!({"match": all, "route": {"cluster": "sluice_data"}}),
+        ),
+        Row::Service => (
+            vec![router],
+            json!({"match": all, "route": {"cluster": "service"}}),
+        ),
+        _ => (
+            vec![buffer, router],
+            json!({"match": all, "direct_response": answer}),
+        ),
     };
-    let mut route = json!({"match": {"prefix": "/"}});
-    if let Some(map) = route.as_object_mut() {
-        map.insert(action.0.to_owned(), action.1);
-    }
     json!({
         "name": format!("{row:?}"),
         "address": tcp(address),
@@ -86,88 +177,24 @@ fn listener(row: Row, address: SocketAddr, filter: &Path) -> Value {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                 "stat_prefix": format!("{row:?}"),
                 "http_filters": filters,
-                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+                "route_config": {"virtual_hosts": all_hosts(&route)},
             },
         }]}],
     })
 }
 
-fn direct_response(status: u16) -> Value {
-    json!({"status": status, "body": {"inline_string": "{\"message\":\"message sent\"}"}})
-}
-
-/// The filter with that row's configuration. All rows share one VM.
-fn wasm(row: Row, filter: &Path) -> Value {
-    json!({
-        "name": "sluice",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": format!("{row:?}"),
-                "root_id": "",
-                "failure_policy": "FAIL_RELOAD",
-                "allow_on_headers_stop_iteration": true,
-                "configuration": {
-                    "@type": "type.googleapis.com/google.protobuf.Struct",
-                    "value": settings(row),
-                },
-                "vm_config": {
-                    "vm_id": "sluice",
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": filter}},
-                },
-            },
-        },
-    })
-}
-
-/// The filter's settings in that row.
-fn settings(row: Row) -> Value {
-    match row {
-        // No record fits into that bound, so each is built, measured and refused.
-        Row::Local => json!({"topic": TOPIC, "stream": {"max_outstanding_bytes": 1}}),
-        Row::StreamAll => json!({
-            "topic": TOPIC,
-            "forward_method": true,
-            "forward_uri": true,
-            "forward_headers": true,
-            "forward_body": true,
-        }),
-        Row::StreamBody => json!({"topic": TOPIC, "value": "body"}),
-        Row::Http => json!({"topic": TOPIC, "transport": "http", "sidecar_cluster": "sluice_data"}),
-        _ => json!({"topic": TOPIC}),
-    }
-}
-
-fn cluster(name: &str, address: &Value, http2: bool) -> Value {
-    let protocol = if http2 {
-        "http2_protocol_options"
-    } else {
-        "http_protocol_options"
-    };
-    json!({
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {protocol: {}},
-            },
-        },
-    })
-}
-
-fn pipe(path: &Path) -> Value {
-    json!({"pipe": {"path": path}})
+fn all_hosts(route: &Value) -> Value {
+    json!([{"name": "all", "domains": ["*"], "routes": [route]}])
 }
 
 fn tcp(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+}
+
+fn at<'a>(value: &'a mut Value, pointer: &str) -> Result<&'a mut Value> {
+    value
+        .pointer_mut(pointer)
+        .with_context(|| format!("envoy.yaml: nothing at {pointer}"))
 }
 
 #[cfg(test)]
@@ -189,14 +216,29 @@ mod tests {
             data: ([127, 0, 0, 1], 1).into(),
             service: ([127, 0, 0, 1], 2).into(),
         };
-        let config = bootstrap(&wiring);
+        let config = bootstrap(&wiring).unwrap();
         let built = config["static_resources"]["listeners"].as_array().unwrap();
         assert_eq!(built.len(), Row::ALL.len() - 1);
         for (listener, row) in built.iter().zip(listeners.keys()) {
             let text = listener.to_string();
-            assert_eq!(text.contains("f.wasm"), row.through_filter(), "{row:?}");
+            assert_eq!(text.contains("f.wasm"), settings(*row).is_some(), "{row:?}");
+            assert_eq!(
+                text.contains("local_reply_config"),
+                settings(*row).is_some(),
+                "{row:?}"
+            );
             assert_eq!(text.contains("\"status\":200"), *row == Row::Floor, "{row:?}");
             assert_eq!(text.contains("v3.Buffer"), *row == Row::Floor, "{row:?}");
+            assert_eq!(
+                listener["address"]["socket_address"]["port_value"],
+                listeners[row].port()
+            );
         }
+        let clusters = config["static_resources"]["clusters"].to_string();
+        assert!(clusters.contains("s.sock"), "{clusters}");
+        assert!(
+            config.get("admin").is_none(),
+            "a second run would find its port taken"
+        );
     }
 }

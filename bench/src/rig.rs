@@ -178,7 +178,7 @@ impl Rig {
             stream: &sidecar.stream,
             data: sidecar.data,
             service: service_address,
-        });
+        })?;
         let file = dir.join("envoy.json");
         std::fs::write(&file, config.to_string())?;
         let mut command = Command::new(&programs.envoy);

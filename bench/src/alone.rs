@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sluice_e2e::{Context, Result, bail, ensure};
+use sluice_e2e::sidecar::Sidecar;
+use sluice_e2e::{Context, Result, bail, ensure, parts};
 use sluice_proto::v1::records_client::RecordsClient;
 use sluice_proto::v1::{Delivery, ErrorClass, ProduceReply, ProduceRequest, Record, topic_fate};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,7 +14,6 @@ use tonic::transport::Endpoint;
 
 use crate::cpu::{CpuClock, Memory, memory};
 use crate::envoy::TOPIC;
-use crate::rig::Sidecar;
 
 /// How many records a message holds.
 pub(crate) const BATCH: u64 = 100;
@@ -34,8 +34,8 @@ pub(crate) struct Throughput {
 /// # Errors
 /// A record is not stored, or the stream ends.
 pub(crate) async fn throughput(sidecar: &Sidecar, value: &[u8], records: u64) -> Result<Throughput> {
-    let clock = CpuClock::of(sidecar.process.pid())?;
-    let (sender, mut replies) = open(&sidecar.stream).await?;
+    let clock = CpuClock::of(pid(sidecar)?)?;
+    let (sender, mut replies) = open(sidecar.stream()).await?;
     let free = Semaphore::new(usize::try_from(WINDOW / BATCH)?);
     let (start, before) = (Instant::now(), clock.read()?);
     let sending = async {
@@ -88,7 +88,7 @@ pub(crate) struct Overload {
 /// # Errors
 /// The stream ends, or the buffer was never full, so that this was no overload.
 pub(crate) async fn overload(sidecar: &Sidecar, value: &[u8], time: Duration) -> Result<Overload> {
-    let (sender, mut replies) = open(&sidecar.stream).await?;
+    let (sender, mut replies) = open(sidecar.stream()).await?;
     let end = tokio::time::Instant::now() + time;
     let sending = async {
         let template = template(value, Delivery::Buffered);
@@ -109,7 +109,7 @@ pub(crate) async fn overload(sidecar: &Sidecar, value: &[u8], time: Duration) ->
     tokio::try_join!(sending, receiving)?;
     ensure!(refused > 0, "the buffer was never full within {time:?}");
     Ok(Overload {
-        memory: memory(sidecar.process.pid())?,
+        memory: memory(pid(sidecar)?)?,
         refused,
     })
 }
@@ -126,8 +126,17 @@ fn count_refused(reply: &ProduceReply) -> u64 {
     topics.filter(|topic| full(&topic.result)).count() as u64
 }
 
+/// A sidecar's process id.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn pid(sidecar: &Sidecar) -> Result<u32> {
+    sidecar.pid().context("the sidecar has ended")
+}
+
 /// Opens a `Produce` call.
 async fn open(socket: &Path) -> Result<(mpsc::Sender<ProduceRequest>, tonic::Streaming<ProduceReply>)> {
+    let socket = parts::root().join(socket);
     let channel = Endpoint::from_shared(format!("unix:{}", socket.display()))?
         .connect()
         .await?;

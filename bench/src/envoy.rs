@@ -87,7 +87,7 @@ struct Settings {
 fn settings(row: Row) -> Option<Settings> {
     let (route, filter) = match row {
         Row::Floor | Row::Rest | Row::Service | Row::Loop => return None,
-        // No record fits into that bound, so each is built, measured and refused.
+        // No record fits into that bound, so each is built, measured and refused with 413.
         Row::Local => (json!({}), json!({"stream": {"max_outstanding_bytes": 1}})),
         Row::Stream => (json!({}), json!({})),
         Row::StreamAll => (

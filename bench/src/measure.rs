@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_e2e::{Result, ensure};
+use sluice_e2e::{Context, Result, ensure};
 
 use crate::bare::Awaiting;
 use crate::cpu::CpuClock;
@@ -62,7 +62,7 @@ impl Clocks {
     pub(crate) fn of(rig: &mut Rig) -> Result<Self> {
         Ok(Self {
             envoy: CpuClock::of(rig.envoy.pid())?,
-            sidecar: CpuClock::of(rig.sidecar.process.pid())?,
+            sidecar: CpuClock::of(rig.sidecar.pid().context("the sidecar has ended")?)?,
             service: CpuClock::of(rig.service.pid())?,
             broker: CpuClock::of(rig.broker.pid()?)?,
             own: CpuClock::of(std::process::id())?,
@@ -217,7 +217,7 @@ mod tests {
         let used = [Duration::ZERO; 4];
         let error = sample(Row::Stream, 64, &outcome(&[(200, 99), (503, 1)]), used).unwrap_err();
         assert!(error.to_string().contains("503: 1"), "{error}");
-        assert!(sample(Row::Local, 1, &outcome(&[(503, 100)]), used).is_ok());
+        assert!(sample(Row::Local, 1, &outcome(&[(413, 100)]), used).is_ok());
         assert!(sample(Row::Local, 1, &outcome(&[(200, 100)]), used).is_err());
         assert!(sample(Row::Stream, 1, &Outcome::default(), used).is_err());
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_e2e::kafka::{Kafka, Setup};
 use sluice_e2e::process::{Launch, Process};
-use sluice_e2e::{Context, Result, ensure, ports, wait};
+use sluice_e2e::sidecar::Sidecar;
+use sluice_e2e::{Context, Result, ensure, parts, ports, wait};
 
 use crate::envoy::{self, TOPIC, Wiring};
 use crate::rows::Row;
@@ -30,7 +31,7 @@ pub(crate) struct Programs {
 #[derive(Debug)]
 pub(crate) enum Broker {
     /// The sidecar's embedded broker, alone in a process.
-    Dev(Process, SocketAddr),
+    Dev(Box<Sidecar>, SocketAddr),
     /// Apache Kafka.
     Kafka(Box<Kafka>),
 }
@@ -42,17 +43,16 @@ impl Broker {
     /// It does not come up.
     pub(crate) async fn dev(programs: &Programs, dir: &Path, cpus: &[usize]) -> Result<Self> {
         let address = local()?;
-        let config = json!({
-            "listeners": listeners(&dir.join("broker.sock"), local()?, local()?),
-            "clusters": {"dev": {"bootstrap_servers": [address.to_string()]}},
+        let settings = json!({
+            "clusters": {"dev": {"bootstrap_servers": [address.to_string()], "allowed_topics": [TOPIC]}},
             "dev_broker": {
                 "address": address.to_string(),
                 "topics": [{"name": TOPIC, "partitions": PARTITIONS}],
             },
         });
-        let process = serve(programs, dir, "broker", &config, cpus)?;
-        listens("dev broker", address).await?;
-        Ok(Self::Dev(process, address))
+        let dir = subdirectory(dir, "broker")?;
+        let sidecar = Sidecar::start_with(&dir, &settings, programs.sidecar.clone(), cpus).await?;
+        Ok(Self::Dev(Box::new(sidecar), address))
     }
 
     /// Starts Apache Kafka.
@@ -82,10 +82,11 @@ impl Broker {
     /// # Errors
     /// It has ended.
     pub(crate) fn pid(&mut self) -> Result<u32> {
-        match self {
-            Self::Dev(process, _) => Ok(process.pid()),
-            Self::Kafka(kafka) => kafka.node(1)?.pid().context("Kafka has ended"),
-        }
+        let pid = match self {
+            Self::Dev(sidecar, _) => sidecar.pid(),
+            Self::Kafka(kafka) => kafka.node(1)?.pid(),
+        };
+        pid.context("the broker has ended")
     }
 
     /// Stops its execution: connections stay open, and nothing answers.
@@ -94,50 +95,39 @@ impl Broker {
     /// It has ended.
     pub(crate) fn pause(&mut self) -> Result<()> {
         match self {
-            Self::Dev(process, _) => process.signal(nix::sys::signal::Signal::SIGSTOP),
+            Self::Dev(sidecar, _) => sidecar.signal(nix::sys::signal::Signal::SIGSTOP),
             Self::Kafka(kafka) => kafka.node(1)?.pause(),
         }
     }
 }
 
-/// A running sidecar.
-#[derive(Debug)]
-pub(crate) struct Sidecar {
-    pub(crate) process: Process,
-    /// The socket of its stream listener.
-    pub(crate) stream: PathBuf,
-    /// Its data listener.
-    pub(crate) data: SocketAddr,
+/// Starts a sidecar that writes to `bootstrap`, with default settings, besides `producer`, which is its default
+/// profile's.
+///
+/// # Errors
+/// It does not come up.
+pub(crate) async fn sidecar(
+    programs: &Programs,
+    dir: &Path,
+    bootstrap: &str,
+    producer: &Value,
+    cpus: &[usize],
+) -> Result<Sidecar> {
+    let settings = json!({
+        "clusters": {"bench": {"bootstrap_servers": [bootstrap], "allowed_topics": [TOPIC]}},
+        "producers": {"default": producer},
+    });
+    Sidecar::start_with(dir, &settings, programs.sidecar.clone(), cpus).await
 }
 
-impl Sidecar {
-    /// Starts a sidecar with default settings, besides `producer`, which is its default profile's.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub(crate) async fn start(
-        programs: &Programs,
-        dir: &Path,
-        name: &str,
-        bootstrap: &str,
-        producer: &Value,
-        cpus: &[usize],
-    ) -> Result<Self> {
-        let stream = dir.join(format!("{name}.sock"));
-        let (data, admin) = (local()?, local()?);
-        let config = json!({
-            "listeners": listeners(&stream, data, admin),
-            "clusters": {"bench": {"bootstrap_servers": [bootstrap], "allowed_topics": [TOPIC]}},
-            "producers": {"default": producer},
-        });
-        let process = serve(programs, dir, name, &config, cpus)?;
-        listens(name, data).await?;
-        Ok(Self {
-            process,
-            stream,
-            data,
-        })
-    }
+/// A new directory `name` in `dir`.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn subdirectory(dir: &Path, name: &str) -> Result<PathBuf> {
+    let path = dir.join(name);
+    std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+    Ok(path)
 }
 
 /// Everything that a table needs.
@@ -165,7 +155,8 @@ impl Rig {
     ) -> Result<Self> {
         let bootstrap = broker.bootstrap();
         let others = [other_core];
-        let sidecar = Sidecar::start(programs, dir, "sidecar", &bootstrap, &json!({}), &others).await?;
+        let own = subdirectory(dir, "sidecar")?;
+        let sidecar = sidecar(programs, &own, &bootstrap, &json!({}), &others).await?;
         let (service, service_address) = small_service(programs, dir, &bootstrap, &others)?;
         listens("the small service", service_address).await?;
         let mut listeners = BTreeMap::new();
@@ -175,8 +166,8 @@ impl Rig {
         let config = envoy::bootstrap(&Wiring {
             listeners: &listeners,
             filter: &programs.filter,
-            stream: &sidecar.stream,
-            data: sidecar.data,
+            stream: sidecar.stream(),
+            data: (Ipv4Addr::LOCALHOST, sidecar.data()).into(),
             service: service_address,
         })?;
         let file = dir.join("envoy.json");
@@ -209,31 +200,6 @@ impl Rig {
             listeners,
         })
     }
-}
-
-fn listeners(stream: &Path, data: SocketAddr, admin: SocketAddr) -> Value {
-    json!({
-        "stream": {"path": stream},
-        "data": {"address": data.to_string()},
-        "admin": {"address": admin.to_string()},
-    })
-}
-
-/// `sluice serve`. Every JSON text is YAML too.
-fn serve(programs: &Programs, dir: &Path, name: &str, config: &Value, cpus: &[usize]) -> Result<Process> {
-    let file = dir.join(format!("{name}.yaml"));
-    std::fs::write(&file, serde_json::to_string_pretty(config)?)?;
-    let mut command = Command::new(&programs.sidecar);
-    command.arg("serve").arg("--config").arg(file);
-    let log = dir.join(format!("{name}.log"));
-    Process::start(
-        name,
-        Launch {
-            command,
-            log,
-            cpus: cpus.to_vec(),
-        },
-    )
 }
 
 fn small_service(

@@ -68,7 +68,7 @@ impl Row {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Floor => "floor: buffer filter, direct_response",
-            Self::Local => "local answer: record built, not sent (503)",
+            Self::Local => "local answer: record built, refused (413)",
             Self::Stream => "stream, default envelope",
             Self::StreamAll => "stream, all forward_*",
             Self::StreamBody => "stream, value: body",
@@ -82,7 +82,7 @@ impl Row {
     /// The status that every reply must have.
     pub(crate) fn status(self) -> u16 {
         match self {
-            Self::Local => 503,
+            Self::Local => 413,
             _ => 200,
         }
     }

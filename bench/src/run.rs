@@ -10,7 +10,7 @@ use crate::cpu::{allowed_cores, memory, run_on};
 use crate::measure::{Clocks, Meter, body};
 use crate::options::{Backend, Options, Pace};
 use crate::results::{Results, Round};
-use crate::rig::{Broker, Programs, Rig, Sidecar};
+use crate::rig::{Broker, Programs, Rig, sidecar, subdirectory};
 use crate::rows::Row;
 use crate::stats::{least, median};
 use crate::targets::{self, Apart};
@@ -27,7 +27,9 @@ const FLOOD: u64 = 500_000;
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cores = cores(options)?;
     let programs = programs(options)?;
-    let dir = tempfile::Builder::new().prefix("sluice-bench-").tempdir()?;
+    let dir = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(parts::root().join("target"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -45,8 +47,7 @@ async fn measure(options: &Options, programs: &Programs, dir: &Path, cores: (usi
         if options.backend != backend && options.backend != Backend::Both {
             continue;
         }
-        let dir = dir.join(format!("{backend:?}"));
-        std::fs::create_dir(&dir)?;
+        let dir = subdirectory(dir, &format!("{backend:?}"))?;
         run_on(&[cores.1])?;
         let broker = match backend {
             Backend::Kafka => Broker::kafka(&dir, &[cores.1]).await?,
@@ -112,19 +113,19 @@ async fn table(
 
 /// What has no place in a table: the sidecar alone, on both cores, and its memory.
 async fn apart(programs: &Programs, dir: &Path, pace: Pace, cpus: &[usize], quick: bool) -> Result<Apart> {
-    let dir = dir.join("alone");
-    std::fs::create_dir(&dir)?;
+    let dir = subdirectory(dir, "alone")?;
     let mut broker = Broker::dev(programs, &dir, cpus).await?;
     let bootstrap = broker.bootstrap();
-    let sidecar = Sidecar::start(programs, &dir, "sidecar", &bootstrap, &json!({}), cpus).await?;
-    let idle = memory(sidecar.process.pid())?.resident;
+    let own = subdirectory(&dir, "idle")?;
+    let idle = sidecar(programs, &own, &bootstrap, &json!({}), cpus).await?;
+    let idle_bytes = memory(alone::pid(&idle)?)?.resident;
 
     let records = if quick { FLOOD / 10 } else { FLOOD };
     let value = body();
-    alone::throughput(&sidecar, &value, records / 5).await?;
+    alone::throughput(&idle, &value, records / 5).await?;
     let (mut through, mut cpu, mut floods) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..pace.rounds {
-        let sample = alone::throughput(&sidecar, &value, records).await?;
+        let sample = alone::throughput(&idle, &value, records).await?;
         through.push(sample.per_second);
         cpu.push(sample.sidecar);
         floods.push(records as f64 / bare::flood(&bootstrap, &value, records)?.as_secs_f64());
@@ -143,21 +144,22 @@ async fn apart(programs: &Programs, dir: &Path, pace: Pace, cpus: &[usize], quic
     );
 
     let bounds = json!({"producer_async_buffering_limits_bytes_in_memory": 64 << 20});
-    let full = Sidecar::start(programs, &dir, "full", &bootstrap, &bounds, cpus).await?;
+    let own = subdirectory(&dir, "full")?;
+    let full = sidecar(programs, &own, &bootstrap, &bounds, cpus).await?;
     // The sidecar knows the topic before its broker falls silent.
     alone::throughput(&full, &value, 1000).await?;
     broker.pause()?;
     let overload = alone::overload(&full, &value, Duration::from_secs(if quick { 3 } else { 10 })).await?;
     println!(
         "\nMemory: {:.1} MB idle; with a silent broker and {} records refused: {:.1} MB (peak {:.1} MB)",
-        idle as f64 / 1e6,
+        idle_bytes as f64 / 1e6,
         overload.refused,
         overload.memory.resident as f64 / 1e6,
         overload.memory.peak as f64 / 1e6,
     );
     Ok(Apart {
         alone_per_second: Some(per_second),
-        idle: Some(idle),
+        idle: Some(idle_bytes),
         overloaded: Some(overload.memory.peak),
     })
 }

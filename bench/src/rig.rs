@@ -173,13 +173,17 @@ impl Rig {
         let file = dir.join("envoy.json");
         std::fs::write(&file, config.to_string())?;
         let mut command = Command::new(&programs.envoy);
-        command.arg("--config-path").arg(file).args([
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            "--log-level",
-            "warn",
-        ]);
+        command
+            .current_dir(parts::root())
+            .arg("--config-path")
+            .arg(file)
+            .args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "warn",
+            ]);
         let launch = Launch {
             command,
             log: dir.join("envoy.log"),

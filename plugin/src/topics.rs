@@ -25,11 +25,16 @@ pub(crate) fn choose(route: &Route, head: &Head<'_>) -> Result<Topics, Reject> {
             names.push(allowed(route, name)?.to_owned());
         }
     }
-    match (said, names.is_empty()) {
-        (false, _) => Ok(Topics::Configured),
-        (true, false) => Ok(Topics::Named(names.into_boxed_slice())),
-        (true, true) => Err(Reject::invalid(format!(
+    if !names.is_empty() {
+        return Ok(Topics::Named(names.into_boxed_slice()));
+    }
+    match (said, route.topics.is_empty()) {
+        (false, false) => Ok(Topics::Configured),
+        (true, false) => Err(Reject::invalid(format!(
             "the query argument {arg_name} names no topic; leave it out to use the default"
+        ))),
+        (_, true) => Err(Reject::invalid(format!(
+            "the query argument {arg_name} must name a topic: this route has no default"
         ))),
     }
 }

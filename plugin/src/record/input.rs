@@ -87,10 +87,10 @@ pub(crate) fn is_credential(name: &[u8]) -> bool {
     )
 }
 
-/// A header's name as text. HTTP allows ASCII only.
+/// A header's name as text. HTTP knows only ASCII names, and no empty one (RFC 9110 section 5.1).
 pub(crate) fn header_name(name: &[u8]) -> Result<&str, Reject> {
     std::str::from_utf8(name)
         .ok()
-        .filter(|name| name.is_ascii())
-        .ok_or_else(|| Reject::invalid("the name of a request header is not ASCII"))
+        .filter(|name| name.is_ascii() && !name.is_empty())
+        .ok_or_else(|| Reject::invalid("the name of a request header is empty or not ASCII"))
 }

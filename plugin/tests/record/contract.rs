@@ -1,0 +1,129 @@
+//! What is frozen in testdata/contract/v1: the filter's encodings, byte for byte.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message as _;
+use serde_json::{Value as Json, json};
+use sluice_proto::v1::{ProduceRequest, Record};
+
+use crate::harness::{encode_parsed, parse, route};
+
+/// A frozen message: its name, and the records in it as configuration and request.
+struct Example {
+    name: &'static str,
+    says: &'static str,
+    records: Vec<(u64, Json, &'static [u8])>,
+}
+
+fn examples() -> Vec<Example> {
+    let one = |name, says, config, request| Example {
+        name,
+        says,
+        records: vec![(1, config, request)],
+    };
+    vec![
+        one(
+            "default_envelope",
+            "a JSON body under the default settings",
+            json!({}),
+            b"POST /orders\ncontent-type: application/json\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n\n{\"id\":1,\"name\":\"\xc3\xa9\"}",
+        ),
+        one(
+            "everything",
+            "every field that the filter sets",
+            json!({
+                "topics": ["orders", "audit"], "cluster_name": "eu", "producer": "fast", "producer_async": true, "answer_timeout": 2500,
+                "forward_method": true, "forward_uri": true, "forward_headers": true,
+                "key": {"query": "k"}, "partition": {"query": "p"}, "headers": {"include_headers": ["x-a", "x-b"]}
+            }),
+            b"PUT /a?k=key&p=3\nx-a: 1\nx-b: \xff\nx-a:\ncontent-type: text/plain\n\nhello",
+        ),
+        one("raw_body", "a body that is the value untouched", json!({"value": "body"}), b"POST /\n\n\x00\xff\x80"),
+        one("empty_body", "an empty value, which is not a null value", json!({"value": "body"}), b"POST /"),
+        one("tombstone", "a null value", json!({"value": "none", "key": {"path_segment": 0}}), b"DELETE /o-1"),
+        one("empty_key", "an empty key, which is not an absent key", json!({"value": "body", "key": {"query": "k"}}), b"POST /?k=\n\nv"),
+        one("absent_key", "no key", json!({"value": "body", "key": {"query": "k"}}), b"POST /\n\nv"),
+        one("partition_zero", "partition 0, which is not an absent partition", json!({"value": "body", "partition": {"fixed": 0}}), b"POST /\n\nv"),
+        one(
+            "cloudevent_binary",
+            "a CloudEvent in binary mode",
+            json!({"cloudevents": "binary"}),
+            b"POST /\nce-specversion: 1.0\nce-id: 1\nce-source: /s\nce-type: t\ncontent-type: application/json\n\n{}",
+        ),
+        Example {
+            name: "several_records",
+            says: "three gathered records, id 0 among them",
+            records: vec![
+                (0, json!({"value": "body"}), b"POST /\n\nfirst"),
+                (1, json!({"topic": "u", "value": "body"}), b"POST /\n\nsecond"),
+                (u64::MAX, json!({"value": "none"}), b"POST /"),
+            ],
+        },
+    ]
+}
+
+fn encode(example: &Example) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (id, config, request) in &example.records {
+        encode_parsed(&mut out, *id, &route(config), &parse(request)).unwrap();
+    }
+    out
+}
+
+/// What a reader must see in the message.
+fn description(example: &Example, encoded: &[u8]) -> String {
+    let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
+    let record = |record: &Record| {
+        let headers = record
+            .headers
+            .iter()
+            .map(|h| json!({"name": h.name, "value_base64": h.value.as_deref().map(base64)}));
+        json!({
+            "id": record.id.to_string(),
+            "cluster": record.cluster,
+            "producer": record.producer,
+            "topics": record.topics,
+            "key_base64": record.key.as_deref().map(base64),
+            "partition": record.partition,
+            "headers": headers.collect::<Vec<_>>(),
+            "timestamp_ms": record.timestamp_ms,
+            "delivery": record.delivery().as_str_name(),
+            "deadline_ms": record.deadline_ms,
+            "value_base64": record.value.as_deref().map(base64),
+        })
+    };
+    let request = ProduceRequest::decode(encoded).unwrap();
+    let records = request.records.iter().map(record).collect::<Vec<_>>();
+    let description = json!({"says": example.says, "records": records});
+    serde_json::to_string_pretty(&description).unwrap() + "\n"
+}
+
+#[test]
+fn the_filter_still_writes_what_is_frozen() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/contract/v1"));
+    // Adds what is missing. A frozen file is never written again: what it holds is deployed somewhere.
+    let freeze = std::env::var_os("FREEZE_CONTRACT").is_some();
+    for example in examples() {
+        let encoded = encode(&example);
+        let stem = folder.join(format!("produce_request_{}", example.name));
+        let description = description(&example, &encoded);
+        for (file, expected) in [
+            (stem.with_extension("bin"), &encoded[..]),
+            (stem.with_extension("json"), description.as_bytes()),
+        ] {
+            if freeze && !file.exists() {
+                std::fs::write(&file, expected).unwrap();
+            }
+            let frozen = std::fs::read(&file)
+                .unwrap_or_else(|error| panic!("{}: {error}; FREEZE_CONTRACT=1 adds it", file.display()));
+            assert_eq!(
+                frozen.escape_ascii().to_string(),
+                expected.escape_ascii().to_string(),
+                "{}",
+                file.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! A request and a configuration go in, a record comes out: every decision on what it holds, case by case.
+
+#[cfg(test)]
+mod cloudevents;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod headers;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod message;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod topics;
+#[cfg(test)]
+mod values;

@@ -116,3 +116,40 @@ pub(crate) fn flood(bootstrap: &str, value: &[u8], records: u64) -> Result<Durat
     );
     Ok(start.elapsed())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+
+    fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, 1, 1).unwrap();
+        cluster
+    }
+
+    #[test]
+    fn a_flood_is_over_once_every_record_is_acknowledged() {
+        let cluster = cluster();
+        let elapsed = flood(&cluster.bootstrap_servers(), b"value", 1000).unwrap();
+        assert!(elapsed > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_flood_with_a_record_that_is_not_stored_fails() {
+        let cluster = cluster();
+        let refused = rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.request_errors(rdkafka::types::RDKafkaApiKey::Produce, &[refused]);
+        let error = flood(&cluster.bootstrap_servers(), b"value", 100).unwrap_err();
+        assert!(error.to_string().starts_with("of 100 records"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_loop_times_every_record() {
+        let cluster = cluster();
+        let awaiting = Awaiting::new(&cluster.bootstrap_servers()).unwrap();
+        let outcome = awaiting.run(b"value", Duration::from_millis(20)).await.unwrap();
+        assert!(!outcome.latencies.is_empty() && outcome.latencies.is_sorted());
+        assert_eq!(outcome.statuses, [(200, outcome.latencies.len() as u64)].into());
+    }
+}

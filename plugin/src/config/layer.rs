@@ -75,7 +75,7 @@ const MAX_BODY_BYTES: i64 = 1 << 30;
 /// The longest time that a request may wait, in milliseconds: an hour.
 const MAX_WAIT_MS: i64 = 3_600_000;
 
-/// What JSON depth the parser can be asked for; its own stack bounds it.
+/// The deepest that `max_json_depth` allows: few readers of a record follow further.
 const MAX_JSON_DEPTH: i64 = 1_000;
 
 const VALUES: [(&str, Value); 3] = [

@@ -17,7 +17,7 @@ const ERRORS: &str = "does not exist: an error answer always says what happened,
 const STREAM: &str = "belongs to the filter as a whole: set it at the top level of its configuration";
 
 /// The fields of Kong 3.15's `kafka-upstream` (and of its sibling `confluent`) that are refused.
-const KONG: [(&str, &str); 24] = [
+pub(super) const KONG: [(&str, &str); 24] = [
     ("bootstrap_servers", CLUSTER),
     ("security", PROPERTIES),
     ("authentication", PROPERTIES),

@@ -1,6 +1,7 @@
 //! The filter's configuration, from the bytes that Envoy hands over to the route that a request gets.
 
 mod cache;
+mod docs;
 mod entries;
 mod every_field;
 mod files;

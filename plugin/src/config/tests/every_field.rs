@@ -88,7 +88,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
 }
 
 /// What is written, and the parts it changes, with what they are then.
-fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
+pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
     vec![
         (json!({"topic": "audit"}), vec![("topics", r#"["audit"]"#)]),
         (json!({"topics": ["b", "a"]}), vec![("topics", r#"["b", "a"]"#)]),

@@ -4,6 +4,7 @@
 mod calls;
 mod general;
 mod http;
+mod unused;
 mod wasi;
 
 use wasmtime::{Engine, Linker};
@@ -20,6 +21,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     general::define(&mut linker)?;
     http::define(&mut linker)?;
     calls::define(&mut linker)?;
+    unused::define(&mut linker)?;
     wasi::define(&mut linker)?;
     Ok(linker)
 }

@@ -1,15 +1,22 @@
 //! The filter: a request that reaches Envoy becomes a Kafka record.
 
+pub mod call;
 mod cloudevents;
 pub mod config;
 mod envelope;
+pub mod exchange;
 mod form;
 mod json;
 mod key;
 mod media;
 mod multipart;
+pub mod pairs;
 pub mod record;
 mod record_headers;
+pub mod reply;
 pub mod request;
+#[cfg(target_arch = "wasm32")]
+mod shell;
+pub mod stats;
 pub mod stream;
 mod topics;

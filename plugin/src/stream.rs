@@ -179,15 +179,16 @@ impl<T> Stream<T> {
         Ok(id)
     }
 
-    /// Nobody waits for the record any more. An id that is not waiting is ignored.
-    pub fn departed(&mut self, id: RecordId) {
+    /// Nobody waits for the record any more. Whether somebody did.
+    pub fn departed(&mut self, id: RecordId) -> bool {
         match self.slots.place(id) {
             Some(Place::Gathered(at)) => {
-                self.slots.remove(id);
+                let waited = self.slots.remove(id).is_some();
                 self.forget(at);
+                waited
             }
-            Some(Place::Sent(_)) => drop(self.slots.abandon(id)),
-            None => {}
+            Some(Place::Sent(_)) => self.slots.abandon(id).is_some(),
+            None => false,
         }
     }
 

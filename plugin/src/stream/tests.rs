@@ -408,10 +408,10 @@ fn old_streams_that_never_pay_are_given_up_in_the_end() {
 fn whoever_left_is_neither_answered_nor_written() {
     let mut bench = Bench::open();
     let ids: Vec<_> = (0..5).map(|_| bench.produce(9).unwrap()).collect();
-    bench.stream.departed(ids[0]);
-    bench.stream.departed(ids[3]);
-    bench.stream.departed(ids[3]);
-    bench.stream.departed(77);
+    assert!(bench.stream.departed(ids[0]));
+    assert!(bench.stream.departed(ids[3]));
+    assert!(!bench.stream.departed(ids[3]));
+    assert!(!bench.stream.departed(77));
     bench.ack(1, &[ids[0], ids[1]]);
     assert_eq!(bench.world.sent[2..], [(1, vec![ids[2], ids[4]])]);
     assert_eq!(bench.classes(), [(3, ErrorClass::Unspecified)]);

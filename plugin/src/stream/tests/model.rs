@@ -125,7 +125,7 @@ impl Model {
                 let waiting: Vec<_> = self.ids.iter().filter(|(_, owner)| self.waits(**owner)).collect();
                 if let Some((id, owner)) = waiting.get(pick % waiting.len().max(1)) {
                     let (id, owner) = (**id, **owner);
-                    self.stream.departed(id);
+                    assert!(self.stream.departed(id));
                     self.known.get_mut(&owner).unwrap().departed = true;
                 }
             }

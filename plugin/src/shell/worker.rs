@@ -1,0 +1,214 @@
+//! What the contexts of one worker share.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use sluice_proto::class::ErrorClass;
+
+use super::effects::{HostEffects, Waiter};
+use super::host::{self, HostMetrics};
+use crate::config::{FilterConfig, Resolved, Route, RouteCache};
+use crate::record::{self, Reject};
+use crate::reply::{Kind, Reply};
+use crate::request::Head;
+use crate::stats::Stats;
+use crate::stream::{RecordId, Refused, Stream, Token};
+
+/// How many sidecar clusters a worker may have streams to.
+const MAX_STREAMS: usize = 16;
+
+/// A worker's state, as its contexts hold it.
+pub(super) type Shared = Rc<RefCell<Worker>>;
+
+/// A record that a request waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticket {
+    stream: usize,
+    id: RecordId,
+}
+
+/// A worker: a root context and all of its requests.
+#[derive(Debug)]
+pub(super) struct Worker {
+    root: u32,
+    config: FilterConfig,
+    cache: RouteCache,
+    /// By sidecar cluster.
+    streams: Vec<(String, Stream<Waiter>)>,
+    pub(super) stats: Stats,
+    tick_ms: Option<u32>,
+    start: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(root: u32) -> Self {
+        Self {
+            root,
+            config: FilterConfig::default(),
+            cache: RouteCache::new(),
+            streams: Vec::new(),
+            stats: Stats::default(),
+            tick_ms: None,
+            start: Instant::now(),
+        }
+    }
+
+    pub(super) fn configure(&mut self, config: FilterConfig) {
+        self.config = config;
+        self.cache = RouteCache::new();
+        self.stats = Stats::define(&mut HostMetrics);
+    }
+
+    pub(super) fn config(&self) -> &FilterConfig {
+        &self.config
+    }
+
+    pub(super) fn resolve(&mut self, entry: Option<usize>, metadata: &[u8]) -> Resolved {
+        self.cache.resolve(&self.config, entry, metadata)
+    }
+
+    /// Microseconds since this worker began.
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Makes the record of a request of `context` and puts it on the stream to its sidecar.
+    pub(super) fn produce(
+        &mut self,
+        context: u32,
+        route: &Rc<Route>,
+        head: &Head<'_>,
+        body: &[u8],
+    ) -> Result<Ticket, Reply> {
+        let now_us = self.now_us();
+        let timeout_us = u64::try_from(route.answer_timeout.as_micros()).unwrap_or(u64::MAX);
+        let at = self.stream_to(&route.sidecar_cluster)?;
+        let Some((cluster, stream)) = self.streams.get_mut(at) else {
+            return Err(too_many_streams());
+        };
+        let mut effects = HostEffects::new(cluster, self.root, context, now_us, &mut self.stats);
+        let deadline_us = now_us.saturating_add(timeout_us);
+        let taken = stream.produce(now_us, deadline_us, &mut effects, |out, id| {
+            let encoded = record::encode(out, id, route, head, body)?;
+            Ok::<_, Reject>(Waiter {
+                context,
+                route: route.clone(),
+                topics: encoded.topics,
+                since_us: now_us,
+            })
+        });
+        let answered = effects.done();
+        self.settle();
+        match (taken, answered) {
+            (_, Some(reply)) => Err(reply),
+            (Ok(id), None) => Ok(Ticket { stream: at, id }),
+            (Err(Refused::Stream(failed)), None) => Err(Reply::failure(failed.class, failed.error)),
+            (Err(Refused::Record(reject)), None) => Err(Reply::rejected(&reject)),
+        }
+    }
+
+    /// The request of that ticket is gone.
+    pub(super) fn departed(&mut self, ticket: Ticket) {
+        if let Some((_, stream)) = self.streams.get_mut(ticket.stream)
+            && stream.departed(ticket.id)
+        {
+            self.stats.departed();
+            self.settle();
+        }
+    }
+
+    pub(super) fn stream_opened(&mut self, token: Token) {
+        self.on_stream_of(token, |stream, now_us, effects| {
+            stream.opened(token, now_us, effects)
+        });
+    }
+
+    pub(super) fn stream_replied(&mut self, token: Token, message: &[u8]) {
+        self.on_stream_of(token, |stream, now_us, effects| {
+            stream.reply(token, message, now_us, effects);
+        });
+    }
+
+    pub(super) fn stream_closed(&mut self, token: Token) {
+        self.on_stream_of(token, |stream, now_us, effects| {
+            stream.closed(token, now_us, effects)
+        });
+    }
+
+    pub(super) fn tick(&mut self) {
+        let now_us = self.now_us();
+        for (cluster, stream) in &mut self.streams {
+            if stream.tick_ms().is_some() {
+                let mut effects = HostEffects::new(cluster, self.root, self.root, now_us, &mut self.stats);
+                stream.tick(now_us, &mut effects);
+            }
+        }
+        self.flush_stats();
+        self.settle();
+    }
+
+    fn on_stream_of(
+        &mut self,
+        token: Token,
+        event: impl FnOnce(&mut Stream<Waiter>, u64, &mut HostEffects<'_>),
+    ) {
+        let now_us = self.now_us();
+        if let Some((cluster, stream)) = self.streams.iter_mut().find(|(_, stream)| stream.has(token)) {
+            let mut effects = HostEffects::new(cluster, self.root, self.root, now_us, &mut self.stats);
+            event(stream, now_us, &mut effects);
+        }
+        self.settle();
+    }
+
+    fn stream_to(&mut self, cluster: &str) -> Result<usize, Reply> {
+        if let Some(at) = self.streams.iter().position(|(name, _)| name == cluster) {
+            return Ok(at);
+        }
+        if self.streams.len() >= MAX_STREAMS {
+            return Err(too_many_streams());
+        }
+        let stream = Stream::new(*self.config.stream());
+        self.streams.push((cluster.to_owned(), stream));
+        Ok(self.streams.len() - 1)
+    }
+
+    /// Sees to it that ticks come as the streams need them.
+    fn settle(&mut self) {
+        let needed = self
+            .streams
+            .iter()
+            .filter_map(|(_, stream)| stream.tick_ms())
+            .min();
+        if needed != self.tick_ms {
+            host::set_tick(needed);
+            self.tick_ms = needed;
+        }
+        if needed.is_none() {
+            self.flush_stats();
+        }
+    }
+
+    fn flush_stats(&mut self) {
+        let outstanding = self.streams.iter().map(|(_, stream)| stream.outstanding()).sum();
+        self.stats.flush(outstanding, &mut HostMetrics);
+    }
+
+    /// A request came to its end without the streams' doing.
+    pub(super) fn answered_request(&mut self, kind: Kind) {
+        self.stats.request(kind);
+        if self.tick_ms.is_none() {
+            self.flush_stats();
+        }
+    }
+
+    /// The worker is at its end.
+    pub(super) fn leave(&mut self) {
+        self.stats.flush(0, &mut HostMetrics);
+    }
+}
+
+fn too_many_streams() -> Reply {
+    let error = format!("routes name more than {MAX_STREAMS} different clusters as `sidecar_cluster`");
+    Reply::failure(ErrorClass::RouteMisconfigured, &error)
+}

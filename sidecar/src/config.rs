@@ -64,6 +64,14 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
     }
 }
 
+/// Reads a YAML document that is not the sidecar's configuration, by the same rules: an Envoy bootstrap.
+///
+/// # Errors
+/// The first syntax error, its line and column as the path.
+pub fn yaml_tree(yaml: &str) -> Result<serde_json::Value, Problem> {
+    yaml::parse(yaml)
+}
+
 /// Everything `sluice serve` needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -41,8 +41,14 @@ impl EnvoyReport {
     }
 }
 
-/// The Envoy clusters that are known; `None` if they come from elsewhere.
-type Clusters<'a> = Option<BTreeSet<&'a str>>;
+/// The clusters of the bootstrap.
+struct Clusters<'a> {
+    /// Whether there may be others, from CDS.
+    elsewhere: bool,
+    names: BTreeSet<&'a str>,
+    /// Those of them that have no endpoint and never will: whatever is routed there is a 503.
+    empty: BTreeSet<&'a str>,
+}
 
 /// Checks everything of Sluice's in `bootstrap`, an Envoy bootstrap (protobuf JSON, or the YAML of it).
 ///
@@ -112,20 +118,35 @@ fn check_filter(manager: &Node<'_>, plugin: &Node<'_>, clusters: &Clusters<'_>, 
 /// Warns, once for each name, where the cluster that leads to the sidecar does not exist.
 fn check_cluster(name: &str, path: &str, clusters: &Clusters<'_>, report: &mut EnvoyReport) {
     let message = format!("sends records to the cluster {name:?}, which this file does not have");
-    let known = clusters.as_ref().is_none_or(|all| all.contains(name));
+    let known = clusters.elsewhere || clusters.names.contains(name);
     if !known && !report.warnings.iter().any(|warning| warning.message == message) {
         report.warning(path.to_owned(), message);
     }
 }
 
 fn clusters<'a>(root: &Node<'a>) -> Clusters<'a> {
-    let elsewhere = root.at(&["dynamic_resources", "cds_config"]).is_some();
     let list = root.at(&["static_resources", "clusters"]);
-    let names = list
-        .iter()
-        .flat_map(Node::items)
-        .filter_map(|cluster| cluster.string("name"));
-    (!elsewhere).then(|| names.collect())
+    let all = || list.iter().flat_map(Node::items);
+    Clusters {
+        elsewhere: root.at(&["dynamic_resources", "cds_config"]).is_some(),
+        names: all().filter_map(|cluster| cluster.string("name")).collect(),
+        empty: all()
+            .filter(has_no_endpoint)
+            .filter_map(|cluster| cluster.string("name"))
+            .collect(),
+    }
+}
+
+fn has_no_endpoint(cluster: &Node<'_>) -> bool {
+    // What Envoy takes a cluster for that does not say its type.
+    let fixed = cluster.string("type").is_none_or(|kind| kind == "STATIC");
+    let localities = cluster.at(&["load_assignment", "endpoints"]);
+    let mut endpoints = localities.iter().flat_map(Node::items);
+    let none = endpoints.all(|locality| {
+        let list = locality.get("lb_endpoints");
+        list.iter().flat_map(Node::items).next().is_none()
+    });
+    fixed && none && cluster.get("cluster_type").is_none()
 }
 
 #[cfg(test)]

@@ -34,11 +34,7 @@ pub(super) fn check(
         return;
     }
     report.produce_routes += 1;
-    let status = route.at(&["direct_response", "status"]);
-    let closed = status
-        .and_then(|status| status.value().as_u64())
-        .is_some_and(|status| status >= 500);
-    if !closed && found.iter().any(|route| route.then == Then::Respond) {
+    if !fails_closed(route, clusters) && found.iter().any(|route| route.then == Then::Respond) {
         report.warning(
             route.path().to_owned(),
             "produces, and does not fail closed: give it a direct_response of 503, so that a filter that is \
@@ -48,6 +44,14 @@ pub(super) fn check(
     for produces in &found {
         check_cluster(&produces.sidecar_cluster, route.path(), clusters, report);
     }
+}
+
+/// Whether what is behind the filter is an error.
+fn fails_closed(route: &Node<'_>, clusters: &Clusters<'_>) -> bool {
+    let status = route.at(&["direct_response", "status"]);
+    let code = status.and_then(|status| status.value().as_u64());
+    let upstream = route.get("route").and_then(|action| action.string("cluster"));
+    code.is_some_and(|code| code >= 500) || upstream.is_some_and(|name| clusters.empty.contains(name))
 }
 
 /// Reports problems whose paths begin at the route.
@@ -124,6 +128,15 @@ fn match_hosts(pattern: &str, host: &Node<'_>) -> Matches {
 /// An entry's host against a domain: exact, `*suffix`, `prefix*` or `*`.
 fn match_domain(pattern: &str, domain: &str) -> Matches {
     let domain = domain.to_ascii_lowercase();
+    // An entry's host matches on every port.
+    let domain = domain.strip_suffix(":*").unwrap_or(&domain);
+    let domain = domain.split_once(':').map_or(domain, |(name, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) {
+            name
+        } else {
+            domain
+        }
+    });
     let wildcard = pattern.strip_prefix('*');
     if let Some(suffix) = domain.strip_prefix('*') {
         let wanted = wildcard.unwrap_or(pattern);

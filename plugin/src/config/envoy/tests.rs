@@ -26,7 +26,7 @@ fn bootstrap(filter: Json, routes: Json) -> Json {
             "http_filters": [filter, router],
             "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         }}]}]}],
-        "clusters": [{"name": "other"}, {"name": "sluice"}],
+        "clusters": [{"name": "other", "type": "EDS"}, {"name": "sluice"}],
     }})
 }
 
@@ -274,13 +274,22 @@ fn metadata_is_checked_over_the_entries_that_the_route_can_have() {
         (json!({"host": "d.sub.net"}), true),
         (json!({"host": "*.sub.net"}), true),
         (json!({"host": "api.org"}), true),
+        (json!({"host": "ported.io"}), true),
+        (json!({"host": "[::1]"}), true),
     ] {
         let mut tree = bootstrap(with(matcher.clone()), json!([named.clone()]));
         let hosts = format!(
             "/{}/route_config/virtual_hosts",
             MANAGER.replace('[', "/").replace("].", "/").replace('.', "/")
         );
-        let domains = json!(["A.example:443", "c.test", "*.net", "api.*"]);
+        let domains = json!([
+            "A.example:443",
+            "c.test",
+            "*.net",
+            "api.*",
+            "ported.io:*",
+            "[::1]:80"
+        ]);
         set(&mut tree, &format!("{hosts}/0/domains"), domains);
         assert_eq!(!check_envoy(&tree).errors.is_empty(), applies, "{matcher}");
     }
@@ -328,6 +337,52 @@ fn a_produce_route_that_does_not_fail_closed_is_told() {
         [""; 0]
     );
     assert_eq!(told(json!({}), upstream), [""; 0]);
+}
+
+#[test]
+fn a_cluster_without_endpoints_is_closed_too() {
+    let told = |cluster: Json| {
+        let mut open = route(json!({"topic": "t"}));
+        open.as_object_mut().unwrap().remove("direct_response");
+        open["route"] = json!({"cluster": "behind"});
+        let mut tree = bootstrap(filter(json!({})), json!([open]));
+        let mut named = json!({"name": "behind"});
+        named
+            .as_object_mut()
+            .unwrap()
+            .extend(cluster.as_object().unwrap().clone());
+        tree["static_resources"]["clusters"]
+            .as_array_mut()
+            .unwrap()
+            .push(named);
+        check_envoy(&tree).warnings.len()
+    };
+    let endpoint = json!({"endpoint": {"address": {"pipe": {"path": "s"}}}});
+    assert_eq!(told(json!({})), 0);
+    assert_eq!(
+        told(json!({"type": "STATIC", "load_assignment": {"endpoints": []}})),
+        0
+    );
+    assert_eq!(
+        told(json!({"load_assignment": {"endpoints": [{"lb_endpoints": []}]}})),
+        0
+    );
+    assert_eq!(
+        told(json!({"load_assignment": {"endpoints": [{"lb_endpoints": [endpoint]}]}})),
+        1
+    );
+    assert_eq!(told(json!({"type": "EDS"})), 1);
+    assert_eq!(told(json!({"cluster_type": {"name": "x"}})), 1);
+}
+
+#[test]
+fn the_shipped_configuration_is_one_that_works() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy.yaml");
+    let yaml = std::fs::read_to_string(path).unwrap();
+    let report = check_envoy(&serde_saphyr::from_str(&yaml).unwrap());
+    assert_eq!((texts(&report.errors), texts(&report.warnings)), (vec![], vec![]));
+    assert_eq!(report.filters, 1);
+    assert!(report.produce_routes > 0);
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! Calls to the admin listener of a running sidecar.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Failure;
+use crate::config::{Address, Listener};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Has the sidecar behind `listener` create a topic on its dev broker.
+pub(super) async fn create_topic(
+    listener: &Listener,
+    name: &str,
+    partitions: Option<i32>,
+) -> Result<(), Failure> {
+    let body = json!({"name": name, "partitions": partitions}).to_string();
+    let at = match &listener.address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix { path, .. } => path.display().to_string(),
+    };
+    let mut request = Request::post("/dev-broker/topics")
+        .header(HOST, "sluice")
+        .header(CONTENT_TYPE, "application/json");
+    if let Some(token) = listener.tokens.first() {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+    }
+    let request = request
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    let unreachable = |why: &dyn std::fmt::Display| {
+        Failure::Other(format!(
+            "cannot reach the sidecar at {at}, which has the dev broker: {why}"
+        ))
+    };
+    let answer = tokio::time::timeout(PATIENCE, send(&listener.address, request)).await;
+    let (status, body) = match answer {
+        Err(_) => return Err(unreachable(&"no answer within 5 s")),
+        Ok(Err(error)) => return Err(unreachable(&error)),
+        Ok(Ok(answer)) => answer,
+    };
+    if status == StatusCode::CREATED {
+        return Ok(());
+    }
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    Err(Failure::Other(match body.get("error").and_then(Value::as_str) {
+        Some(error) => error.to_owned(),
+        None => format!("the sidecar at {at} answers {status}"),
+    }))
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+async fn send(address: &Address, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Error> {
+    match address {
+        Address::Tcp(address) => exchange(TcpStream::connect(address).await?, request).await,
+        Address::Unix { path, .. } => exchange(UnixStream::connect(path).await?, request).await,
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    };
+    tokio::select! {
+        answer = answer => answer,
+        // The connection may end by itself only after the answer.
+        error = async { match connection.await { Err(error) => error.into(), Ok(()) => "closed without an answer".into() } } => Err(error),
+    }
+}

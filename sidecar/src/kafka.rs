@@ -1,8 +1,17 @@
 //! Everything that speaks to Kafka: the only module that knows a Kafka client.
+//!
+//! What leaves the producing side are the types of [`record`], [`health`] and [`pool`].
 
+pub mod client;
 pub mod connection;
 pub mod consumer;
 pub mod dev_broker;
+pub mod error;
+pub mod health;
+mod native;
+pub mod pool;
+pub mod producer;
 pub mod properties;
+pub mod record;
 pub mod sender;
 pub mod topics;

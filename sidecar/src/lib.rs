@@ -1,4 +1,10 @@
 //! The sidecar: produces the filter's records to Kafka.
 
+pub mod admin;
+pub mod app;
 pub mod config;
 pub mod kafka;
+pub mod listeners;
+pub mod metrics;
+pub mod produce;
+pub mod shutdown;

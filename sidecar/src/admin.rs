@@ -1,0 +1,75 @@
+//! The admin listener: whether the process lives, whether it is ready, what it counts.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+
+use crate::kafka::health::Health;
+use crate::metrics::Metrics;
+use crate::produce::Gateway;
+use crate::shutdown::{Phase, Shutdown};
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone)]
+struct Admin {
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn router(gateway: Arc<Gateway>, metrics: Arc<Metrics>, shutdown: Shutdown) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(expose))
+        .with_state(Admin {
+            gateway,
+            metrics,
+            shutdown,
+        })
+}
+
+/// Ready means: listening and not draining. A cluster that cannot be reached is told in the body and does not
+/// fail readiness: records for other clusters are served, records for it are held and answered truthfully, and
+/// a restart or a redirection to another sidecar would bring nobody nearer to it.
+async fn ready(State(admin): State<Admin>) -> Response {
+    let draining = admin.shutdown.phase() >= Phase::Draining;
+    let clusters: Map<String, Value> = admin
+        .gateway
+        .health()
+        .into_iter()
+        .map(|(name, health)| {
+            let told = match health {
+                Health::Up => json!({ "state": "up" }),
+                Health::Unknown => json!({ "state": "unknown" }),
+                Health::Down(why) => json!({ "state": "down", "error": why }),
+            };
+            (name, told)
+        })
+        .collect();
+    let status = if draining {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let body = json!({ "ready": !draining, "draining": draining, "clusters": clusters });
+    (status, axum::Json(body)).into_response()
+}
+
+async fn expose(State(admin): State<Admin>) -> Response {
+    match admin.metrics.encode() {
+        Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "cannot write the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

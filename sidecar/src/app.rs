@@ -1,0 +1,197 @@
+//! The sidecar as one value: checked configuration in, listeners and producers up, orderly end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use tokio::task::JoinSet;
+
+use crate::admin;
+use crate::config::Config;
+use crate::kafka::dev_broker::{self, DevBroker};
+use crate::listeners::{Bound, Server};
+use crate::metrics::Metrics;
+use crate::produce::{Gateway, grpc, rest};
+use crate::shutdown::{self, Phase, Shutdown, Stopper};
+
+/// Why the sidecar did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("{0}")]
+    Listen(#[from] io::Error),
+    /// A producer could not be made.
+    #[error("{0}")]
+    Producer(String),
+    /// The embedded broker does not start.
+    #[error("{0}")]
+    DevBroker(#[from] dev_broker::Error),
+}
+
+/// Where the listeners are.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// gRPC.
+    pub stream: Bound,
+    /// REST.
+    pub data: Bound,
+    /// Health and metrics.
+    pub admin: Bound,
+    /// The dev broker, where there is one.
+    pub dev_broker: Option<SocketAddr>,
+}
+
+/// How the sidecar ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Records that had been taken on and could not be flushed.
+    pub given_up: usize,
+}
+
+/// A sidecar whose listeners are bound. It serves when [`App::run`] is polled.
+pub struct App {
+    config: Config,
+    gateway: Arc<Gateway>,
+    stream: Server,
+    data: Server,
+    admin: Server,
+    shutdown: Shutdown,
+    /// The phase of the faces. They drain with the process, and stop when the last fates are told.
+    faces: (Stopper, Shutdown),
+    /// Outlives the producers.
+    dev_broker: Option<DevBroker>,
+}
+
+/// Starts the sidecar and serves until `shutdown` says otherwise and everything that was taken on is flushed, or
+/// `grace_period` is over.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), StartError> {
+    let Ended { given_up } = App::bind(config, shutdown).await?.run().await;
+    tracing::info!(given_up, "ended");
+    Ok(())
+}
+
+impl App {
+    /// Starts the dev broker, where there is one, and the producers, and binds the listeners. Kafka need not be
+    /// up.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on, or librdkafka refuses a configuration.
+    pub async fn bind(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
+        let dev_broker = match &config.dev_broker {
+            Some(dev_broker) => Some(DevBroker::start(dev_broker).await?),
+            None => None,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let gateway = Gateway::new(&config, Arc::clone(&metrics)).map_err(StartError::Producer)?;
+        let gateway = Arc::new(gateway);
+        let faces = shutdown::channel();
+        let records = grpc::service(
+            Arc::clone(&gateway),
+            Arc::clone(&metrics),
+            faces.1.clone(),
+            config.max_request_bytes,
+        );
+        let listeners = &config.listeners;
+        let path = format!("/{}/{{method}}", sluice_proto::SERVICE);
+        let stream = Server::bind(&listeners.stream, Router::new().route_service(&path, records)).await?;
+        let rest = rest::router(Arc::clone(&gateway), config.max_request_bytes);
+        let data = Server::bind(&listeners.data, rest).await?;
+        let mut admin = admin::router(Arc::clone(&gateway), metrics, faces.1.clone());
+        if let Some(dev_broker) = &dev_broker {
+            admin = admin.merge(dev_broker.admin_routes());
+        }
+        let admin = Server::bind(&listeners.admin, admin).await?;
+        Ok(Self {
+            config,
+            gateway,
+            stream,
+            data,
+            admin,
+            shutdown,
+            faces,
+            dev_broker,
+        })
+    }
+
+    /// Where the listeners are; with the ports that were chosen, where 0 was asked for.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            stream: self.stream.address().clone(),
+            data: self.data.address().clone(),
+            admin: self.admin.address().clone(),
+            dev_broker: self.dev_broker.as_ref().map(DevBroker::address),
+        }
+    }
+
+    /// Serves until the shutdown drains, then ends in order:
+    ///
+    /// 1. readiness fails, the stream and data listeners accept nothing more, streams are told to drain;
+    /// 2. requests and streams in hand are answered, and what was taken on is flushed;
+    /// 3. what is not flushed when `grace_period` is over, or at the second signal, is given up and counted;
+    /// 4. the admin listener closes last.
+    pub async fn run(self) -> Ended {
+        let Self {
+            config,
+            gateway,
+            stream,
+            data,
+            admin,
+            mut shutdown,
+            faces,
+            dev_broker,
+        } = self;
+        let (stopper, phase) = faces;
+        for (name, server) in [("stream", &stream), ("data", &data), ("admin", &admin)] {
+            tracing::info!(listener = name, address = %server.address(), "listening");
+        }
+        let mut faces = JoinSet::new();
+        faces.spawn(stream.serve(phase.clone()));
+        faces.spawn(data.serve(phase));
+        let (admin_stopper, admin_phase) = shutdown::channel();
+        let admin = tokio::spawn(admin.serve(admin_phase));
+
+        shutdown.reached(Phase::Draining).await;
+        let until = Instant::now() + config.grace_period;
+        tracing::info!(outstanding = gateway.outstanding(), "draining");
+        stopper.drain();
+        let flushed = async {
+            while faces.join_next().await.is_some() {}
+            gateway.flush(until).await;
+        };
+        tokio::select! {
+            () = flushed => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+            () = shutdown.reached(Phase::Stopping) => {}
+        }
+        let closing = Arc::clone(&gateway);
+        let given_up = tokio::task::spawn_blocking(move || closing.close())
+            .await
+            .unwrap_or_else(|error| {
+                tracing::error!(%error, "closing the producers failed");
+                0
+            });
+        if given_up > 0 {
+            tracing::error!(records = given_up, "records could not be flushed");
+        }
+        // Fates that the end itself decided still go out.
+        let told = tokio::time::timeout(LAST_REPLIES, async { while faces.join_next().await.is_some() {} });
+        if told.await.is_err() {
+            tracing::info!("cutting off connections that are still open");
+        }
+        stopper.stop();
+        admin_stopper.stop();
+        if let Err(error) = admin.await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+        drop(dev_broker);
+        Ended { given_up }
+    }
+}
+
+/// How long the last fates may take on their way out.
+const LAST_REPLIES: Duration = Duration::from_millis(300);

@@ -1,0 +1,74 @@
+//! From the checked configuration to the client library's.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::config::{Acks, Cluster, Profile};
+
+/// What librdkafka is set to where neither cluster nor profile says otherwise.
+///
+/// - `partitioner`: the Java client's, so that a key goes to the partition every other client puts it in.
+/// - `linger.ms`: how long load is gathered at most; a lone record is sent at once (see
+///   [`super::producer`]).
+/// - `reconnect.backoff.max.ms`: librdkafka's own 10 s would keep records waiting after an outage has ended.
+/// - `queue.buffering.max.*`: the producer's own bound on records and bytes is the one that holds, so that
+///   there is one; 0 and the maximum switch librdkafka's off.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "1"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("queue.buffering.max.messages", "0"),
+    ("queue.buffering.max.kbytes", "2147483647"),
+    ("client.id", "sluice"),
+];
+
+/// The client configuration of `profile`'s producer on `cluster`. What the profile sets wins over what the
+/// cluster sets, and both over the defaults.
+pub(super) fn producer_config(cluster: &Cluster, profile: &Profile) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in DEFAULTS {
+        config.set(name, value);
+    }
+    config.set("bootstrap.servers", cluster.bootstrap_servers.join(","));
+    config.set(
+        "enable.idempotence",
+        if profile.idempotent { "true" } else { "false" },
+    );
+    config.set(
+        "allow.auto.create.topics",
+        if profile.allow_auto_create_topics {
+            "true"
+        } else {
+            "false"
+        },
+    );
+    if let Some(acks) = profile.acks {
+        let acks = match acks {
+            Acks::All => "-1",
+            Acks::Leader => "1",
+            Acks::None => "0",
+        };
+        config.set("acks", acks);
+    }
+    for (name, value) in cluster.properties.iter().chain(&profile.properties) {
+        config.set(name.as_str(), value.expose());
+    }
+    config
+}
+
+/// Whether the broker is asked for no acknowledgement.
+pub(super) fn is_unacknowledged(config: &ClientConfig) -> bool {
+    ["acks", "request.required.acks"]
+        .iter()
+        .any(|name| config.get(name) == Some("0"))
+}
+
+/// How long librdkafka keeps trying to deliver a record; for ever is `None`. Its own default is 5 minutes.
+pub(super) fn message_timeout(config: &ClientConfig) -> Option<Duration> {
+    let set = ["message.timeout.ms", "delivery.timeout.ms"]
+        .iter()
+        .find_map(|name| config.get(name));
+    let ms = set.and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
+    (ms != 0).then(|| Duration::from_millis(ms))
+}

@@ -1,0 +1,517 @@
+//! The client library's handle behind a safe interface: all of the sidecar's unsafe code for producing.
+//!
+//! Facts about librdkafka are from its `rdkafka.h` (2.12).
+
+use std::ffi::{CStr, CString, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::bindings as sys;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaType;
+
+use super::error::Persistence;
+use super::record::Record;
+
+/// Takes the library's log lines to the process's log.
+struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+}
+
+fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    use RDKafkaLogLevel as L;
+    match level {
+        L::Emerg | L::Alert | L::Critical | L::Error => {
+            tracing::error!(target: "librdkafka", "{fac}: {message}");
+        }
+        L::Warning => tracing::warn!(target: "librdkafka", "{fac}: {message}"),
+        L::Notice | L::Info => tracing::info!(target: "librdkafka", "{fac}: {message}"),
+        L::Debug => tracing::debug!(target: "librdkafka", "{fac}: {message}"),
+    }
+}
+
+/// One delivery report.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivery {
+    /// What was given to [`Native::produce`].
+    pub(super) opaque: usize,
+    /// `NoError`, or why it failed.
+    pub(super) code: Code,
+    /// What is known about the log.
+    pub(super) status: Persistence,
+    /// The partition.
+    pub(super) partition: i32,
+    /// The offset; negative where the broker did not say.
+    pub(super) offset: i64,
+}
+
+/// What [`Native::poll`] saw.
+#[derive(Debug)]
+pub(super) enum Polled {
+    /// Nothing until the timeout, or something of no interest here.
+    Nothing,
+    /// Delivery reports, put at the end of the vector.
+    Deliveries,
+    /// No broker is connected.
+    AllDown(String),
+    /// The producer cannot go on: it must be replaced.
+    Fatal(String),
+}
+
+/// What the cluster says about a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TopicInfo {
+    /// It exists with this many partitions.
+    Partitions(i32),
+    /// The broker answered with this error for it.
+    Error(Code),
+}
+
+/// The main event queue of a client. Dropped before the client it is of.
+struct Queue(NonNull<sys::rd_kafka_queue_t>);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        #[allow(unsafe_code, reason = "gives back the one reference that Native::new took")]
+        unsafe {
+            sys::rd_kafka_queue_destroy(self.0.as_ptr());
+        }
+    }
+}
+
+/// A producer of the client library.
+pub(super) struct Native {
+    queue: Queue,
+    client: Client<Context>,
+}
+
+#[allow(
+    unsafe_code,
+    reason = "librdkafka's client and queue handles may be used from any thread"
+)]
+unsafe impl Send for Native {}
+#[allow(
+    unsafe_code,
+    reason = "librdkafka's client and queue handles may be used by many threads at once"
+)]
+unsafe impl Sync for Native {}
+
+/// A topic of a producer, found once instead of by name for each record.
+pub(super) struct Topic {
+    handle: NonNull<sys::rd_kafka_topic_t>,
+    // The library requires that topic handles are gone before their client is destroyed.
+    native: Arc<Native>,
+}
+
+#[allow(
+    unsafe_code,
+    reason = "librdkafka's topic handles may be used from any thread"
+)]
+unsafe impl Send for Topic {}
+#[allow(
+    unsafe_code,
+    reason = "librdkafka's topic handles may be used by many threads at once"
+)]
+unsafe impl Sync for Topic {}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        #[allow(unsafe_code, reason = "gives back the one reference that Native::topic took")]
+        unsafe {
+            sys::rd_kafka_topic_destroy(self.handle.as_ptr());
+        }
+    }
+}
+
+impl Native {
+    /// A producer; fails with the library's words when a property is not known or has a bad value.
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, String> {
+        let conf = config
+            .create_native_config()
+            .map_err(|error| without_value(&error))?;
+        #[allow(unsafe_code, reason = "conf is a valid configuration that is not in use yet")]
+        unsafe {
+            sys::rd_kafka_conf_set_events(conf.ptr(), sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR);
+        }
+        let client = Client::new(config, conf, RDKafkaType::RD_KAFKA_PRODUCER, Context)
+            .map_err(|error| without_value(&error))?;
+        #[allow(
+            unsafe_code,
+            reason = "the client is valid; the reference is given back by Queue's drop"
+        )]
+        let queue = unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) };
+        let queue = NonNull::new(queue).ok_or("the client has no event queue")?;
+        Ok(Self {
+            queue: Queue(queue),
+            client,
+        })
+    }
+
+    /// The topic's handle; fails when the name holds a NUL byte or the library has no memory.
+    pub(super) fn topic(self: &Arc<Self>, name: &str) -> Option<Topic> {
+        let name = CString::new(name).ok()?;
+        #[allow(
+            unsafe_code,
+            reason = "client and name are valid; a null configuration means the default"
+        )]
+        let handle =
+            unsafe { sys::rd_kafka_topic_new(self.client.native_ptr(), name.as_ptr(), ptr::null_mut()) };
+        Some(Topic {
+            handle: NonNull::new(handle)?,
+            native: Arc::clone(self),
+        })
+    }
+
+    /// Hands a record to the library, which copies it. Never blocks. Exactly one delivery report with
+    /// `opaque` follows when this succeeds, none when it fails (the record is then certainly not stored).
+    pub(super) fn produce(&self, topic: &Topic, record: &Record, opaque: usize) -> Result<(), Code> {
+        fn parts(bytes: Option<&[u8]>) -> (*const u8, usize) {
+            // A null pointer is a null value; an empty slice has a pointer and so is an empty value.
+            bytes.map_or((ptr::null(), 0), |b| (b.as_ptr(), b.len()))
+        }
+        debug_assert!(ptr::eq(self, Arc::as_ptr(&topic.native)));
+        let (value, value_len) = parts(record.value.as_deref());
+        let (key, key_len) = parts(record.key.as_deref());
+        let headers = headers(record)?;
+        let headers_ptr = headers.as_ref().map_or(ptr::null_mut(), |h| h.0.as_ptr());
+        use sys::rd_kafka_vtype_t as V;
+        #[allow(
+            unsafe_code,
+            reason = "each tag is followed by the types that rdkafka.h gives for it, and the list by END; \
+                      F_COPY: the pointers are only read during the call"
+        )]
+        let code = unsafe {
+            sys::rd_kafka_producev(
+                self.client.native_ptr(),
+                V::RD_KAFKA_VTYPE_RKT,
+                topic.handle.as_ptr(),
+                V::RD_KAFKA_VTYPE_PARTITION,
+                record.partition.unwrap_or(-1),
+                V::RD_KAFKA_VTYPE_MSGFLAGS,
+                sys::RD_KAFKA_MSG_F_COPY,
+                V::RD_KAFKA_VTYPE_VALUE,
+                value.cast::<c_void>(),
+                value_len,
+                V::RD_KAFKA_VTYPE_KEY,
+                key.cast::<c_void>(),
+                key_len,
+                V::RD_KAFKA_VTYPE_OPAQUE,
+                ptr::without_provenance_mut::<c_void>(opaque),
+                V::RD_KAFKA_VTYPE_TIMESTAMP,
+                record.timestamp_ms.unwrap_or(0),
+                V::RD_KAFKA_VTYPE_HEADERS,
+                headers_ptr,
+                V::RD_KAFKA_VTYPE_END,
+            )
+        };
+        match Code::from(code) {
+            Code::NoError => {
+                // The library owns the headers from here on.
+                std::mem::forget(headers);
+                Ok(())
+            }
+            code => Err(code),
+        }
+    }
+
+    /// Waits at most `timeout` for one event.
+    pub(super) fn poll(&self, timeout: Duration, deliveries: &mut Vec<Delivery>) -> Polled {
+        // Rounded up: a wait of less than a millisecond is not a busy loop.
+        let timeout_ms = i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        #[allow(unsafe_code, reason = "the queue is valid as long as self")]
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), timeout_ms) };
+        match NonNull::new(event) {
+            Some(event) => Event(event).read(deliveries),
+            None => Polled::Nothing,
+        }
+    }
+
+    /// Ends a [`Self::poll`] that waits in another thread.
+    pub(super) fn wake_poll(&self) {
+        #[allow(unsafe_code, reason = "the queue is valid as long as self")]
+        unsafe {
+            sys::rd_kafka_queue_yield(self.queue.0.as_ptr());
+        }
+    }
+
+    /// Has the broker threads send what they hold now instead of lingering over it, for as long as this
+    /// takes: until nothing is in flight or `for_ms` have passed.
+    ///
+    /// With delivery reports taken as events this serves no callbacks, so any thread may call it.
+    pub(super) fn send_now(&self, for_ms: i32) {
+        #[allow(unsafe_code, reason = "the client is valid as long as self")]
+        let _timed_out = unsafe { sys::rd_kafka_flush(self.client.native_ptr(), for_ms) };
+    }
+
+    /// Gives up everything handed over and not acknowledged; the delivery reports say what was.
+    pub(super) fn purge(&self) {
+        let what = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT;
+        #[allow(unsafe_code, reason = "the client is valid as long as self")]
+        let _only_fails_for_bad_flags = unsafe { sys::rd_kafka_purge(self.client.native_ptr(), what) };
+    }
+
+    /// What the cluster says about `topic`. Blocks for `timeout` at most. The topic is not created by
+    /// asking, unless the client is configured to.
+    pub(super) fn topic_info(&self, topic: &str, timeout: Duration) -> Result<TopicInfo, Code> {
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic), timeout)
+            .map_err(|error| code_of(&error))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic);
+        let Some(found) = found else {
+            return Ok(TopicInfo::Error(Code::UnknownTopicOrPartition));
+        };
+        Ok(match found.error().map(Code::from) {
+            Some(code) if code != Code::NoError => TopicInfo::Error(code),
+            _ => TopicInfo::Partitions(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX)),
+        })
+    }
+
+    /// Whether any broker answers. Blocks for `timeout` at most.
+    ///
+    /// Lists all topics, since a request for none is not to be had: only for want of a topic to ask about.
+    pub(super) fn any_answer(&self, timeout: Duration) -> Result<(), Code> {
+        let mut metadata: *const sys::rd_kafka_metadata = ptr::null();
+        #[allow(unsafe_code, reason = "the client is valid, the out pointer is ours")]
+        let code = unsafe {
+            let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+            sys::rd_kafka_metadata(
+                self.client.native_ptr(),
+                1,
+                ptr::null_mut(),
+                &raw mut metadata,
+                ms,
+            )
+        };
+        if !metadata.is_null() {
+            #[allow(
+                unsafe_code,
+                reason = "the library gave it to us and it is not used after this"
+            )]
+            unsafe {
+                sys::rd_kafka_metadata_destroy(metadata);
+            }
+        }
+        match Code::from(code) {
+            Code::NoError => Ok(()),
+            code => Err(code),
+        }
+    }
+
+    /// Puts the producer into the state it is in after a fatal error.
+    #[cfg(test)]
+    pub(super) fn fail_fatally(&self) {
+        #[allow(
+            unsafe_code,
+            reason = "the client is valid as long as self, the text is static"
+        )]
+        unsafe {
+            sys::rd_kafka_test_fatal_error(
+                self.client.native_ptr(),
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+                c"by a test".as_ptr(),
+            );
+        }
+    }
+}
+
+/// Headers that are ours until the library takes them.
+struct Headers(NonNull<sys::rd_kafka_headers_t>);
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        #[allow(unsafe_code, reason = "created by headers() and not handed over")]
+        unsafe {
+            sys::rd_kafka_headers_destroy(self.0.as_ptr());
+        }
+    }
+}
+
+fn headers(record: &Record) -> Result<Option<Headers>, Code> {
+    if record.headers.is_empty() {
+        return Ok(None);
+    }
+    #[allow(unsafe_code, reason = "no precondition")]
+    let list = unsafe { sys::rd_kafka_headers_new(record.headers.len()) };
+    let list = Headers(NonNull::new(list).ok_or(Code::CriticalSystemResource)?);
+    for header in &record.headers {
+        let size = |len: usize| isize::try_from(len).map_err(|_| Code::MessageSizeTooLarge);
+        let (value, value_len) = match &header.value {
+            Some(value) => (value.as_ptr().cast::<c_void>(), size(value.len())?),
+            None => (ptr::null(), 0),
+        };
+        #[allow(
+            unsafe_code,
+            reason = "list is ours; name and value are copied, with their lengths given"
+        )]
+        let code = unsafe {
+            sys::rd_kafka_header_add(
+                list.0.as_ptr(),
+                header.name.as_ptr().cast(),
+                size(header.name.len())?,
+                value,
+                value_len,
+            )
+        };
+        match Code::from(code) {
+            Code::NoError => {}
+            code => return Err(code),
+        }
+    }
+    Ok(Some(list))
+}
+
+/// An event that is ours to destroy.
+struct Event(NonNull<sys::rd_kafka_event_t>);
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        #[allow(unsafe_code, reason = "taken from the queue once")]
+        unsafe {
+            sys::rd_kafka_event_destroy(self.0.as_ptr());
+        }
+    }
+}
+
+impl Event {
+    fn read(&self, deliveries: &mut Vec<Delivery>) -> Polled {
+        #[allow(unsafe_code, reason = "the event is valid as long as self")]
+        let kind = unsafe { sys::rd_kafka_event_type(self.0.as_ptr()) };
+        match kind {
+            sys::RD_KAFKA_EVENT_DR => {
+                self.deliveries(deliveries);
+                Polled::Deliveries
+            }
+            sys::RD_KAFKA_EVENT_ERROR => self.error(),
+            sys::RD_KAFKA_EVENT_LOG => {
+                self.log();
+                Polled::Nothing
+            }
+            _ => Polled::Nothing,
+        }
+    }
+
+    fn deliveries(&self, into: &mut Vec<Delivery>) {
+        loop {
+            #[allow(
+                unsafe_code,
+                reason = "the event is valid; a message lives as long as its event"
+            )]
+            let message = unsafe { sys::rd_kafka_event_message_next(self.0.as_ptr()) };
+            if message.is_null() {
+                return;
+            }
+            #[allow(
+                unsafe_code,
+                reason = "checked for null above; read only while the event lives"
+            )]
+            let delivery = unsafe {
+                use sys::rd_kafka_msg_status_t as S;
+                let status = match sys::rd_kafka_message_status(message) {
+                    S::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persistence::Not,
+                    S::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persistence::Possibly,
+                    S::RD_KAFKA_MSG_STATUS_PERSISTED => Persistence::Persisted,
+                };
+                let message = &*message;
+                Delivery {
+                    opaque: message._private.addr(),
+                    code: Code::from(message.err),
+                    status,
+                    partition: message.partition,
+                    offset: message.offset,
+                }
+            };
+            into.push(delivery);
+        }
+    }
+
+    fn error(&self) -> Polled {
+        #[allow(unsafe_code, reason = "the event is valid as long as self")]
+        let (code, fatal, text) = unsafe {
+            (
+                Code::from(sys::rd_kafka_event_error(self.0.as_ptr())),
+                sys::rd_kafka_event_error_is_fatal(self.0.as_ptr()) != 0,
+                lossy(sys::rd_kafka_event_error_string(self.0.as_ptr())),
+            )
+        };
+        if fatal || code == Code::Fatal {
+            return Polled::Fatal(text);
+        }
+        if code == Code::AllBrokersDown {
+            return Polled::AllDown(text);
+        }
+        tracing::warn!(target: "librdkafka", "{code}: {text}");
+        Polled::Nothing
+    }
+
+    fn log(&self) {
+        let mut facility = ptr::null();
+        let mut text = ptr::null();
+        let mut level = 0;
+        #[allow(
+            unsafe_code,
+            reason = "the event is valid; the strings live as long as it does"
+        )]
+        let (found, facility, text) = unsafe {
+            let found =
+                sys::rd_kafka_event_log(self.0.as_ptr(), &raw mut facility, &raw mut text, &raw mut level);
+            (found, lossy(facility), lossy(text))
+        };
+        if found == 0 {
+            log(level_of(level), &facility, &text);
+        }
+    }
+}
+
+/// The syslog level that librdkafka gives a log line.
+fn level_of(level: i32) -> RDKafkaLogLevel {
+    match level {
+        0..=3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 | 6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
+    }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "a call of a C string reader, whose precondition is the caller's"
+)]
+/// # Safety
+/// `text` is null or a NUL-terminated string.
+unsafe fn lossy(text: *const std::ffi::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    unsafe { CStr::from_ptr(text) }
+        .to_string_lossy()
+        .trim()
+        .to_owned()
+}
+
+fn code_of(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
+}
+
+/// The error's text without the value of the property that it is about: it may be a secret.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, description, name, _value) => {
+            let known = if description.contains("No such configuration property") {
+                "librdkafka has no such property"
+            } else {
+                "librdkafka does not take its value"
+            };
+            format!("{name}: {known}")
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,108 @@
+//! The producers there are: one for each cluster and profile in use, and no more than a bound.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::health::Health;
+use super::producer::Producer;
+use crate::config::{Cluster, Profile};
+use crate::metrics::Metrics;
+
+/// A place for the producer of one cluster and one profile, made when it is first asked for.
+pub struct Slot {
+    cluster_name: String,
+    cluster: Arc<Cluster>,
+    profile_name: String,
+    profile: Arc<Profile>,
+    producer: OnceLock<Arc<Producer>>,
+}
+
+impl Slot {
+    /// A place without a producer yet.
+    pub fn new(
+        (cluster_name, cluster): (&str, &Arc<Cluster>),
+        (profile_name, profile): (&str, &Arc<Profile>),
+    ) -> Self {
+        Self {
+            cluster_name: cluster_name.to_owned(),
+            cluster: Arc::clone(cluster),
+            profile_name: profile_name.to_owned(),
+            profile: Arc::clone(profile),
+            producer: OnceLock::new(),
+        }
+    }
+}
+
+/// Makes producers and keeps them.
+pub struct Pool {
+    max: usize,
+    metrics: Arc<Metrics>,
+    made: Mutex<Vec<(String, Arc<Producer>)>>,
+}
+
+impl Pool {
+    /// A pool of at most `max` producers.
+    pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            max,
+            metrics,
+            made: Mutex::default(),
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Vec<(String, Arc<Producer>)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot's producer, made if there is none yet.
+    ///
+    /// # Errors
+    /// When the bound is reached or librdkafka refuses the configuration; in words without secrets.
+    pub fn get<'a>(&self, slot: &'a Slot) -> Result<&'a Arc<Producer>, String> {
+        if let Some(producer) = slot.producer.get() {
+            return Ok(producer);
+        }
+        let mut made = self.made();
+        if let Some(producer) = slot.producer.get() {
+            return Ok(producer);
+        }
+        if made.len() >= self.max {
+            return Err(format!(
+                "{} producers exist and max_producers allows no more: raise it, or use fewer combinations of \
+                 cluster and profile",
+                made.len()
+            ));
+        }
+        let name = format!("{}/{}", slot.cluster_name, slot.profile_name);
+        let metrics = self.metrics.producer(&slot.cluster_name, &slot.profile_name);
+        let producer = Producer::start(name, &slot.cluster, &slot.profile, metrics)?;
+        let producer = slot.producer.get_or_init(|| Arc::new(producer));
+        made.push((slot.cluster_name.clone(), Arc::clone(producer)));
+        self.metrics
+            .producers()
+            .set(i64::try_from(made.len()).unwrap_or(i64::MAX));
+        Ok(producer)
+    }
+
+    /// Every producer.
+    pub fn all(&self) -> Vec<Arc<Producer>> {
+        self.made()
+            .iter()
+            .map(|(_, producer)| Arc::clone(producer))
+            .collect()
+    }
+
+    /// What is known about each cluster that has a producer: the worst that one of its producers knows.
+    pub fn health(&self) -> BTreeMap<String, Health> {
+        let mut all: BTreeMap<String, Health> = BTreeMap::new();
+        for (cluster, producer) in self.made().iter() {
+            let health = producer.health();
+            let known = all.entry(cluster.clone()).or_insert(Health::Up);
+            match (&*known, &health) {
+                (Health::Down(_), _) | (Health::Unknown, Health::Up | Health::Unknown) => {}
+                _ => *known = health,
+            }
+        }
+        all
+    }
+}

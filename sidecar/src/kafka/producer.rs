@@ -1,0 +1,237 @@
+//! One producer: one cluster, one profile.
+//!
+//! ```text
+//!  submit ──► admission ──► topic known, cluster up, nothing held before it? ──yes──► librdkafka ──► broker
+//!              (bounds)                        │ no                                       │
+//!                                              ▼                                          │ delivery report
+//!                                        hold queue ──► (word of the topic, cluster up)   ▼
+//!                                              │                                     recipient
+//!                                              └── deadline: certainly not stored ───────►│
+//! ```
+//!
+//! - Records of one topic reach librdkafka in the order they were submitted in, held or not.
+//! - Every submission gets exactly one outcome, whatever happens to the client underneath.
+//! - What is still held is certainly not stored; what librdkafka has is of unknown outcome until its report.
+//!
+//! Three threads serve a producer: one takes events and sees to deadlines ([`poll`]), one asks the cluster what
+//! it must know and replaces a producer that failed fatally ([`minder`]), one cuts lingering short
+//! ([`linger`]).
+
+mod bag;
+mod linger;
+mod minder;
+mod poll;
+mod state;
+mod topics;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+
+use self::bag::Bag;
+use self::linger::Linger;
+use self::state::{Limits, State};
+use super::client;
+use super::health::Health;
+use super::native::Native;
+use super::record::Submission;
+use crate::config::{Cluster, Profile};
+use crate::metrics::ProducerMetrics;
+
+/// A producer. Dropping it without [`Producer::close`] gives up what it holds.
+pub struct Producer {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the producer's threads share.
+struct Shared {
+    /// For logs: `cluster/profile`.
+    name: String,
+    config: ClientConfig,
+    state: Mutex<State>,
+    /// Rung when there may be something for the minder to do, or the producer stops.
+    bell: Condvar,
+    linger: Linger,
+}
+
+impl Shared {
+    /// The state. A panic elsewhere must not stop every other record, so a poisoned lock is taken all the same.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Producer {
+    /// Makes the producer of profile `profile` on cluster `cluster` and starts to look at the cluster and at
+    /// those topics that the allowlist names in full. Does not wait for the cluster.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration, or a thread cannot be started; in words without secrets.
+    pub fn start(
+        name: String,
+        cluster: &Cluster,
+        profile: &Profile,
+        metrics: ProducerMetrics,
+    ) -> Result<Self, String> {
+        let config = client::producer_config(cluster, profile);
+        let native = Arc::new(Native::new(&config)?);
+        let limits = Limits {
+            records: profile.max_records,
+            bytes: profile.max_bytes,
+            unacknowledged: client::is_unacknowledged(&config),
+            auto_create: profile.allow_auto_create_topics,
+            buffered_for: client::message_timeout(&config),
+        };
+        let mut state = State::new(native, limits, metrics);
+        let exact = cluster
+            .allowed_topics
+            .0
+            .iter()
+            .filter(|entry| !entry.ends_with('*'));
+        for topic in exact.take(MAX_TOPICS_AHEAD) {
+            state.look_up(topic);
+        }
+        let shared = Arc::new(Shared {
+            name,
+            config,
+            state: Mutex::new(state),
+            bell: Condvar::new(),
+            linger: Linger::default(),
+        });
+        let this = Self {
+            shared,
+            threads: Mutex::default(),
+        };
+        this.spawn("poll", poll::run)?;
+        this.spawn("minder", minder::run)?;
+        this.spawn("linger", linger::run)?;
+        Ok(this)
+    }
+
+    fn spawn(&self, what: &str, run: fn(&Shared)) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name(format!("kafka-{what}"))
+            .spawn(move || run(&shared))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Takes the submissions, in order, and leaves the vector empty. Never blocks for the broker. Every
+    /// recipient is told exactly once for each; some of them before this returns.
+    pub fn submit(&self, submissions: &mut Vec<Submission>) {
+        let now = Instant::now();
+        let mut bag = Bag::default();
+        let mut state = self.shared.lock();
+        let idle = state.handed() == 0;
+        for submission in submissions.drain(..) {
+            state.submit(submission, now, &mut bag);
+        }
+        let handed = state.handed();
+        let wake_poll = state
+            .deadline_before_next_look()
+            .then(|| Arc::clone(state.native()));
+        let wake_minder = state.needs_minding();
+        drop(state);
+        if handed > 0 && linger::cut_short(idle) {
+            self.shared.linger.cut();
+        }
+        if let Some(native) = wake_poll {
+            native.wake_poll();
+        }
+        if wake_minder {
+            self.shared.bell.notify_all();
+        }
+        bag.send();
+    }
+
+    /// Whether the cluster answers.
+    pub fn health(&self) -> Health {
+        self.shared.lock().health().clone()
+    }
+
+    /// How many records have no known fate yet.
+    pub fn outstanding(&self) -> usize {
+        self.shared.lock().outstanding()
+    }
+
+    /// Waits until every record's fate is known, or until `until`. Returns how many are left.
+    pub async fn flush(&self, until: Instant) -> usize {
+        loop {
+            let left = self.outstanding();
+            if left == 0 || Instant::now() >= until {
+                return left;
+            }
+            self.shared.linger.cut();
+            tokio::time::sleep(FLUSH_LOOK).await;
+        }
+    }
+
+    /// Gives up what has no fate yet and ends the producer's threads. Blocks, for a few seconds at most.
+    /// Returns how many records were given up: those that were held are told so, those on their way to the
+    /// broker are of unknown outcome.
+    pub fn close(&self) -> usize {
+        let mut bag = Bag::default();
+        let (given_up, native) = {
+            let mut state = self.shared.lock();
+            let given_up = state.outstanding();
+            state.close(&mut bag);
+            (given_up, Arc::clone(state.native()))
+        };
+        bag.send();
+        native.purge();
+        let until = Instant::now() + PURGE_TIMEOUT;
+        while self.shared.lock().handed() > 0 && Instant::now() < until {
+            std::thread::sleep(FLUSH_LOOK);
+        }
+        let mut bag = Bag::default();
+        self.shared.lock().abandon(&mut bag);
+        bag.send();
+        self.stop_threads();
+        given_up
+    }
+
+    fn stop_threads(&self) {
+        let native = {
+            let mut state = self.shared.lock();
+            state.stop();
+            Arc::clone(state.native())
+        };
+        self.shared.bell.notify_all();
+        self.shared.linger.stop();
+        native.wake_poll();
+        drop(native);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!(producer = self.shared.name, "a producer thread panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let mut bag = Bag::default();
+        self.shared.lock().close(&mut bag);
+        bag.send();
+        self.stop_threads();
+        let mut bag = Bag::default();
+        self.shared.lock().abandon(&mut bag);
+        bag.send();
+    }
+}
+
+/// How many topics are looked up before a record asks for them.
+const MAX_TOPICS_AHEAD: usize = 100;
+/// How often something that is waited for is looked at.
+const FLUSH_LOOK: Duration = Duration::from_millis(2);
+/// How long a purge may take to report on every record.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,46 @@
+//! Outcomes on their way out of the lock they were decided under.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::kafka::record::{Failure, Outcome, Receipt};
+
+/// Collects outcomes under the lock; tells the recipients after it.
+#[derive(Default)]
+pub(super) struct Bag {
+    settled: Vec<(Receipt, Outcome)>,
+    /// Accepted into memory and then not stored: topic, reason, how many.
+    lost: BTreeMap<(Arc<str>, String), usize>,
+}
+
+impl Bag {
+    /// Has `outcome` told to the receipt's recipient.
+    pub(super) fn settle(&mut self, receipt: Receipt, outcome: Outcome) {
+        self.settled.push((receipt, outcome));
+    }
+
+    /// Has the loss of a record that was answered as accepted logged.
+    pub(super) fn lose(&mut self, topic: &Arc<str>, failure: &Failure) {
+        let reason = failure.message.clone().into_owned();
+        *self.lost.entry((Arc::clone(topic), reason)).or_default() += 1;
+    }
+
+    /// Tells everybody: neighbours with the same recipient in one call. The lock must not be held.
+    pub(super) fn send(self) {
+        for ((topic, reason), records) in self.lost {
+            tracing::error!(%topic, reason, records, "accepted records are lost");
+        }
+        let mut settled = self.settled.into_iter().peekable();
+        let mut batch = Vec::with_capacity(settled.len());
+        while let Some((receipt, outcome)) = settled.next() {
+            batch.push((receipt.token, outcome));
+            let last = settled
+                .peek()
+                .is_none_or(|(next, _)| !Arc::ptr_eq(&next.recipient, &receipt.recipient));
+            if last {
+                receipt.recipient.settle(&mut batch);
+                batch.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! Everything a producer knows, under one lock that is taken once for many records.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use slab::Slab;
+use sluice_proto::v1::ErrorClass;
+
+use super::bag::Bag;
+use super::topics::{BELIEVED, Held, Standing, Topics};
+use crate::kafka::error;
+use crate::kafka::health::Health;
+use crate::kafka::native::{Delivery as Report, Native, TopicInfo};
+use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Record, Submission};
+use crate::metrics::ProducerMetrics;
+
+/// How long the poll thread waits when no deadline is near.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// How often at most expired records are looked for: deadlines are kept to this.
+const SWEEP_EVERY: Duration = Duration::from_millis(5);
+/// How often a cluster is asked about a topic it has just been asked to create.
+const CREATION_TRIES: u32 = 40;
+
+/// What a producer is held to.
+pub(super) struct Limits {
+    /// Records that may be outstanding.
+    pub(super) records: usize,
+    /// Bytes of them.
+    pub(super) bytes: usize,
+    /// acks=0: nobody says that a record is stored.
+    pub(super) unacknowledged: bool,
+    /// A topic that does not exist is created by asking about it.
+    pub(super) auto_create: bool,
+    /// How long a buffered record may be held; the same as librdkafka would have it.
+    pub(super) buffered_for: Option<Duration>,
+}
+
+/// A record whose outcome is to come.
+struct Pending {
+    /// Who is told; nobody when they have been.
+    receipt: Option<Receipt>,
+    /// When they are told at the latest; `None` for a buffered record.
+    deadline: Option<Instant>,
+    topic: usize,
+    bytes: usize,
+    since: Instant,
+    /// librdkafka has it: its report is to come.
+    handed: bool,
+}
+
+/// See the module.
+pub(super) struct State {
+    native: Arc<Native>,
+    limits: Limits,
+    metrics: ProducerMetrics,
+    pending: Slab<Pending>,
+    topics: Topics,
+    bytes: usize,
+    handed: usize,
+    held: usize,
+    health: Health,
+    fatal: Option<String>,
+    /// Nothing is taken on any more.
+    closed: bool,
+    stopped: bool,
+    /// No deadline is before this.
+    earliest: Option<Instant>,
+    /// When the poll thread looks at deadlines next.
+    next_look: Instant,
+}
+
+impl State {
+    pub(super) fn new(native: Arc<Native>, limits: Limits, metrics: ProducerMetrics) -> Self {
+        Self {
+            native,
+            limits,
+            metrics,
+            pending: Slab::new(),
+            topics: Topics::default(),
+            bytes: 0,
+            handed: 0,
+            held: 0,
+            health: Health::Unknown,
+            fatal: None,
+            closed: false,
+            stopped: false,
+            earliest: None,
+            next_look: Instant::now(),
+        }
+    }
+
+    pub(super) fn native(&self) -> &Arc<Native> {
+        &self.native
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Records that librdkafka has.
+    pub(super) fn handed(&self) -> usize {
+        self.handed
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.closed = true;
+        self.stopped = true;
+    }
+
+    /// Whether the minder has something to do.
+    pub(super) fn needs_minding(&self) -> bool {
+        self.stopped
+            || self.fatal.is_some()
+            || matches!(self.health, Health::Unknown | Health::Down(_))
+            || self.topics.wanted().is_some()
+    }
+
+    /// Has the cluster asked about a topic that no record was submitted for yet.
+    pub(super) fn look_up(&mut self, topic: &str) {
+        let key = self.topics.key(topic, topic, &self.metrics);
+        self.topics.want(key);
+    }
+
+    /// Takes a record on, or refuses it.
+    pub(super) fn submit(&mut self, submission: Submission, now: Instant, bag: &mut Bag) {
+        let Submission {
+            record,
+            delivery,
+            receipt,
+            label,
+        } = submission;
+        let key = self.topics.key(&record.topic, &label, &self.metrics);
+        let bytes = record.size();
+        if let Some(refusal) = self.refusal(key, bytes, now) {
+            let outcome = Outcome::Failed(refusal);
+            if let Some(topic) = self.topics.get(key) {
+                topic.metrics.records.count(&outcome);
+            }
+            bag.settle(receipt, outcome);
+            return;
+        }
+        let (receipt, deadline, until) = match delivery {
+            Delivery::Acked { deadline } => (Some(receipt), Some(deadline), Some(deadline)),
+            Delivery::Buffered => {
+                bag.settle(receipt, Outcome::Accepted);
+                (None, None, self.limits.buffered_for.map(|time| now + time))
+            }
+        };
+        let topic = key;
+        let key = self.pending.insert(Pending {
+            receipt,
+            deadline,
+            topic,
+            bytes,
+            since: now,
+            handed: false,
+        });
+        self.bytes += bytes;
+        if let Some(topic) = self.topics.get(topic) {
+            topic.pending += 1;
+            topic.metrics.bytes.inc_by(bytes as u64);
+        }
+        self.expect_deadline(until);
+        if self.may_hand_over(topic) {
+            if let Some(record) = self.hand_over(key, topic, record, now, bag) {
+                self.hold(key, topic, record, until);
+            }
+        } else {
+            self.hold(key, topic, record, until);
+        }
+    }
+
+    /// Why a record cannot be taken on.
+    fn refusal(&mut self, topic: usize, bytes: usize, now: Instant) -> Option<Failure> {
+        if self.closed {
+            return Some(Failure::new(
+                ErrorClass::SidecarUnavailable,
+                "the sidecar is shutting down",
+            ));
+        }
+        let Limits {
+            records: max_records,
+            bytes: max_bytes,
+            ..
+        } = self.limits;
+        if bytes > max_bytes {
+            let text = format!("the record has {bytes} bytes and the producer holds {max_bytes} at most");
+            return Some(Failure::new(ErrorClass::TooLarge, text));
+        }
+        if self.pending.len() >= max_records || self.bytes + bytes > max_bytes {
+            let (records, held) = (self.pending.len(), self.bytes);
+            let text = format!(
+                "{records} records with {held} bytes are waiting, of {max_records} and {max_bytes} at most"
+            );
+            return Some(Failure::new(ErrorClass::BufferFull, text));
+        }
+        let topic = self.topics.get(topic)?;
+        match &topic.standing {
+            Standing::Refused { failure, until } if now < *until => Some(failure.clone()),
+            Standing::Refused { .. } => {
+                topic.standing = Standing::Unknown;
+                None
+            }
+            Standing::Known { .. } | Standing::Unknown => None,
+        }
+    }
+
+    /// Whether records for the topic go to librdkafka now: order is kept by holding what comes after a held one.
+    fn may_hand_over(&mut self, topic: usize) -> bool {
+        let open = self.fatal.is_none() && !matches!(self.health, Health::Down(_));
+        open && self
+            .topics
+            .get(topic)
+            .is_some_and(|t| t.held.is_empty() && matches!(t.standing, Standing::Known { .. }))
+    }
+
+    fn hold(&mut self, key: usize, topic: usize, mut record: Record, until: Option<Instant>) {
+        // The bytes of a whole message of many records must not be kept for the sake of one of them.
+        record.key = record.key.map(|key| key.to_vec().into());
+        record.value = record.value.map(|value| value.to_vec().into());
+        let Some(held_in) = self.topics.get(topic) else {
+            return;
+        };
+        held_in.held.push_back(Held { key, record, until });
+        let unknown = matches!(held_in.standing, Standing::Unknown);
+        self.held += 1;
+        if unknown {
+            self.topics.want(topic);
+        }
+    }
+
+    /// Hands a record to librdkafka; gives it back when it must be held instead.
+    fn hand_over(
+        &mut self,
+        key: usize,
+        topic: usize,
+        record: Record,
+        now: Instant,
+        bag: &mut Bag,
+    ) -> Option<Record> {
+        let Some(found) = self.topics.get(topic) else {
+            return Some(record);
+        };
+        let Standing::Known {
+            handle,
+            partitions,
+            since,
+        } = &found.standing
+        else {
+            return Some(record);
+        };
+        let fresh = now.saturating_duration_since(*since) < BELIEVED;
+        if let Some(partition) = record.partition.filter(|p| p >= partitions) {
+            if !fresh {
+                found.standing = Standing::Unknown;
+                return Some(record);
+            }
+            let text = format!(
+                "topic {} has no partition {partition}: it has {partitions}, counted from 0",
+                found.name
+            );
+            self.settle(key, Failure::new(ErrorClass::UnknownTopic, text).into(), now, bag);
+            return None;
+        }
+        match self.native.produce(handle, &record, key) {
+            Ok(()) => {
+                if let Some(pending) = self.pending.get_mut(key) {
+                    pending.handed = true;
+                    self.handed += 1;
+                }
+                None
+            }
+            Err(Code::Fatal) => {
+                self.fatal("refused after a fatal error".to_owned());
+                Some(record)
+            }
+            Err(Code::UnknownTopic | Code::UnknownPartition) if !fresh => {
+                found.standing = Standing::Unknown;
+                Some(record)
+            }
+            Err(code) => {
+                self.settle(key, error::not_stored(code).into(), now, bag);
+                None
+            }
+        }
+    }
+
+    /// Hands over what was held for a topic, in order, as far as possible.
+    fn release(&mut self, topic: usize, now: Instant, bag: &mut Bag) {
+        if self.fatal.is_some() || matches!(self.health, Health::Down(_)) {
+            return;
+        }
+        while let Some(Held { key, record, until }) = self.topics.get(topic).and_then(|t| t.held.pop_front())
+        {
+            self.held -= 1;
+            if let Some(record) = self.hand_over(key, topic, record, now, bag) {
+                self.held += 1;
+                let Some(held_in) = self.topics.get(topic) else {
+                    return;
+                };
+                held_in.held.push_front(Held { key, record, until });
+                if matches!(held_in.standing, Standing::Unknown) {
+                    self.topics.want(topic);
+                }
+                return;
+            }
+        }
+    }
+
+    /// A delivery report.
+    pub(super) fn delivered(&mut self, report: &Report, now: Instant, bag: &mut Bag) {
+        let outcome = match report.code {
+            Code::NoError if self.limits.unacknowledged => Outcome::Accepted,
+            Code::NoError if report.offset >= 0 => Outcome::Stored {
+                partition: report.partition,
+                offset: report.offset,
+            },
+            // Seen after a topic was deleted.
+            Code::NoError => error::unknown("acknowledged without an offset").into(),
+            code => error::of_delivery(code, report.status).into(),
+        };
+        let Some(pending) = self.pending.get(report.opaque) else {
+            return;
+        };
+        if let Outcome::Failed(failure) = &outcome
+            && error::class_of(report.code) == ErrorClass::UnknownTopic
+            && let Some(topic) = self.topics.get(pending.topic)
+        {
+            tracing::debug!(topic = %topic.name, "{}: asking again", failure.message);
+            topic.standing = Standing::Unknown;
+        }
+        self.settle(report.opaque, outcome, now, bag);
+    }
+
+    /// Ends a pending record with `outcome`.
+    fn settle(&mut self, key: usize, outcome: Outcome, now: Instant, bag: &mut Bag) {
+        let Some(pending) = self.pending.try_remove(key) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(pending.bytes);
+        if pending.handed {
+            self.handed -= 1;
+        }
+        let Some(topic) = self.topics.get(pending.topic) else {
+            return;
+        };
+        topic.pending -= 1;
+        match pending.receipt {
+            Some(receipt) => {
+                topic.metrics.records.count(&outcome);
+                topic
+                    .metrics
+                    .seconds
+                    .observe(now.saturating_duration_since(pending.since).as_secs_f64());
+                bag.settle(receipt, outcome);
+            }
+            None if pending.deadline.is_some() => topic.metrics.late.count(&outcome),
+            None => {
+                topic.metrics.records.count(&outcome);
+                if let Outcome::Failed(failure) = &outcome {
+                    topic.metrics.buffered_lost.count(&outcome);
+                    bag.lose(&topic.name, failure);
+                }
+            }
+        }
+    }
+
+    fn expect_deadline(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        }
+    }
+
+    /// Whether a deadline comes before the poll thread looks at them.
+    pub(super) fn deadline_before_next_look(&self) -> bool {
+        self.earliest.is_some_and(|earliest| earliest < self.next_look)
+    }
+
+    /// How long the poll thread may wait.
+    pub(super) fn next_look(&mut self, now: Instant) -> Duration {
+        let wait = self.earliest.map_or(LONGEST_WAIT, |earliest| {
+            earliest.saturating_duration_since(now).min(LONGEST_WAIT)
+        });
+        self.next_look = now + wait;
+        wait
+    }
+
+    /// Tells those whose deadline has passed: what is held is certainly not stored, what librdkafka has may be.
+    pub(super) fn sweep(&mut self, now: Instant, bag: &mut Bag) {
+        self.measure();
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        self.earliest = None;
+        self.expire_held(now, bag);
+        let mut earliest = self.earliest;
+        for (_, pending) in &mut self.pending {
+            let Some(deadline) = pending
+                .deadline
+                .filter(|_| pending.handed && pending.receipt.is_some())
+            else {
+                continue;
+            };
+            if deadline > now {
+                earliest = Some(earliest.map_or(deadline, |e| e.min(deadline)));
+                continue;
+            }
+            if let Some(receipt) = pending.receipt.take()
+                && let Some(topic) = self.topics.get(pending.topic)
+            {
+                let waited = now.saturating_duration_since(pending.since);
+                let text = format!("no acknowledgement within {} ms", waited.as_millis());
+                let outcome = Outcome::Failed(error::unknown(text));
+                topic.metrics.records.count(&outcome);
+                topic.metrics.seconds.observe(waited.as_secs_f64());
+                bag.settle(receipt, outcome);
+            }
+        }
+        self.earliest = earliest.map(|earliest| earliest.max(now + SWEEP_EVERY));
+    }
+
+    fn expire_held(&mut self, now: Instant, bag: &mut Bag) {
+        if self.held == 0 {
+            return;
+        }
+        let why = match &self.health {
+            Health::Down(why) => format!("the cluster cannot be reached: {why}"),
+            Health::Unknown => "the cluster has not answered yet".to_owned(),
+            Health::Up => "the cluster did not tell about the topic in time".to_owned(),
+        };
+        let mut expired = Vec::new();
+        let mut earliest: Option<Instant> = None;
+        for (_, topic) in self.topics.iter() {
+            topic.held.retain(|held| match held.until {
+                Some(until) if until <= now => {
+                    expired.push(held.key);
+                    false
+                }
+                Some(until) => {
+                    earliest = Some(earliest.map_or(until, |e| e.min(until)));
+                    true
+                }
+                None => true,
+            });
+        }
+        self.held -= expired.len();
+        for key in expired {
+            let failure = Failure::new(ErrorClass::ClusterUnavailable, why.clone());
+            self.settle(key, failure.into(), now, bag);
+        }
+        self.expect_deadline(earliest);
+    }
+
+    fn measure(&self) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.outstanding.set(number(self.pending.len()));
+        self.metrics.outstanding_bytes.set(number(self.bytes));
+        self.metrics.held.set(number(self.held));
+        self.metrics.up.set(i64::from(self.health == Health::Up));
+    }
+
+    /// No broker answers: what comes from now on is held.
+    pub(super) fn down(&mut self, why: String) {
+        self.health = Health::Down(why);
+    }
+
+    /// A question was not answered. One slow answer does not make a cluster that takes records unreachable.
+    pub(super) fn not_told(&mut self, code: Code) {
+        let slow = matches!(
+            code,
+            Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut
+        );
+        if self.health != Health::Up || !slow {
+            self.down(code.to_string());
+        }
+    }
+
+    /// The producer must be replaced: what comes from now on is held.
+    pub(super) fn fatal(&mut self, why: String) {
+        self.fatal.get_or_insert(why);
+    }
+
+    /// Why the producer must be replaced.
+    pub(super) fn is_fatal(&self) -> Option<&str> {
+        self.fatal.as_deref()
+    }
+
+    /// A topic the cluster is to be asked about.
+    pub(super) fn wanted(&self) -> Option<(usize, Arc<str>)> {
+        self.topics.wanted()
+    }
+
+    /// A topic that may be asked about to see whether anybody answers.
+    pub(super) fn any_known(&self) -> Option<(usize, Arc<str>)> {
+        self.topics.any_known()
+    }
+
+    /// The cluster answers: what is held for known topics goes out.
+    pub(super) fn up(&mut self, now: Instant, bag: &mut Bag) {
+        let was = std::mem::replace(&mut self.health, Health::Up);
+        if was == Health::Up {
+            return;
+        }
+        let keys: Vec<usize> = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| !topic.held.is_empty())
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.release(key, now, bag);
+        }
+    }
+
+    /// What the cluster says about a topic. Whether it was an answer: false says to ask again soon.
+    pub(super) fn told(&mut self, key: usize, info: TopicInfo, now: Instant, bag: &mut Bag) -> bool {
+        let auto_create = self.limits.auto_create;
+        let native = Arc::clone(&self.native);
+        let Some(topic) = self.topics.get(key) else {
+            return true;
+        };
+        let standing = match info {
+            TopicInfo::Partitions(partitions) if partitions > 0 => native.topic(&topic.name).map_or_else(
+                || Standing::Refused {
+                    failure: no_such_topic(&topic.name),
+                    until: now + BELIEVED,
+                },
+                |handle| Standing::Known {
+                    handle,
+                    partitions,
+                    since: now,
+                },
+            ),
+            TopicInfo::Error(code) if error::class_of(code) != ErrorClass::ClusterUnavailable => {
+                let creating = auto_create && error::class_of(code) == ErrorClass::UnknownTopic;
+                if creating && topic.tries < CREATION_TRIES {
+                    topic.tries += 1;
+                    self.topics.again_later(key);
+                    return false;
+                }
+                let failure = match error::class_of(code) {
+                    ErrorClass::UnknownTopic => no_such_topic(&topic.name),
+                    class => Failure::new(class, format!("topic {}: {code}", topic.name)),
+                };
+                Standing::Refused {
+                    failure,
+                    until: now + BELIEVED,
+                }
+            }
+            // It has no leader yet, or the broker is not ready: records keep waiting until their deadline.
+            TopicInfo::Partitions(_) | TopicInfo::Error(_) => {
+                self.topics.again_later(key);
+                return false;
+            }
+        };
+        topic.tries = 0;
+        let refused = match &standing {
+            Standing::Refused { failure, .. } => Some(failure.clone()),
+            Standing::Known { .. } | Standing::Unknown => None,
+        };
+        topic.standing = standing;
+        let held = if refused.is_some() {
+            std::mem::take(&mut topic.held)
+        } else {
+            Default::default()
+        };
+        self.topics.answered(key);
+        self.held -= held.len();
+        if let Some(failure) = refused {
+            for Held { key, .. } in held {
+                self.settle(key, failure.clone().into(), now, bag);
+            }
+        }
+        self.release(key, now, bag);
+        true
+    }
+
+    /// Puts a new client in the place of one that failed. Records that the old one did not report on are of
+    /// unknown outcome; held ones wait for the new one.
+    pub(super) fn replace(&mut self, native: Arc<Native>, now: Instant, bag: &mut Bag) {
+        let lost: Vec<usize> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.handed)
+            .map(|(key, _)| key)
+            .collect();
+        for key in lost {
+            self.settle(
+                key,
+                error::unknown("the producer failed and was replaced").into(),
+                now,
+                bag,
+            );
+        }
+        let mut wanted = Vec::new();
+        for (key, topic) in self.topics.iter() {
+            topic.standing = Standing::Unknown;
+            if !topic.held.is_empty() {
+                wanted.push(key);
+            }
+        }
+        for key in wanted {
+            self.topics.want(key);
+        }
+        self.native = native;
+        self.fatal = None;
+        self.metrics.rebuilds.inc();
+    }
+
+    /// Takes nothing on any more and gives up what is held.
+    pub(super) fn close(&mut self, bag: &mut Bag) {
+        self.closed = true;
+        let mut held = Vec::new();
+        for (_, topic) in self.topics.iter() {
+            held.extend(topic.held.drain(..).map(|held| held.key));
+        }
+        self.held = 0;
+        let failure = Failure::new(ErrorClass::SidecarUnavailable, "the sidecar shut down first");
+        for key in held {
+            self.settle(key, failure.clone().into(), Instant::now(), bag);
+        }
+    }
+
+    /// Gives up everything: what librdkafka has is of unknown outcome.
+    pub(super) fn abandon(&mut self, bag: &mut Bag) {
+        let keys: Vec<usize> = self.pending.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.settle(
+                key,
+                error::unknown("the sidecar shut down first").into(),
+                Instant::now(),
+                bag,
+            );
+        }
+        self.measure();
+    }
+}
+
+fn no_such_topic(name: &str) -> Failure {
+    Failure::new(ErrorClass::UnknownTopic, format!("there is no topic {name}"))
+}

@@ -1,0 +1,147 @@
+//! What a producer knows about topics, and the records that wait for one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::kafka::native;
+use crate::kafka::record::{Failure, Record};
+use crate::metrics::{ProducerMetrics, TopicMetrics};
+
+/// How long "there is no such topic" and the like is believed; and how old word of a topic's partitions must be
+/// for a record to a partition that it does not have to be worth asking again.
+pub(super) const BELIEVED: Duration = Duration::from_secs(1);
+/// How many topics are remembered before those are forgotten of which nothing is known.
+const REMEMBERED: usize = 1000;
+
+/// What is known about a topic.
+pub(super) enum Standing {
+    /// Nothing: it is being asked for, or will be when a record comes.
+    Unknown,
+    /// It exists.
+    Known {
+        handle: native::Topic,
+        partitions: i32,
+        since: Instant,
+    },
+    /// The cluster does not take records for it.
+    Refused { failure: Failure, until: Instant },
+}
+
+/// A record that waits in the sidecar.
+pub(super) struct Held {
+    /// Of its pending entry.
+    pub(super) key: usize,
+    pub(super) record: Record,
+    /// When it is given up; never is `None`.
+    pub(super) until: Option<Instant>,
+}
+
+/// A topic.
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    pub(super) metrics: TopicMetrics,
+    pub(super) standing: Standing,
+    /// Whether it is in the minder's list.
+    pub(super) asked: bool,
+    /// How often in a row the cluster had nothing to say about it.
+    pub(super) tries: u32,
+    /// Records that wait, in order.
+    pub(super) held: VecDeque<Held>,
+    /// Records with an outcome to come, held ones included.
+    pub(super) pending: usize,
+}
+
+/// All topics that a record was submitted for.
+#[derive(Default)]
+pub(super) struct Topics {
+    slab: Slab<Topic>,
+    names: HashMap<Arc<str>, usize>,
+    /// Topics the minder is to ask about, each once.
+    wanted: VecDeque<usize>,
+}
+
+impl Topics {
+    /// The topic's key; it is remembered from now on.
+    pub(super) fn key(&mut self, name: &str, label: &str, metrics: &ProducerMetrics) -> usize {
+        if let Some(key) = self.names.get(name) {
+            return *key;
+        }
+        if self.slab.len() >= REMEMBERED {
+            self.forget();
+        }
+        let name: Arc<str> = Arc::from(name);
+        let key = self.slab.insert(Topic {
+            name: Arc::clone(&name),
+            metrics: metrics.topic(label),
+            standing: Standing::Unknown,
+            asked: false,
+            tries: 0,
+            held: VecDeque::new(),
+            pending: 0,
+        });
+        self.names.insert(name, key);
+        key
+    }
+
+    /// Forgets the topics that the cluster does not have. Names may come out of requests (where the allowlist
+    /// has prefixes), so that what is remembered must not grow with them.
+    fn forget(&mut self) {
+        let names = &mut self.names;
+        self.slab.retain(|_, topic| {
+            let keep = topic.pending > 0 || topic.asked || matches!(topic.standing, Standing::Known { .. });
+            if !keep {
+                names.remove(&topic.name);
+            }
+            keep
+        });
+    }
+
+    pub(super) fn get(&mut self, key: usize) -> Option<&mut Topic> {
+        self.slab.get_mut(key)
+    }
+
+    pub(super) fn iter(&mut self) -> impl Iterator<Item = (usize, &mut Topic)> {
+        self.slab.iter_mut()
+    }
+
+    /// Has the minder ask about the topic.
+    pub(super) fn want(&mut self, key: usize) {
+        if let Some(topic) = self.slab.get_mut(key)
+            && !topic.asked
+        {
+            topic.asked = true;
+            self.wanted.push_back(key);
+        }
+    }
+
+    /// A topic to ask about: the one that has waited longest.
+    pub(super) fn wanted(&self) -> Option<(usize, Arc<str>)> {
+        let key = *self.wanted.front()?;
+        Some((key, Arc::clone(&self.slab.get(key)?.name)))
+    }
+
+    /// The topic was asked about, and need not be again.
+    pub(super) fn answered(&mut self, key: usize) {
+        self.wanted.retain(|wanted| *wanted != key);
+        if let Some(topic) = self.slab.get_mut(key) {
+            topic.asked = false;
+        }
+    }
+
+    /// The topic was asked about and must be again, after the others.
+    pub(super) fn again_later(&mut self, key: usize) {
+        self.answered(key);
+        self.want(key);
+    }
+
+    /// Any topic that is known to exist: one that may be asked about without side effects.
+    pub(super) fn any_known(&self) -> Option<(usize, Arc<str>)> {
+        self.slab
+            .iter()
+            .find(|(_, topic)| matches!(topic.standing, Standing::Known { .. }))
+            .map(|(key, topic)| (key, Arc::clone(&topic.name)))
+    }
+}

@@ -1,0 +1,120 @@
+//! What goes into a producer and what comes out of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sluice_proto::v1::{ErrorClass, Header};
+
+/// One record for one topic. No key, an empty key, no value and an empty value are four different things.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// The topic.
+    pub topic: String,
+    /// The partition; absent: chosen by the partitioner.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The value; absent is a tombstone.
+    pub value: Option<Bytes>,
+    /// Record headers, in order; names may repeat.
+    pub headers: Vec<Header>,
+    /// Milliseconds since the epoch, at least 1; absent: when it is handed to the client.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Record {
+    /// What it counts against a bound in bytes: key, value, header names and header values.
+    pub fn size(&self) -> usize {
+        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len))
+            .sum();
+        of(&self.key) + of(&self.value) + headers
+    }
+}
+
+/// What became of a record in one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The broker acknowledged it.
+    Stored {
+        /// Its partition.
+        partition: i32,
+        /// Its offset in the partition.
+        offset: i64,
+    },
+    /// It is held in memory, or was sent without asking for an acknowledgement.
+    Accepted,
+    /// It was not stored, or (class `OutcomeUnknown`) nobody knows.
+    Failed(Failure),
+}
+
+/// Why a record was not, or may not be, stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The class that decides the answer.
+    pub class: ErrorClass,
+    /// What happened, for people.
+    pub message: Cow<'static, str>,
+}
+
+impl Failure {
+    /// A failure of `class`.
+    pub fn new(class: ErrorClass, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Who wants to know what became of records.
+///
+/// Called from producer threads: it must not block and must not call back into the producer.
+pub trait Recipient: Send + Sync {
+    /// Takes the outcomes, each with the token its submission carried, and leaves the vector empty.
+    fn settle(&self, outcomes: &mut Vec<(u64, Outcome)>);
+}
+
+/// Where one submission's outcome goes.
+#[derive(Clone)]
+pub struct Receipt {
+    /// Who is told, exactly once.
+    pub recipient: Arc<dyn Recipient>,
+    /// What the recipient knows the submission by.
+    pub token: u64,
+}
+
+/// When a submission's outcome is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// When the broker has acknowledged it, or at this moment at the latest.
+    Acked {
+        /// What is not known by then is told as `OutcomeUnknown`, or as not stored where that is certain.
+        deadline: Instant,
+    },
+    /// As soon as the producer holds it.
+    Buffered,
+}
+
+/// A record on its way into a producer.
+pub struct Submission {
+    /// The record.
+    pub record: Record,
+    /// When its outcome is told.
+    pub delivery: Delivery,
+    /// To whom.
+    pub receipt: Receipt,
+    /// Which of the allowlist's entries let it in: what its metrics are counted under.
+    pub label: Arc<str>,
+}

@@ -1,0 +1,109 @@
+//! Listening: sockets, who may use them, and connections that end in good order.
+
+mod auth;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+
+pub use self::socket::{Bound, Stream};
+use crate::config::Listener;
+use crate::shutdown::{Phase, Shutdown};
+
+/// HTTP/2 windows: a batch of records must not wait for the window to be opened.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of an HTTP/1.1 request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a connection that could not be accepted, for want of file descriptors for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that listens, and what is served on it.
+pub struct Server {
+    socket: socket::Socket,
+    router: Router,
+}
+
+impl Server {
+    /// Binds the listener; `router` will be served to those with one of its tokens (to all when it has none).
+    ///
+    /// # Errors
+    /// When the address cannot be listened on; the text names it.
+    pub async fn bind(listener: &Listener, router: Router) -> io::Result<Self> {
+        let socket = socket::Socket::bind(&listener.address).await?;
+        Ok(Self {
+            socket,
+            router: auth::protect(router, &listener.tokens),
+        })
+    }
+
+    /// Where it listens; with the port that was chosen, where it was 0.
+    pub fn address(&self) -> &Bound {
+        self.socket.address()
+    }
+
+    /// Serves until the shutdown drains, then waits for the connections to end: idle ones at once, others when
+    /// their requests are answered, all of them at [`Phase::Stopping`].
+    pub async fn serve(self, mut shutdown: Shutdown) {
+        let http = Arc::new(http());
+        let graceful = GracefulShutdown::new();
+        let mut draining = shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = draining.reached(Phase::Draining) => break,
+            };
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(address = %self.address(), %error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let service = TowerToHyperService::new(self.router.clone());
+            let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = graceful.watch(connection);
+            let mut stopping = shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    served = connection => {
+                        if let Err(error) = served {
+                            tracing::debug!(error, "a connection ended badly");
+                        }
+                    }
+                    () = stopping.reached(Phase::Stopping) => {}
+                }
+            });
+        }
+        drop(self.socket);
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = shutdown.reached(Phase::Stopping) => {}
+        }
+    }
+}
+
+fn http() -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    http.http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    http
+}

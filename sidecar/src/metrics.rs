@@ -1,0 +1,262 @@
+//! What the sidecar counts, and its exposition.
+
+mod names;
+
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use sluice_proto::class;
+use sluice_proto::v1::ErrorClass;
+
+use crate::kafka::record::Outcome;
+
+/// The buckets of the produce latency, in seconds.
+const LATENCY: [f64; 14] = [
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0, 10.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabels {
+    cluster: String,
+    topic: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    cluster: String,
+    topic: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProducerLabels {
+    cluster: String,
+    producer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    outcome: &'static str,
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    records: Family<OutcomeLabels, Counter>,
+    bytes: Family<TopicLabels, Counter>,
+    seconds: Family<TopicLabels, Histogram>,
+    buffered_lost: Family<OutcomeLabels, Counter>,
+    late: Family<OutcomeLabels, Counter>,
+    outstanding: Family<ProducerLabels, Gauge>,
+    outstanding_bytes: Family<ProducerLabels, Gauge>,
+    held: Family<ProducerLabels, Gauge>,
+    up: Family<ProducerLabels, Gauge>,
+    rebuilds: Family<ProducerLabels, Counter>,
+    producers: Gauge,
+    streams: Gauge,
+    refused: Family<RefusedLabels, Counter>,
+    unflushed: Counter,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let seconds = || Histogram::new(LATENCY);
+        let this = Self {
+            records: Family::default(),
+            bytes: Family::default(),
+            seconds: Family::new_with_constructor(seconds),
+            buffered_lost: Family::default(),
+            late: Family::default(),
+            outstanding: Family::default(),
+            outstanding_bytes: Family::default(),
+            held: Family::default(),
+            up: Family::default(),
+            rebuilds: Family::default(),
+            producers: Gauge::default(),
+            streams: Gauge::default(),
+            refused: Family::default(),
+            unflushed: Counter::default(),
+            registry: Registry::default(),
+        };
+        macro_rules! register {
+            ($($name:ident => $field:ident),* $(,)?) => {
+                $(registry.register(names::$name.0, names::$name.1, this.$field.clone());)*
+            };
+        }
+        register! {
+            RECORDS => records,
+            RECORD_BYTES => bytes,
+            PRODUCE_SECONDS => seconds,
+            BUFFERED_LOST => buffered_lost,
+            LATE => late,
+            OUTSTANDING => outstanding,
+            OUTSTANDING_BYTES => outstanding_bytes,
+            HELD => held,
+            UP => up,
+            REBUILDS => rebuilds,
+            PRODUCERS => producers,
+            STREAMS => streams,
+            REFUSED => refused,
+            UNFLUSHED => unflushed,
+        }
+        Self { registry, ..this }
+    }
+}
+
+impl Metrics {
+    /// Everything in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When the format cannot be written, which is a defect.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+
+    /// What one producer counts.
+    pub fn producer(self: &Arc<Self>, cluster: &str, producer: &str) -> ProducerMetrics {
+        let labels = ProducerLabels {
+            cluster: cluster.to_owned(),
+            producer: producer.to_owned(),
+        };
+        ProducerMetrics {
+            outstanding: self.outstanding.get_or_create_owned(&labels),
+            outstanding_bytes: self.outstanding_bytes.get_or_create_owned(&labels),
+            held: self.held.get_or_create_owned(&labels),
+            up: self.up.get_or_create_owned(&labels),
+            rebuilds: self.rebuilds.get_or_create_owned(&labels),
+            cluster: cluster.to_owned(),
+            all: Arc::clone(self),
+        }
+    }
+
+    /// A record that no producer saw.
+    pub fn refused(&self, class: ErrorClass) {
+        self.refused
+            .get_or_create(&RefusedLabels {
+                outcome: class::row_of(class).code,
+            })
+            .inc();
+    }
+
+    /// How many producers exist.
+    pub fn producers(&self) -> &Gauge {
+        &self.producers
+    }
+
+    /// How many produce streams are open.
+    pub fn streams(&self) -> &Gauge {
+        &self.streams
+    }
+
+    /// Records that could not be flushed before the end.
+    pub fn unflushed(&self, records: usize) {
+        self.unflushed.inc_by(records as u64);
+    }
+}
+
+/// What one producer counts.
+pub struct ProducerMetrics {
+    /// Records whose fate is not known yet.
+    pub outstanding: Gauge,
+    /// Their bytes.
+    pub outstanding_bytes: Gauge,
+    /// Records that wait in the sidecar's own queue.
+    pub held: Gauge,
+    /// Whether the cluster answers.
+    pub up: Gauge,
+    /// Replacements after fatal errors.
+    pub rebuilds: Counter,
+    cluster: String,
+    all: Arc<Metrics>,
+}
+
+impl ProducerMetrics {
+    /// What is counted for the records under one entry of the allowlist.
+    pub fn topic(&self, label: &str) -> TopicMetrics {
+        let labels = TopicLabels {
+            cluster: self.cluster.clone(),
+            topic: label.to_owned(),
+        };
+        let by_outcome = |family: &Family<OutcomeLabels, Counter>| ByOutcome {
+            family: family.clone(),
+            topic: labels.clone(),
+            counters: Vec::new(),
+        };
+        TopicMetrics {
+            bytes: self.all.bytes.get_or_create_owned(&labels),
+            seconds: self.all.seconds.get_or_create_owned(&labels),
+            records: by_outcome(&self.all.records),
+            buffered_lost: by_outcome(&self.all.buffered_lost),
+            late: by_outcome(&self.all.late),
+        }
+    }
+}
+
+/// What is counted for the records under one entry of the allowlist.
+pub struct TopicMetrics {
+    /// Bytes taken on.
+    pub bytes: Counter,
+    /// From taking on to telling the outcome.
+    pub seconds: Histogram,
+    /// By what became of them.
+    pub records: ByOutcome,
+    /// Accepted into memory and then not stored.
+    pub buffered_lost: ByOutcome,
+    /// Known only after the deadline.
+    pub late: ByOutcome,
+}
+
+/// A counter for each outcome, looked up once.
+pub struct ByOutcome {
+    family: Family<OutcomeLabels, Counter>,
+    topic: TopicLabels,
+    counters: Vec<(&'static str, Counter)>,
+}
+
+impl ByOutcome {
+    /// One more with the outcome.
+    pub fn count(&mut self, outcome: &Outcome) {
+        let name = label(outcome);
+        if let Some((_, counter)) = self
+            .counters
+            .iter()
+            .find(|(known, _)| ptr::eq(known.as_ptr(), name.as_ptr()))
+        {
+            counter.inc();
+            return;
+        }
+        let TopicLabels { cluster, topic } = self.topic.clone();
+        let counter = self.family.get_or_create_owned(&OutcomeLabels {
+            cluster,
+            topic,
+            outcome: name,
+        });
+        counter.inc();
+        self.counters.push((name, counter));
+    }
+}
+
+/// The `outcome` label.
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Stored { .. } => "stored",
+        Outcome::Accepted => "accepted",
+        Outcome::Failed(failure) => class::row_of(failure.class).code,
+    }
+}

@@ -1,0 +1,68 @@
+//! The names and help texts of every metric of the sidecar, in one place. `docs/http-api.md` lists them.
+//!
+//! A counter's name is given without the `_total` that the exposition format appends.
+
+/// A metric's name and its help text.
+pub(super) type Name = (&'static str, &'static str);
+
+/// Labels: `cluster`, `topic` (an entry of the topic allowlist, never a name out of a request), `outcome`.
+pub(super) const RECORDS: Name = ("sluice_records", "Records by what became of them");
+/// Labels: `cluster`, `topic`.
+pub(super) const RECORD_BYTES: Name = (
+    "sluice_record_bytes",
+    "Bytes of keys, values and headers that were taken on",
+);
+/// Labels: `cluster`, `topic`.
+pub(super) const PRODUCE_SECONDS: Name = (
+    "sluice_produce_seconds",
+    "From taking on a record to telling its outcome",
+);
+/// Labels: `cluster`, `topic`, `outcome`.
+pub(super) const BUFFERED_LOST: Name = (
+    "sluice_buffered_lost",
+    "Records that were answered as accepted and were then not stored",
+);
+/// Labels: `cluster`, `topic`, `outcome`.
+pub(super) const LATE: Name = (
+    "sluice_late_reports",
+    "Outcomes of records whose deadline had passed before the broker answered",
+);
+/// Label: `cluster`, `producer`.
+pub(super) const OUTSTANDING: Name = (
+    "sluice_outstanding_records",
+    "Records taken on whose fate is not known yet",
+);
+/// Label: `cluster`, `producer`.
+pub(super) const OUTSTANDING_BYTES: Name = (
+    "sluice_outstanding_bytes",
+    "Bytes of the records taken on whose fate is not known yet",
+);
+/// Label: `cluster`, `producer`.
+pub(super) const HELD: Name = (
+    "sluice_held_records",
+    "Records that wait for their cluster or for word of their topic",
+);
+/// Label: `cluster`, `producer`.
+pub(super) const UP: Name = (
+    "sluice_cluster_up",
+    "1 when the cluster answers, 0 when it does not",
+);
+/// Label: `cluster`, `producer`.
+pub(super) const REBUILDS: Name = (
+    "sluice_producer_rebuilds",
+    "Producers that were replaced after a fatal error",
+);
+/// No labels.
+pub(super) const PRODUCERS: Name = ("sluice_producers", "Producers that exist");
+/// No labels.
+pub(super) const STREAMS: Name = ("sluice_streams", "Produce streams that are open");
+/// Label: `outcome`.
+pub(super) const REFUSED: Name = (
+    "sluice_refused_records",
+    "Records refused before a producer saw them",
+);
+/// No labels.
+pub(super) const UNFLUSHED: Name = (
+    "sluice_unflushed_records",
+    "Records that could not be flushed before the process ended",
+);

@@ -1,0 +1,344 @@
+//! From a record as it came in to its fate: which cluster and producer it goes to, whether it may, and what
+//! became of it in each of its topics.
+
+mod fanout;
+pub mod grpc;
+pub mod rest;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_proto::v1::{self, ErrorClass};
+
+use self::fanout::FanOut;
+use crate::config::{Config, TopicAllowlist, check_topic};
+use crate::kafka::health::Health;
+use crate::kafka::pool::{Pool, Slot};
+use crate::kafka::producer::Producer;
+use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
+use crate::metrics::Metrics;
+
+/// Who wants to know the fates of records.
+pub trait FateSink: Recipient {
+    /// The fate of a record that went to several topics: an outcome for each, in their order.
+    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>);
+}
+
+/// Takes records on, for every face of the sidecar.
+pub struct Gateway {
+    clusters: HashMap<String, Route>,
+    default_cluster: Option<String>,
+    answer_timeout: Duration,
+    pool: Pool,
+    metrics: Arc<Metrics>,
+}
+
+/// One cluster.
+struct Route {
+    allowed: Allowed,
+    profiles: HashMap<String, Slot>,
+}
+
+/// A cluster's topic allowlist. What an entry's records are counted under is the entry itself.
+struct Allowed {
+    exact: HashMap<String, Arc<str>>,
+    prefixes: Vec<(String, Arc<str>)>,
+}
+
+impl Allowed {
+    fn new(list: &TopicAllowlist) -> Self {
+        let mut this = Self {
+            exact: HashMap::new(),
+            prefixes: Vec::new(),
+        };
+        for entry in &list.0 {
+            match entry.strip_suffix('*') {
+                Some(prefix) => this.prefixes.push((prefix.to_owned(), Arc::from(entry.as_str()))),
+                None => drop(this.exact.insert(entry.clone(), Arc::from(entry.as_str()))),
+            }
+        }
+        this
+    }
+
+    fn entry(&self, topic: &str) -> Option<&Arc<str>> {
+        let of_prefix = || self.prefixes.iter().find(|(prefix, _)| topic.starts_with(prefix));
+        self.exact
+            .get(topic)
+            .or_else(|| of_prefix().map(|(_, label)| label))
+    }
+}
+
+/// The profile of a record that names none.
+const DEFAULT_PROFILE: &str = "default";
+
+impl Gateway {
+    /// A gateway to the clusters of `config`. The default profile's producer of each cluster is made at once,
+    /// so that a cluster that cannot be reached shows before its first record.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration of one of those; in words without secrets.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let profiles: BTreeMap<_, _> = config
+            .producers
+            .iter()
+            .map(|(name, profile)| (name, Arc::new(profile.clone())))
+            .collect();
+        let mut clusters = HashMap::new();
+        for (name, cluster) in &config.clusters {
+            let cluster = Arc::new(cluster.clone());
+            let slot = |(profile_name, profile): (&&String, &Arc<_>)| {
+                let slot = Slot::new((name, &cluster), (profile_name, profile));
+                ((*profile_name).clone(), slot)
+            };
+            let route = Route {
+                allowed: Allowed::new(&cluster.allowed_topics),
+                profiles: profiles.iter().map(slot).collect(),
+            };
+            clusters.insert(name.clone(), route);
+        }
+        let this = Self {
+            clusters,
+            default_cluster: config.default_cluster.clone(),
+            answer_timeout: config.answer_timeout,
+            pool: Pool::new(config.max_producers, Arc::clone(&metrics)),
+            metrics,
+        };
+        for (name, route) in &this.clusters {
+            // A bound smaller than the number of clusters leaves some to their first record.
+            if this.pool.all().len() < config.max_producers
+                && let Some(slot) = route.profiles.get(DEFAULT_PROFILE)
+            {
+                this.pool
+                    .get(slot)
+                    .map_err(|why| format!("clusters.{name}: {why}"))?;
+            }
+        }
+        Ok(this)
+    }
+
+    /// Takes the records on, in order. `sink` is told each one's fate exactly once, by its id.
+    pub fn submit<S: FateSink + 'static>(&self, records: Vec<v1::Record>, sink: &Arc<S>) {
+        let received = Instant::now();
+        let recipient: Arc<dyn Recipient> = Arc::clone(sink) as Arc<dyn Recipient>;
+        let mut batch = Batch {
+            producer: None,
+            submissions: Vec::with_capacity(records.len()),
+        };
+        let mut refused = Vec::new();
+        for record in records {
+            let id = record.id;
+            match self.route(&record) {
+                Ok((route, producer)) => {
+                    batch.go_to(producer);
+                    let delivery = self.delivery(&record, received);
+                    self.split(record, route, delivery, &recipient, sink, &mut batch.submissions);
+                }
+                Err(failure) => {
+                    self.metrics.refused(failure.class);
+                    refused.push((id, Outcome::Failed(failure)));
+                }
+            }
+        }
+        batch.send();
+        if !refused.is_empty() {
+            sink.settle(&mut refused);
+        }
+    }
+
+    /// Where a record goes, if it is one that can go anywhere.
+    fn route(&self, record: &v1::Record) -> Result<(&Route, &Arc<Producer>), Failure> {
+        let misconfigured = |text: String| Failure::new(ErrorClass::RouteMisconfigured, text);
+        let invalid = |text: String| Failure::new(ErrorClass::InvalidRequest, text);
+        let name = match (record.cluster.as_str(), &self.default_cluster) {
+            ("", Some(default)) => default,
+            ("", None) => {
+                return Err(misconfigured(
+                    "the record names no cluster, and there are several without a default_cluster".to_owned(),
+                ));
+            }
+            (name, _) => name,
+        };
+        let route = self
+            .clusters
+            .get(name)
+            .ok_or_else(|| misconfigured(format!("the sidecar has no cluster {name:?}")))?;
+        let profile = if record.producer.is_empty() {
+            DEFAULT_PROFILE
+        } else {
+            &record.producer
+        };
+        let slot = route
+            .profiles
+            .get(profile)
+            .ok_or_else(|| misconfigured(format!("the sidecar has no producer {profile:?}")))?;
+        if record.topics.is_empty() {
+            return Err(invalid("the record names no topic".to_owned()));
+        }
+        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
+            return Err(invalid(format!("partition {partition} is negative")));
+        }
+        if let Some(timestamp) = record.timestamp_ms.filter(|timestamp| *timestamp < 1) {
+            return Err(invalid(format!(
+                "timestamp {timestamp} is not at least 1 ms after the epoch"
+            )));
+        }
+        let producer = self.pool.get(slot).map_err(|why| {
+            tracing::error!(cluster = name, profile, why, "no producer");
+            misconfigured(why)
+        })?;
+        Ok((route, producer))
+    }
+
+    fn delivery(&self, record: &v1::Record, received: Instant) -> Delivery {
+        if record.delivery == v1::Delivery::Buffered as i32 {
+            return Delivery::Buffered;
+        }
+        let wait = match record.deadline_ms {
+            0 => self.answer_timeout,
+            ms => Duration::from_millis(ms.into()),
+        };
+        Delivery::Acked {
+            deadline: received + wait,
+        }
+    }
+
+    /// Makes a submission for each of the record's topics.
+    fn split<S: FateSink + 'static>(
+        &self,
+        mut record: v1::Record,
+        route: &Route,
+        delivery: Delivery,
+        recipient: &Arc<dyn Recipient>,
+        sink: &Arc<S>,
+        into: &mut Vec<Submission>,
+    ) {
+        let mut topics = std::mem::take(&mut record.topics);
+        let id = record.id;
+        let mut one = Record {
+            topic: String::new(),
+            partition: record.partition,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+            timestamp_ms: record.timestamp_ms,
+        };
+        if topics.len() == 1
+            && let Some(topic) = topics.pop()
+        {
+            one.topic = topic;
+            let receipt = Receipt {
+                recipient: Arc::clone(recipient),
+                token: id,
+            };
+            self.place(one, route, delivery, receipt, into);
+            return;
+        }
+        let fanout: Arc<dyn Recipient> = Arc::new(FanOut::new(Arc::clone(sink), id, topics.len()));
+        for (token, topic) in (0..).zip(topics) {
+            let receipt = Receipt {
+                recipient: Arc::clone(&fanout),
+                token,
+            };
+            let record = Record { topic, ..one.clone() };
+            self.place(record, route, delivery, receipt, into);
+        }
+    }
+
+    /// Makes one submission, or refuses it.
+    fn place(
+        &self,
+        record: Record,
+        route: &Route,
+        delivery: Delivery,
+        receipt: Receipt,
+        into: &mut Vec<Submission>,
+    ) {
+        let failure = match route.allowed.entry(&record.topic) {
+            Some(label) => {
+                // An exact entry was checked with the configuration; a prefix lets any name through.
+                let bad = if **label == *record.topic {
+                    Ok(())
+                } else {
+                    check_topic(&record.topic)
+                };
+                match bad {
+                    Ok(()) => {
+                        into.push(Submission {
+                            record,
+                            delivery,
+                            receipt,
+                            label: Arc::clone(label),
+                        });
+                        return;
+                    }
+                    Err(why) => Failure::new(ErrorClass::InvalidRequest, format!("topic: {why}")),
+                }
+            }
+            None => Failure::new(
+                ErrorClass::TopicNotAllowed,
+                format!("topic {:?} is not in the cluster's allowed_topics", record.topic),
+            ),
+        };
+        self.metrics.refused(failure.class);
+        receipt
+            .recipient
+            .settle(&mut vec![(receipt.token, Outcome::Failed(failure))]);
+    }
+
+    /// What is known about each cluster.
+    pub fn health(&self) -> BTreeMap<String, Health> {
+        self.pool.health()
+    }
+
+    /// How many records have no known fate yet.
+    pub fn outstanding(&self) -> usize {
+        self.pool
+            .all()
+            .iter()
+            .map(|producer| producer.outstanding())
+            .sum()
+    }
+
+    /// Waits until every record's fate is known, or until `until`.
+    pub async fn flush(&self, until: Instant) {
+        for producer in self.pool.all() {
+            producer.flush(until).await;
+        }
+    }
+
+    /// Gives up what has no fate yet and ends the producers. Blocks. Returns how many records were given up.
+    pub fn close(&self) -> usize {
+        let given_up = self.pool.all().iter().map(|producer| producer.close()).sum();
+        self.metrics.unflushed(given_up);
+        given_up
+    }
+}
+
+/// Neighbouring records that go to the same producer.
+struct Batch<'a> {
+    producer: Option<&'a Arc<Producer>>,
+    submissions: Vec<Submission>,
+}
+
+impl<'a> Batch<'a> {
+    /// Sends what is there first when it goes elsewhere: the order of arrival is kept.
+    fn go_to(&mut self, producer: &'a Arc<Producer>) {
+        if self
+            .producer
+            .is_some_and(|current| !Arc::ptr_eq(current, producer))
+        {
+            self.send();
+        }
+        self.producer = Some(producer);
+    }
+
+    fn send(&mut self) {
+        if let Some(producer) = self.producer
+            && !self.submissions.is_empty()
+        {
+            producer.submit(&mut self.submissions);
+        }
+    }
+}

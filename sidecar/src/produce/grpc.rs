@@ -1,0 +1,250 @@
+//! The stream: `sluice.v1.Records/Produce`.
+//!
+//! One task serves a call: it takes what the client sent, hands it on, and sends what became of it. When the
+//! client does not read its replies the task does not run and so nothing more is read: what a call can hold is
+//! bounded by what the producers hold.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use sluice_proto::v1::records_server::{Records, RecordsServer};
+use sluice_proto::v1::{Fate, ProduceReply, ProduceRequest};
+use sluice_proto::{STREAM_HEADER, STREAM_VERSION};
+use tokio_stream::Stream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{FateSink, Gateway, wire};
+use crate::kafka::record::{Outcome, Recipient};
+use crate::metrics::Metrics;
+use crate::shutdown::{Phase, Shutdown};
+
+/// How many messages are taken before replies are looked after.
+const MESSAGES_AT_ONCE: usize = 16;
+/// How many fates a reply carries at most.
+const FATES_AT_ONCE: usize = 4096;
+/// How long records that were on their way when the drain was told are still taken.
+const DRAIN_WINDOW: Duration = Duration::from_millis(500);
+
+/// The service, for a router. Messages of more than `max_bytes` end their call.
+pub fn service(
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    max_bytes: usize,
+) -> RecordsServer<impl Records> {
+    RecordsServer::new(Service {
+        gateway,
+        metrics,
+        shutdown,
+    })
+    .max_decoding_message_size(max_bytes)
+}
+
+struct Service {
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+#[tonic::async_trait]
+impl Records for Service {
+    type ProduceStream = Call;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        if self.shutdown.phase() >= Phase::Draining {
+            return Err(Status::unavailable("the sidecar is shutting down"));
+        }
+        self.metrics.streams().inc();
+        let call = Call {
+            requests: Some(request.into_inner()),
+            mailbox: Arc::default(),
+            gateway: Arc::clone(&self.gateway),
+            metrics: Arc::clone(&self.metrics),
+            outstanding: 0,
+            end: None,
+            drain: Drain::Not(reached(&self.shutdown, Phase::Draining)),
+            stop: reached(&self.shutdown, Phase::Stopping),
+        };
+        // Sent before anything is read: the client waits for it before it writes.
+        let mut response = Response::new(call);
+        response
+            .metadata_mut()
+            .insert(STREAM_HEADER, MetadataValue::from_static(STREAM_VERSION));
+        Ok(response)
+    }
+}
+
+type Soon = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn reached(shutdown: &Shutdown, phase: Phase) -> Soon {
+    let mut shutdown = shutdown.clone();
+    Box::pin(async move { shutdown.reached(phase).await })
+}
+
+/// How far the drain has come.
+enum Drain {
+    /// Resolves when it begins.
+    Not(Soon),
+    /// The client was told; resolves when nothing is on its way any more.
+    Told(Soon),
+    Over,
+}
+
+/// One call.
+struct Call {
+    /// Gone when the client sends no more.
+    requests: Option<Streaming<ProduceRequest>>,
+    mailbox: Arc<Mailbox>,
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    /// Records without a fate.
+    outstanding: usize,
+    /// What the call ends with, once every fate is out.
+    end: Option<Status>,
+    drain: Drain,
+    stop: Soon,
+}
+
+impl Stream for Call {
+    type Item = Result<ProduceReply, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Drain::Not(begins) = &mut this.drain
+            && begins.as_mut().poll(cx).is_ready()
+        {
+            this.drain = Drain::Told(Box::pin(tokio::time::sleep(DRAIN_WINDOW)));
+            return Poll::Ready(Some(Ok(ProduceReply {
+                fates: Vec::new(),
+                drain: true,
+            })));
+        }
+        if let Drain::Told(over) = &mut this.drain
+            && over.as_mut().poll(cx).is_ready()
+        {
+            this.drain = Drain::Over;
+        }
+        this.read(cx);
+        let fates = this.mailbox.take(cx.waker());
+        if !fates.is_empty() {
+            this.outstanding = this.outstanding.saturating_sub(fates.len());
+            return Poll::Ready(Some(Ok(ProduceReply { fates, drain: false })));
+        }
+        if this.outstanding == 0 && (this.requests.is_none() || matches!(this.drain, Drain::Over)) {
+            return Poll::Ready(this.end.take().map(Err));
+        }
+        if this.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Status::unavailable("the sidecar stopped"))));
+        }
+        Poll::Pending
+    }
+}
+
+impl Call {
+    fn read(&mut self, cx: &mut Context<'_>) {
+        let Some(requests) = &mut self.requests else {
+            return;
+        };
+        for _ in 0..MESSAGES_AT_ONCE {
+            match Pin::new(&mut *requests).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(message))) => {
+                    self.outstanding += message.records.len();
+                    self.gateway.submit(message.records, &self.mailbox);
+                }
+                Poll::Ready(end) => {
+                    self.end = end.and_then(Result::err);
+                    self.requests = None;
+                    return;
+                }
+            }
+        }
+        // There may be more: come back after the replies.
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.mailbox.close();
+        self.metrics.streams().dec();
+    }
+}
+
+/// The fates of a call's records on their way to it.
+#[derive(Default)]
+struct Mailbox(Mutex<Mail>);
+
+#[derive(Default)]
+struct Mail {
+    single: Vec<(u64, Outcome)>,
+    many: Vec<(u64, Vec<Outcome>)>,
+    /// The call is over: nobody reads this.
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Mailbox {
+    fn put(&self, put: impl FnOnce(&mut Mail)) {
+        let waker = {
+            let mut mail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if mail.closed {
+                return;
+            }
+            put(&mut mail);
+            mail.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What is there, up to a bound; wakes `waker` when there is (more).
+    fn take(&self, waker: &Waker) -> Vec<Fate> {
+        let mut mail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let many = mail.many.len().min(FATES_AT_ONCE);
+        let single = mail.single.len().min(FATES_AT_ONCE - many);
+        let mut fates: Vec<Fate> = Vec::with_capacity(many + single);
+        fates.extend(
+            mail.single
+                .drain(..single)
+                .map(|(id, outcome)| wire::fate(id, [outcome])),
+        );
+        fates.extend(
+            mail.many
+                .drain(..many)
+                .map(|(id, outcomes)| wire::fate(id, outcomes)),
+        );
+        if fates.is_empty() {
+            mail.waker = Some(waker.clone());
+        }
+        fates
+    }
+
+    fn close(&self) {
+        let mut mail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *mail = Mail {
+            closed: true,
+            ..Mail::default()
+        };
+    }
+}
+
+impl Recipient for Mailbox {
+    fn settle(&self, outcomes: &mut Vec<(u64, Outcome)>) {
+        self.put(|mail| mail.single.append(outcomes));
+        outcomes.clear();
+    }
+}
+
+impl FateSink for Mailbox {
+    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>) {
+        self.put(|mail| mail.many.push((token, outcomes)));
+    }
+}

@@ -1,0 +1,187 @@
+//! The REST face: `POST /topics/{topic}/records`. `docs/http-api.md` is its reference.
+
+mod batch;
+mod gather;
+mod reply;
+mod single;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::post;
+use http_body_util::LengthLimitError;
+use prost::Message;
+use serde::Deserialize;
+use sluice_proto::v1::{self, ErrorClass};
+
+use self::gather::Gather;
+use super::{Gateway, wire};
+use crate::kafka::record::{Failure, Outcome};
+
+/// The media type of one JSON array of records. `application/json` itself is a value like any other.
+const RECORDS_JSON: &str = "application/vnd.sluice.records+json";
+const NDJSON: &str = "application/x-ndjson";
+const PROTOBUF: &str = "application/x-protobuf";
+
+#[derive(Clone)]
+struct Face {
+    gateway: Arc<Gateway>,
+    max_bytes: usize,
+}
+
+/// The router of the data listener. Bodies of more than `max_bytes` are refused.
+pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
+    let not_found = || async { reply::plain(StatusCode::NOT_FOUND, "not_found", "no such path") };
+    let not_allowed = || async {
+        reply::plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "the path takes POST only",
+        )
+    };
+    Router::new()
+        .route("/topics/{topic}/records", post(produce).fallback(not_allowed))
+        .fallback(not_found)
+        .with_state(Face { gateway, max_bytes })
+}
+
+/// What the query says about every record of the request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Common {
+    /// The sidecar's name of a Kafka cluster.
+    #[serde(default)]
+    cluster_name: String,
+    /// The sidecar's name of a producer profile.
+    #[serde(default)]
+    producer: String,
+    #[serde(default)]
+    delivery: Delivery,
+    /// How long the client waits, in milliseconds; 0 is the sidecar's `answer_timeout`.
+    #[serde(default)]
+    timeout_ms: u32,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Delivery {
+    #[default]
+    Acked,
+    Buffered,
+}
+
+impl Common {
+    /// A record of this request, without contents.
+    fn record(&self, topic: &str) -> v1::Record {
+        let delivery = match self.delivery {
+            Delivery::Acked => v1::Delivery::Acked,
+            Delivery::Buffered => v1::Delivery::Buffered,
+        };
+        v1::Record {
+            cluster: self.cluster_name.clone(),
+            producer: self.producer.clone(),
+            topics: vec![topic.to_owned()],
+            delivery: delivery.into(),
+            deadline_ms: self.timeout_ms,
+            ..v1::Record::default()
+        }
+    }
+}
+
+async fn produce(State(face): State<Face>, Path(topic): Path<String>, request: Request) -> Response {
+    match face.answer(&topic, request).await {
+        Ok(response) => response,
+        Err(failure) => reply::refusal(&failure),
+    }
+}
+
+impl Face {
+    async fn answer(&self, topic: &str, request: Request) -> Result<Response, Failure> {
+        let Query(common) = Query::<Common>::try_from_uri(request.uri())
+            .map_err(|error| invalid(format!("query: {}", error.body_text())))?;
+        let (parts, body) = request.into_parts();
+        let body = self.read(body).await?;
+        match media_type(&parts.headers)?.as_deref() {
+            Some(PROTOBUF) => self.messages(topic, body).await,
+            Some(NDJSON) => self.batch(batch::lines(&common, topic, &body)?).await,
+            Some(RECORDS_JSON) => self.batch(batch::array(&common, topic, &body)?).await,
+            _ => {
+                let record = single::record(&common, topic, &parts.headers, body)?;
+                let outcomes = self.settle(vec![record]).await;
+                Ok(reply::one(topic, outcomes.into_iter().flatten().next()))
+            }
+        }
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Failure> {
+        axum::body::to_bytes(body, self.max_bytes).await.map_err(|error| {
+            if std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>()) {
+                let text = format!("the body has more than max_request_bytes ({})", self.max_bytes);
+                return Failure::new(ErrorClass::TooLarge, text);
+            }
+            invalid(format!("the body cannot be read: {error}"))
+        })
+    }
+
+    async fn batch(&self, records: Vec<v1::Record>) -> Result<Response, Failure> {
+        let topics: Vec<String> = records.iter().flat_map(|record| record.topics.clone()).collect();
+        let outcomes = self.settle(records).await;
+        Ok(reply::many(&topics, outcomes.into_iter().flatten().collect()))
+    }
+
+    /// The contract's own messages, for clients without a stream.
+    async fn messages(&self, topic: &str, body: Bytes) -> Result<Response, Failure> {
+        let request = v1::ProduceRequest::decode(body)
+            .map_err(|error| invalid(format!("no ProduceRequest: {error}")))?;
+        let astray = request
+            .records
+            .iter()
+            .find(|record| record.topics.first().is_none_or(|t| t != topic));
+        if let Some(record) = astray {
+            return Err(invalid(format!(
+                "the first topic of record {} is not the path's {topic}",
+                record.id
+            )));
+        }
+        let ids: Vec<u64> = request.records.iter().map(|record| record.id).collect();
+        let outcomes = self.settle(request.records).await;
+        let fates = ids
+            .into_iter()
+            .zip(outcomes)
+            .map(|(id, outcomes)| wire::fate(id, outcomes))
+            .collect();
+        Ok(reply::message(&v1::ProduceReply { fates, drain: false }))
+    }
+
+    /// The outcomes of each record, in order.
+    async fn settle(&self, mut records: Vec<v1::Record>) -> Vec<Vec<Outcome>> {
+        let (gather, fates) = Gather::new(records.len());
+        for (position, record) in (0..).zip(&mut records) {
+            record.id = position;
+        }
+        self.gateway.submit(records, &gather);
+        drop(gather);
+        fates.await
+    }
+}
+
+/// The media type in lower case, without parameters.
+fn media_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| invalid("content-type is not ASCII".to_owned()))?;
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    Ok(Some(essence.to_ascii_lowercase()))
+}
+
+fn invalid(text: String) -> Failure {
+    Failure::new(ErrorClass::InvalidRequest, text)
+}

@@ -1,0 +1,77 @@
+//! Waiting for the fates of one request's records.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::kafka::record::{Outcome, Recipient};
+use crate::produce::FateSink;
+
+/// Gathers the outcomes of records whose ids are their positions.
+pub(super) struct Gather(Mutex<Gathered>);
+
+struct Gathered {
+    outcomes: Vec<Option<Vec<Outcome>>>,
+    missing: usize,
+    done: Option<oneshot::Sender<Vec<Vec<Outcome>>>>,
+}
+
+impl Gather {
+    /// For this many records; the future resolves when all of them have a fate.
+    pub(super) fn new(records: usize) -> (Arc<Self>, impl Future<Output = Vec<Vec<Outcome>>>) {
+        let (done, all) = oneshot::channel();
+        let gathered = Gathered {
+            outcomes: vec![None; records],
+            missing: records,
+            done: Some(done),
+        };
+        let this = Arc::new(Self(Mutex::new(gathered)));
+        this.update(|_| {});
+        // Every submission is settled, so that the sender is not dropped unused.
+        (this, async move { all.await.unwrap_or_default() })
+    }
+
+    fn update(&self, update: impl FnOnce(&mut Gathered)) {
+        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        update(&mut gathered);
+        if gathered.missing == 0
+            && let Some(done) = gathered.done.take()
+        {
+            let all = std::mem::take(&mut gathered.outcomes)
+                .into_iter()
+                .flatten()
+                .collect();
+            // The client may have gone.
+            drop(done.send(all));
+        }
+    }
+}
+
+impl Gathered {
+    fn put(&mut self, position: u64, outcomes: Vec<Outcome>) {
+        let slot = usize::try_from(position)
+            .ok()
+            .and_then(|at| self.outcomes.get_mut(at));
+        if let Some(slot) = slot
+            && slot.replace(outcomes).is_none()
+        {
+            self.missing -= 1;
+        }
+    }
+}
+
+impl Recipient for Gather {
+    fn settle(&self, outcomes: &mut Vec<(u64, Outcome)>) {
+        self.update(|gathered| {
+            for (position, outcome) in outcomes.drain(..) {
+                gathered.put(position, vec![outcome]);
+            }
+        });
+    }
+}
+
+impl FateSink for Gather {
+    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>) {
+        self.update(|gathered| gathered.put(token, outcomes));
+    }
+}

@@ -45,8 +45,23 @@ pub struct FilterConfig {
 }
 
 impl FilterConfig {
-    /// Reads the JSON that Envoy makes of the configuration's `Struct`. No bytes are an empty configuration,
-    /// with which the filter acts on routes whose metadata says so.
+    /// Reads the configuration as Envoy hands it to the filter: a `Struct` as the serialised message (Envoy 1.40;
+    /// others make JSON of it), the text of a `StringValue` or `BytesValue` as it is, which is JSON.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its path; never an empty list.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Vec<Problem>> {
+        // No JSON has the bytes 0x10 or 0x12 between its tokens, and no `Struct` with a field is without.
+        match metadata::decode_struct(bytes) {
+            Ok(Some(tree)) if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() => {
+                Self::from_tree(&tree)
+            }
+            _ => Self::from_json(bytes),
+        }
+    }
+
+    /// Reads JSON. No bytes are an empty configuration, with which the filter acts on routes whose metadata says
+    /// so.
     ///
     /// # Errors
     /// Everything that is wrong, each with its path; never an empty list.

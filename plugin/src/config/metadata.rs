@@ -85,6 +85,26 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Value>, String> {
     object(found).map(Some)
 }
 
+/// A serialised `google.protobuf.Struct` as an object; `None` if it has no fields.
+///
+/// # Errors
+/// One sentence, when the bytes are no such message.
+pub fn decode_struct(bytes: &[u8]) -> Result<Option<Value>, String> {
+    let found = Struct::decode(bytes).map_err(|error| format!("cannot be decoded: {error}"))?;
+    if found.fields.is_empty() {
+        return Ok(None);
+    }
+    object(found).map(Some)
+}
+
+/// `json`, an object, as the serialised `Struct` that [`decode_struct`] reads. For tests and tools.
+pub fn encode_struct(json: &Value) -> Vec<u8> {
+    let Value::Object(map) = json else {
+        return Vec::new();
+    };
+    to_struct(map).encode_to_vec()
+}
+
 fn object(from: Struct) -> Result<Value, String> {
     let mut map = Map::new();
     for (name, value) in from.fields {

@@ -34,6 +34,35 @@ fn with_metadata(config: &FilterConfig, tree: Json) -> Result<Option<Route>, Vec
 }
 
 #[test]
+fn envoy_hands_over_a_serialised_struct_or_the_text_of_a_string() {
+    let long = "x".repeat(0x7b);
+    for tree in [
+        json!({"topic": "orders", "answer_timeout": 60000, "routes": [{"path_prefix": "/", "value": "body"}]}),
+        json!({"success_message": long}),
+        json!({}),
+    ] {
+        let expected = config(tree.clone());
+        let text = tree.to_string();
+        for bytes in [
+            metadata::encode_struct(&tree),
+            text.clone().into_bytes(),
+            format!("\n{text}").into_bytes(),
+        ] {
+            assert_eq!(FilterConfig::from_bytes(&bytes).unwrap(), expected, "{bytes:?}");
+        }
+    }
+    let bad = json!({"tpoic": 1});
+    let told = FilterConfig::from_bytes(&metadata::encode_struct(&bad)).unwrap_err();
+    assert_eq!(texts(&told), problems(bad));
+    for neither in ["{", "\n", "\n\n{x", "topic: orders", "\u{fe}"] {
+        assert_eq!(
+            FilterConfig::from_bytes(neither.as_bytes()),
+            FilterConfig::from_json(neither.as_bytes())
+        );
+    }
+}
+
+#[test]
 fn no_configuration_is_an_empty_one() {
     let config = FilterConfig::from_json(b"").unwrap();
     assert_eq!(config, FilterConfig::from_json(b" {} ").unwrap());

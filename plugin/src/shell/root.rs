@@ -61,18 +61,18 @@ const UNREADABLE: &[u8] = &[0xff];
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        let json = match size {
+        let written = match size {
             0 => Some(Vec::new()),
             _ => host::buffer(BufferType::PluginConfiguration, size),
         };
-        let Some(json) = json else {
+        let Some(written) = written else {
             host::log(
                 LogLevel::Error,
                 "sluice: Envoy does not give the filter its configuration",
             );
             return false;
         };
-        match FilterConfig::from_json(&json) {
+        match FilterConfig::from_bytes(&written) {
             Ok(config) => {
                 self.with(|worker| worker.configure(config));
                 true

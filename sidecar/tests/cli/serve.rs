@@ -1,0 +1,113 @@
+//! `sluice serve`, with the dev broker inside it.
+
+use std::net::TcpListener;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::command::{Kafka, sluice};
+
+/// Ports that nobody has just now.
+fn ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// The answer to `POST path` with `body`, head and all.
+async fn post(port: u16, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_takes_a_record_and_ends_when_told() {
+    let kafka = Kafka::start("").await;
+    let [data, admin, broker] = ports();
+    kafka.write(
+        "own.yaml",
+        &format!(
+            "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
+             clusters: {{main: {{bootstrap_servers: 127.0.0.1:{broker}, allowed_topics: [orders, new]}}}}\n\
+             dev_broker: {{address: 127.0.0.1:{broker}, topics: [{{name: orders, partitions: 1}}], default_partitions: 2}}\n"
+        ),
+    );
+    let admin = format!("127.0.0.1:{admin}");
+    let kafka = kafka.with_admin(&admin);
+    let mut serve = kafka.spawn(&["serve", "--config", "own.yaml"]);
+    serve
+        .wait_for(&format!("listener=\"admin\" address={admin}"))
+        .await;
+    let answer = post(data, "/topics/orders/records", "hello").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("message sent"),
+        "{answer}"
+    );
+    // A topic that is allowed and not there stays so.
+    let answer = post(data, "/topics/new/records", "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    let own = ["--config", "own.yaml"];
+    sluice(&kafka, &[&["topics", "list"][..], &own].concat())
+        .await
+        .is_ok("orders 1\n");
+    sluice(&kafka, &[&["topics", "create", "new"][..], &own].concat())
+        .await
+        .is_ok("created new\n");
+    sluice(&kafka, &[&["topics", "list"][..], &own].concat())
+        .await
+        .is_ok("new 2\norders 1\n");
+    let tail = [&["tail", "orders", "--from-beginning", "--max", "1"][..], &own].concat();
+    let out = sluice(&kafka, &tail).await.succeeded();
+    assert!(out.starts_with("0@0 ") && out.ends_with(" hello\n"), "{out}");
+    serve.terminate().await;
+    let ended = serve.finish().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(TcpStream::connect(("127.0.0.1", broker)).await.is_err());
+}
+
+/// At the most talkative level, with everything that may be a secret in use.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_not_logged() {
+    let kafka = Kafka::start("").await;
+    let [data, admin] = ports();
+    let broker = kafka.brokers();
+    kafka.write(
+        "own.yaml",
+        &format!(
+            "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}, tokens: [SENTINEL]}}\n\
+             clusters:\n  main:\n    bootstrap_servers: {broker}\n    allowed_topics: [orders]\n    \
+             properties: {{security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: SENTINEL, \
+             sasl.password: SENTINEL}}\n"
+        ),
+    );
+    let admin = format!("127.0.0.1:{admin}");
+    let kafka = kafka.with_admin(&admin);
+    let mut serve = kafka.spawn_with(&["serve", "--config", "own.yaml"], &[("RUST_LOG", "trace")]);
+    serve
+        .wait_for(&format!("listener=\"admin\" address={admin}"))
+        .await;
+    let answer = post(data, "/topics/orders/records", "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    // The broker has no SASL: what librdkafka says about that is logged.
+    serve.wait_for("librdkafka").await;
+    serve.terminate().await;
+    let ended = serve.finish().await;
+    assert!(!ended.err.contains("SENTINEL"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_filter_that_is_none_is_a_wrong_configuration() {
+    let kafka = Kafka::start("").await;
+    let serve = kafka.spawn_with(&["serve", "--config", "sluice.yaml"], &[("RUST_LOG", "a=b=c")]);
+    let ended = serve.finish().await;
+    assert!(
+        ended.code == Some(64) && ended.err.starts_with("RUST_LOG: "),
+        "{ended:?}"
+    );
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use config::{Config, forward, produce};
+pub use config::{Config, by_call, forward, produce};
 
 use crate::client::Client;
 use crate::process::{Launch, Process};
@@ -60,9 +60,11 @@ impl Envoy {
             .args([
                 "--disable-hot-restart",
                 "--log-level",
-                "info",
+                "warn",
                 "--drain-time-s",
-                "1",
+                "10",
+                "--drain-strategy",
+                "immediate",
             ])
             .arg("--concurrency")
             .arg(concurrency.to_string());
@@ -95,7 +97,12 @@ impl Envoy {
             client.get("/ready").await?.expect(200)?;
             // Ready says nothing of a listener whose configuration was refused.
             let listeners = client.get("/listeners").await?.text();
-            ensure!(!listeners.is_empty(), "no listener");
+            if listeners.is_empty() {
+                let stats = client.get("/stats?filter=lds.update_rejected").await?.text();
+                let refused = stats.split(": ").nth(1).is_some_and(|count| count.trim() != "0");
+                ensure!(refused, "no listener");
+                return Ok(Err(anyhow::anyhow!("Envoy rejects the listener")));
+            }
             Ok(Ok(()))
         })
         .await?

@@ -22,6 +22,8 @@ pub struct Config {
     pub data: u16,
     /// Another filter than the shipped one; for tests of what Envoy does with a bad one.
     pub wasm: Option<PathBuf>,
+    /// Leaves the filter out of the chain.
+    pub without_filter: bool,
     /// `per_connection_buffer_limit_bytes`, if not the shipped one.
     pub buffer_limit: Option<u32>,
     /// Worker threads.
@@ -50,6 +52,15 @@ pub fn forward(prefix: &str, settings: Value, upstream: &str) -> Value {
     })
 }
 
+/// The same settings with `transport: http`.
+pub fn by_call(mut settings: Value) -> Value {
+    if let Some(fields) = settings.as_object_mut() {
+        fields.insert("transport".to_owned(), json!("http"));
+        fields.insert("sidecar_cluster".to_owned(), json!("sluice_data"));
+    }
+    settings
+}
+
 impl Config {
     /// The shipped configuration, for a sidecar at `stream` and `data`, with one worker and no routes.
     pub fn new(stream: &Path, data: u16) -> Self {
@@ -60,6 +71,7 @@ impl Config {
             stream: stream.to_owned(),
             data,
             wasm: None,
+            without_filter: false,
             buffer_limit: None,
             concurrency: 1,
             cpus: Vec::new(),
@@ -116,6 +128,10 @@ impl Config {
         let host = json!({"name": "test", "domains": ["*"], "routes": self.routes});
         set(manager, "/route_config/virtual_hosts", json!([host]))?;
         let filters = at(manager, "/http_filters")?.as_array_mut().context("no list")?;
+        if self.without_filter {
+            filters.retain(|filter| filter.get("name") != Some(&json!("sluice")));
+            return Ok(resources(listener));
+        }
         let ours = filters
             .iter_mut()
             .find(|filter| filter.get("name") == Some(&json!("sluice")));
@@ -123,14 +139,18 @@ impl Config {
         let wasm = self.wasm.clone().map_or_else(parts::filter, Ok)?;
         set(plugin, "/vm_config/code/local/filename", json!(wasm))?;
         set(plugin, "/configuration/value", self.filter.clone())?;
-        if let Some(object) = listener.as_object_mut() {
-            object.insert(
-                "@type".to_owned(),
-                json!("type.googleapis.com/envoy.config.listener.v3.Listener"),
-            );
-        }
-        Ok(json!({"resources": [listener]}))
+        Ok(resources(listener))
     }
+}
+
+fn resources(mut listener: Value) -> Value {
+    if let Some(object) = listener.as_object_mut() {
+        object.insert(
+            "@type".to_owned(),
+            json!("type.googleapis.com/envoy.config.listener.v3.Listener"),
+        );
+    }
+    json!({"resources": [listener]})
 }
 
 fn upstream(name: &str, port: u16) -> Value {

@@ -1,3 +1,16 @@
 //! End to end: real Envoy, real Kafka, the shipped filter and sidecar.
 
+mod bodies;
+mod errors;
+mod fail_closed;
 mod harness;
+mod keys;
+mod kong;
+mod onward;
+mod outages;
+mod produce;
+mod protocol;
+mod reload;
+mod replicas;
+mod run;
+mod storm;

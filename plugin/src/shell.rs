@@ -2,6 +2,7 @@
 //!
 //! Nothing in here may panic: a panic ends the worker's VM, and every request in it.
 
+mod answers;
 mod effects;
 mod host;
 mod http;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use sluice_proto::{METHOD_PRODUCE, SERVICE};
 
+use super::answers::{Answer, Answers};
 use super::host::{self, HostMetrics};
 use crate::config::Route;
 use crate::exchange::{self, End};
@@ -27,6 +28,7 @@ pub(super) struct HostEffects<'a> {
     pub(super) root: u32,
     pub(super) now_us: u64,
     pub(super) stats: &'a mut Stats,
+    answers: &'a mut Answers,
     /// The context that the host takes calls to be from.
     effective: u32,
     /// The context whose callback this is.
@@ -36,22 +38,49 @@ pub(super) struct HostEffects<'a> {
 }
 
 impl<'a> HostEffects<'a> {
-    pub(super) fn new(cluster: &'a str, root: u32, own: u32, now_us: u64, stats: &'a mut Stats) -> Self {
+    /// The effects of a callback of the context `own`, which is the effective one.
+    pub(super) fn new(
+        cluster: &'a str,
+        (root, own): (u32, u32),
+        now_us: u64,
+        stats: &'a mut Stats,
+        answers: &'a mut Answers,
+    ) -> Self {
         Self {
             cluster,
             root,
             now_us,
             stats,
+            answers,
             effective: own,
             own,
             own_reply: None,
         }
     }
 
-    /// Makes the next calls be those of `context`. Streams are the root context's.
-    fn become_context(&mut self, context: u32) {
+    /// Makes the next calls be those of `context`. Streams are the root context's. `false`: it is gone.
+    fn become_context(&mut self, context: u32) -> bool {
         if self.effective != context && host::set_effective_context(context) {
             self.effective = context;
+        }
+        self.effective == context
+    }
+
+    /// Gives the answers whose turn it is.
+    pub(super) fn give_answers(&mut self) {
+        while let Some(Answer { context, end, reply }) = self.answers.next() {
+            if !self.become_context(context) {
+                // Its client left while it waited for its turn.
+                self.stats.departed();
+                continue;
+            }
+            self.stats.request(reply.kind);
+            match end {
+                End::Respond => respond(&reply),
+                End::Continue => {
+                    host::resume_request();
+                }
+            }
         }
     }
 
@@ -93,14 +122,10 @@ impl Effects<Waiter> for HostEffects<'_> {
             self.own_reply = Some(reply);
             return;
         }
-        self.stats.request(reply.kind);
-        self.become_context(waiter.context);
-        match exchange::end(&waiter.route, reply.kind.is_success()) {
-            End::Respond => respond(&reply),
-            End::Continue => {
-                host::resume_request();
-            }
-        }
+        let end = exchange::end(&waiter.route, reply.kind.is_success());
+        let context = waiter.context;
+        self.answers.push(Answer { context, end, reply });
+        self.give_answers();
     }
 }
 

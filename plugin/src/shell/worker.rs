@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use sluice_proto::class::ErrorClass;
 
+use super::answers::Answers;
 use super::effects::{HostEffects, Waiter};
 use super::host::{self, HostMetrics};
 use crate::config::{FilterConfig, Resolved, Route, RouteCache};
@@ -37,6 +38,7 @@ pub(super) struct Worker {
     /// By sidecar cluster.
     streams: Vec<(String, Stream<Waiter>)>,
     pub(super) stats: Stats,
+    answers: Answers,
     tick_ms: Option<u32>,
     start: Instant,
 }
@@ -49,6 +51,7 @@ impl Worker {
             cache: RouteCache::new(),
             streams: Vec::new(),
             stats: Stats::default(),
+            answers: Answers::default(),
             tick_ms: None,
             start: Instant::now(),
         }
@@ -87,7 +90,9 @@ impl Worker {
         let Some((cluster, stream)) = self.streams.get_mut(at) else {
             return Err(too_many_streams());
         };
-        let mut effects = HostEffects::new(cluster, self.root, context, now_us, &mut self.stats);
+        self.answers.begin();
+        let contexts = (self.root, context);
+        let mut effects = HostEffects::new(cluster, contexts, now_us, &mut self.stats, &mut self.answers);
         let deadline_us = now_us.saturating_add(timeout_us);
         let taken = stream.produce(now_us, deadline_us, &mut effects, |out, id| {
             let encoded = record::encode(out, id, route, head, body)?;
@@ -138,10 +143,17 @@ impl Worker {
 
     pub(super) fn tick(&mut self) {
         let now_us = self.now_us();
+        self.answers.begin();
+        let contexts = (self.root, self.root);
+        let mut effects = HostEffects::new("", contexts, now_us, &mut self.stats, &mut self.answers);
+        effects.give_answers();
+        effects.done();
         for (cluster, stream) in &mut self.streams {
             if stream.tick_ms().is_some() {
-                let mut effects = HostEffects::new(cluster, self.root, self.root, now_us, &mut self.stats);
+                let (stats, answers) = (&mut self.stats, &mut self.answers);
+                let mut effects = HostEffects::new(cluster, contexts, now_us, stats, answers);
                 stream.tick(now_us, &mut effects);
+                effects.done();
             }
         }
         self.flush_stats();
@@ -155,8 +167,12 @@ impl Worker {
     ) {
         let now_us = self.now_us();
         if let Some((cluster, stream)) = self.streams.iter_mut().find(|(_, stream)| stream.has(token)) {
-            let mut effects = HostEffects::new(cluster, self.root, self.root, now_us, &mut self.stats);
+            self.answers.begin();
+            let contexts = (self.root, self.root);
+            let mut effects = HostEffects::new(cluster, contexts, now_us, &mut self.stats, &mut self.answers);
+            effects.give_answers();
             event(stream, now_us, &mut effects);
+            effects.done();
         }
         self.settle();
     }
@@ -179,6 +195,7 @@ impl Worker {
             .streams
             .iter()
             .filter_map(|(_, stream)| stream.tick_ms())
+            .chain(self.answers.tick_ms())
             .min();
         if needed != self.tick_ms {
             host::set_tick(needed);

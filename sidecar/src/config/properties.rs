@@ -10,6 +10,8 @@ use super::read::Context;
 use super::secret;
 use crate::kafka::properties::{self, Kind};
 
+const PRODUCERS: &str = "is a producer's: set it in `properties` of a profile in `producers`";
+
 /// Whose `properties:` they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -96,6 +98,10 @@ impl Properties {
                 return Some("Sluice sets it itself");
             }
             "statistics.interval.ms" => return Some("Sluice sets it itself; see /metrics"),
+            // Every client has it, and only producers have a use for it: idempotence depends on it.
+            "max.in.flight.requests.per.connection" if self.owner == Owner::Cluster => {
+                return Some(PRODUCERS);
+            }
             "group.id" | "group.instance.id" | "enable.auto.commit" | "enable.auto.offset.store"
                 if self.owner == Owner::Cluster =>
             {
@@ -110,9 +116,7 @@ impl Properties {
             return Some("is a callback, which only code can set");
         }
         match (self.owner, properties::kind(name)) {
-            (Owner::Cluster, Kind::Producer) => {
-                Some("is a producer's: set it in `properties` of a profile in `producers`")
-            }
+            (Owner::Cluster, Kind::Producer) => Some(PRODUCERS),
             (Owner::Profile, Kind::Consumer) => Some("is a consumer's, and a profile is for producers"),
             _ => None,
         }

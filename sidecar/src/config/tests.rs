@@ -428,3 +428,34 @@ fn secrets_are_never_printed() {
         assert!(!printed.contains("SENTINEL"), "{text}: {printed}");
     }
 }
+
+/// Every key that full.yaml has (and it has all) is in the documentation.
+#[test]
+fn every_key_is_documented() {
+    fn keys(tree: &serde_json::Value, found: &mut Vec<String>) {
+        for (key, value) in tree.as_object().into_iter().flatten() {
+            found.push(key.clone());
+            // librdkafka's names are librdkafka's to document.
+            if key != "properties" {
+                keys(value, found);
+            }
+        }
+    }
+    let text = std::fs::read_to_string(testdata("good").join("full.yaml")).unwrap();
+    let mut tree = yaml_tree(&text).unwrap();
+    // Names that are the operator's own.
+    for named in ["clusters", "producers"] {
+        let mut mappings: Vec<serde_json::Value> =
+            tree[named].as_object().unwrap().values().cloned().collect();
+        tree[named] = mappings.remove(0);
+    }
+    let mut found = Vec::new();
+    keys(&tree, &mut found);
+    assert!(found.len() > 30, "{found:?}");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sidecar.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    for key in found {
+        let (table, heading) = (format!("`{key}`"), format!("## `{key}"));
+        assert!(docs.contains(&table) || docs.contains(&heading), "{key}");
+    }
+}

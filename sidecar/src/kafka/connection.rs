@@ -121,10 +121,17 @@ impl Connection {
         self.brokers.join(",")
     }
 
-    /// A client that reads, and belongs to no group: it never commits and never joins.
+    /// A client that asks about topics and offsets.
+    pub(super) fn asker(&self) -> Result<BaseConsumer<Complaints>, Error> {
+        let config = self.client_config(Kind::Producer);
+        Ok(config.create_with_context(Complaints::default())?)
+    }
+
+    /// A client that reads what it is assigned. It joins no group and commits nothing, but it has a group's name:
+    /// librdkafka assigns nothing without one. So it asks who coordinates that group, which makes a new cluster
+    /// create `__consumer_offsets`.
     pub(super) fn reader(&self) -> Result<BaseConsumer<Complaints>, Error> {
         let mut config = self.client_config(Kind::Producer);
-        // librdkafka assigns no partition without a group's name.
         config.set("group.id", "sluice-cli");
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");

@@ -6,6 +6,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext};
 use rdkafka::types::RDKafkaConfRes;
 
+use super::client;
+use crate::config::{Cluster, Profile};
+
 /// Which clients a property is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -137,16 +140,14 @@ pub fn check(name: &str, value: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a producer with these properties can be made. It is given no broker, so that it connects to nothing;
+/// Whether `profile`'s producer on `cluster` can be made. It is given no broker, so that it connects to nothing;
 /// librdkafka reads the files that the properties name.
 ///
 /// # Errors
 /// What librdkafka finds wrong with the properties taken together.
-pub fn try_producer<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), String> {
-    let mut client = ClientConfig::new();
-    for (name, value) in properties {
-        client.set(name, value);
-    }
+pub fn try_producer(cluster: &Cluster, profile: &Profile) -> Result<(), String> {
+    let mut client = client::producer_config(cluster, profile);
+    client.remove("bootstrap.servers");
     match client.create_with_context::<_, BaseProducer>(DefaultProducerContext) {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientCreation(why) | KafkaError::ClientConfig(_, why, ..)) => Err(why),
@@ -172,6 +173,7 @@ fn may_be_secret(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Secret, TopicAllowlist};
 
     #[test]
     fn every_name_in_the_tables_is_one_that_librdkafka_knows() {
@@ -199,16 +201,32 @@ mod tests {
         assert!(!why.contains("hunter2"), "{why}");
     }
 
+    fn tried(cluster: &[(&str, &str)], profile: &[(&str, &str)]) -> Result<(), String> {
+        let secrets = |pairs: &[(&str, &str)]| {
+            let one = |(name, value): &(&str, &str)| ((*name).to_owned(), Secret::new(*value));
+            pairs.iter().map(one).collect()
+        };
+        let cluster = Cluster {
+            bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
+            properties: secrets(cluster),
+            allowed_topics: TopicAllowlist::default(),
+        };
+        let profile = Profile {
+            properties: secrets(profile),
+            ..Profile::default()
+        };
+        try_producer(&cluster, &profile)
+    }
+
     #[test]
     fn properties_are_tried_together() {
-        let contradiction = [("linger.ms", "500"), ("message.timeout.ms", "100")];
-        let why = try_producer(contradiction.into_iter()).unwrap_err();
+        let why = tried(&[], &[("linger.ms", "500"), ("message.timeout.ms", "100")]).unwrap_err();
         assert!(why.contains("linger.ms"), "{why}");
-        assert_eq!(try_producer([("linger.ms", "5")].into_iter()), Ok(()));
+        assert_eq!(tried(&[], &[("linger.ms", "5")]), Ok(()));
         let missing = [
             ("security.protocol", "ssl"),
             ("ssl.ca.location", "/nowhere/ca.pem"),
         ];
-        assert!(try_producer(missing.into_iter()).is_err());
+        assert!(tried(&missing, &[]).is_err());
     }
 }

@@ -39,7 +39,7 @@ pub struct Partition {
 /// # Errors
 /// No broker answers.
 pub fn list(connection: &Connection) -> Result<Vec<Topic>, Error> {
-    let client = connection.reader()?;
+    let client = connection.asker()?;
     let metadata = connection.metadata(&client, None)?;
     let mut topics: Vec<Topic> = metadata.topics().iter().map(read).collect();
     topics.sort_by(|a, b| a.name.cmp(&b.name));
@@ -51,7 +51,7 @@ pub fn list(connection: &Connection) -> Result<Vec<Topic>, Error> {
 /// # Errors
 /// No broker answers, or there is no such topic.
 pub fn describe(connection: &Connection, name: &str) -> Result<Topic, Error> {
-    let client = connection.reader()?;
+    let client = connection.asker()?;
     let mut topic = connection.topic(&client, name, read)?;
     let deadline = std::time::Instant::now() + PATIENCE;
     for partition in &mut topic.partitions {
@@ -79,7 +79,7 @@ pub async fn create(
 ) -> Result<(), Error> {
     let probe = connection.clone();
     let reachable = tokio::task::spawn_blocking(move || {
-        let client = probe.reader()?;
+        let client = probe.asker()?;
         probe.metadata(&client, None).map(drop)
     });
     reachable

@@ -81,11 +81,11 @@ impl<'a> Event<'a> {
     /// Appends the record headers that make the record an event.
     pub(crate) fn write_headers(&self, out: &mut Vec<u8>, mode: CloudEvents) {
         match self {
-            Self::Structured { content_type, .. } => field(out, "content-type", content_type),
+            Self::Structured { content_type, .. } => field(out, b"content-type", content_type),
             Self::Binary { .. } if mode == CloudEvents::Structured => {
                 field(
                     out,
-                    "content-type",
+                    b"content-type",
                     b"application/cloudevents+json; charset=UTF-8",
                 );
             }
@@ -94,10 +94,10 @@ impl<'a> Event<'a> {
                 content_type,
             } => {
                 for Attribute { name, value } in attributes {
-                    field(out, &format!("ce_{name}"), value.as_bytes());
+                    field(out, format!("ce_{name}").as_bytes(), value.as_bytes());
                 }
                 if let Some(content_type) = content_type {
-                    field(out, "content-type", content_type);
+                    field(out, b"content-type", content_type);
                 }
             }
         }

@@ -36,12 +36,12 @@ pub(crate) fn write(out: &mut Vec<u8>, input: &Input<'_>, of_event: bool) -> Res
     Ok(())
 }
 
-/// Appends one record header.
-pub(crate) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+/// Appends one record header; its name must be UTF-8.
+pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     let len = wire::bytes_len(name.len()) + wire::bytes_len(value.len());
     out.push(wire::bytes_tag(HEADERS));
     wire::varint(out, len as u64);
-    wire::bytes(out, 1, name.as_bytes());
+    wire::bytes(out, 1, name);
     wire::bytes(out, 2, value);
 }
 
@@ -72,10 +72,10 @@ fn is_of_event(name: &[u8]) -> bool {
     name == b"content-type" || name.starts_with(b"ce-")
 }
 
-fn renamed<'a>(input: &Input<'a>, name: &'a [u8]) -> Result<&'a str, Reject> {
+fn renamed<'a>(input: &Input<'a>, name: &'a [u8]) -> Result<&'a [u8], Reject> {
     let renames = &input.route.headers.rename;
     match renames.iter().find(|(from, _)| from.as_bytes() == name) {
-        Some((_, to)) => Ok(to),
+        Some((_, to)) => Ok(to.as_bytes()),
         None => header_name(name),
     }
 }

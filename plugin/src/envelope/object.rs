@@ -3,14 +3,15 @@
 use crate::json;
 use crate::record::Grouped;
 
-/// Begins a member of the object that is being written.
+/// Begins a member of the object that is being written. Nothing in `name` needs an escape.
 pub(super) fn member(out: &mut Vec<u8>, name: &'static str) {
     // No value ends with an opening brace.
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
-    json::string(out, name);
-    out.push(b':');
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }
 
 /// Appends an object with one member for each distinct name, in the order of first appearance: a value that is alone

@@ -220,25 +220,33 @@ impl Scan<'_> {
 
     /// A string, from its opening quote on.
     fn string(&mut self) -> Result<(), Fault> {
-        self.at += 1;
+        let mut rest = self.bytes.get(self.at + 1..).unwrap_or_default();
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            if let Some((word, _)) = rest.split_first_chunk::<8>() {
+            while let Some((word, after)) = rest.split_first_chunk::<8>() {
                 let plain = plain_bytes(*word);
-                self.at += plain;
                 if plain == 8 {
+                    rest = after;
                     continue;
                 }
+                rest = rest.get(plain..).unwrap_or_default();
+                break;
             }
-            match self.peek() {
-                Some(b'"') => {
+            let Some((byte, after)) = rest.split_first() else {
+                self.at = self.bytes.len();
+                return Err(self.fault("expected a closing quote"));
+            };
+            self.at = self.bytes.len() - rest.len();
+            match byte {
+                b'"' => {
                     self.at += 1;
                     return Ok(());
                 }
-                Some(b'\\') => self.escape()?,
-                Some(0..0x20) => return Err(self.fault("a control character must be escaped")),
-                Some(_) => self.at += 1,
-                None => return Err(self.fault("expected a closing quote")),
+                b'\\' => {
+                    self.escape()?;
+                    rest = self.bytes.get(self.at..).unwrap_or_default();
+                }
+                0..0x20 => return Err(self.fault("a control character must be escaped")),
+                _ => rest = after,
             }
         }
     }

@@ -39,41 +39,13 @@ pub(crate) fn base64_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `text` as it stands between the quotes of a JSON string.
 pub(crate) fn escape(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + bytes.len() / 4 + 8);
-    let mut rest = bytes;
-    while let Some((word, after)) = rest.split_first_chunk::<8>() {
-        let plain = plain_bytes(*word);
-        // The whole word is written and what is not plain taken back: cheaper than a copy of variable length.
-        out.extend_from_slice(word);
-        if plain == 8 {
-            rest = after;
-            continue;
-        }
-        out.truncate(out.len() - (8 - plain));
-        if let Some((special, after)) = rest.get(plain..).and_then(<[u8]>::split_first) {
-            escape_special(out, *special);
-            rest = after;
-        }
-    }
-    for byte in rest {
-        if is_special(*byte) {
-            escape_special(out, *byte);
-        } else {
-            out.push(*byte);
-        }
-    }
-}
-
-fn escape_special(out: &mut Vec<u8>, byte: u8) {
-    let letter = match byte {
-        b'"' | b'\\' => byte,
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        0x08 => b'b',
-        0x0c => b'f',
-        _ => {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        rest = escape_block(out, rest);
+        if let Some((byte, after)) = rest.split_first()
+            && is_special(*byte)
+            && letter(*byte).is_none()
+        {
             let hex = |nibble: u8| {
                 if nibble < 10 {
                     b'0' + nibble
@@ -81,12 +53,80 @@ fn escape_special(out: &mut Vec<u8>, byte: u8) {
                     b'a' + nibble - 10
                 }
             };
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
-            return;
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 0xf)]);
+            rest = after;
         }
-    };
-    out.extend_from_slice(&[b'\\', letter]);
+    }
+}
+
+/// How much text at most gets room at a time.
+const BLOCK: usize = 1024;
+
+/// Escapes the beginning of `text`, up to a byte that only its number can stand for; what is left.
+///
+/// Room is made for a block of text at once, and written with fixed lengths: through `Vec`'s own methods it takes half
+/// as long again.
+fn escape_block<'a>(out: &mut Vec<u8>, text: &'a [u8]) -> &'a [u8] {
+    let mut rest = text.get(..BLOCK).unwrap_or(text);
+    let block = rest.len();
+    let start = out.len();
+    // Two bytes for each, and a word beyond.
+    out.resize(start + 2 * block + WORD, 0);
+    let room = out.get_mut(start..).unwrap_or_default();
+    let mut len = 0;
+    while let Some((word, after)) = rest.split_first_chunk::<WORD>() {
+        // All of it is written, and what is not plain is written over.
+        put(room, len, *word);
+        let plain = plain_bytes(*word);
+        len += plain;
+        if plain == WORD {
+            rest = after;
+            continue;
+        }
+        rest = rest.get(plain..).unwrap_or_default();
+        let Some((special, after)) = rest.split_first() else {
+            break;
+        };
+        let Some(letter) = letter(*special) else { break };
+        put(room, len, [b'\\', letter]);
+        len += 2;
+        rest = after;
+    }
+    // Less than a word, or what the loop above stopped at.
+    while let Some((byte, after)) = rest.split_first() {
+        if is_special(*byte) {
+            let Some(letter) = letter(*byte) else { break };
+            put(room, len, [b'\\', letter]);
+            len += 2;
+        } else {
+            put(room, len, [*byte]);
+            len += 1;
+        }
+        rest = after;
+    }
+    out.truncate(start + len);
+    text.get(block - rest.len()..).unwrap_or_default()
+}
+
+const WORD: usize = 8;
+
+fn put<const N: usize>(room: &mut [u8], at: usize, bytes: [u8; N]) {
+    if let Some(to) = room.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *to = bytes;
+    }
+}
+
+/// What stands behind the backslash for a byte that cannot stand for itself; `None` if only its number will do.
+fn letter(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -87,10 +87,14 @@ pub(crate) fn is_credential(name: &[u8]) -> bool {
     )
 }
 
-/// A header's name as text. HTTP knows only ASCII names, and no empty one (RFC 9110 section 5.1).
-pub(crate) fn header_name(name: &[u8]) -> Result<&str, Reject> {
-    std::str::from_utf8(name)
-        .ok()
-        .filter(|name| name.is_ascii() && !name.is_empty())
-        .ok_or_else(|| Reject::invalid("the name of a request header is empty or not ASCII"))
+/// Refuses a header's name that no text could stand for. HTTP knows only ASCII names, and no empty one (RFC 9110
+/// section 5.1).
+pub(crate) fn header_name(name: &[u8]) -> Result<&[u8], Reject> {
+    if name.is_ascii() && !name.is_empty() {
+        Ok(name)
+    } else {
+        Err(Reject::invalid(
+            "the name of a request header is empty or not ASCII",
+        ))
+    }
 }

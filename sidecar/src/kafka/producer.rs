@@ -25,7 +25,6 @@ mod state;
 mod topics;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -43,7 +42,6 @@ use crate::metrics::ProducerMetrics;
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
 pub struct Producer {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What the producer's threads share.
@@ -101,10 +99,7 @@ impl Producer {
             bell: Condvar::new(),
             linger: Linger::default(),
         });
-        let this = Self {
-            shared,
-            threads: Mutex::default(),
-        };
+        let this = Self { shared };
         this.spawn("poll", poll::run)?;
         this.spawn("minder", minder::run)?;
         this.spawn("linger", linger::run)?;
@@ -113,15 +108,11 @@ impl Producer {
 
     fn spawn(&self, what: &str, run: fn(&Shared)) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name(format!("kafka-{what}"))
             .spawn(move || run(&shared))
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
-        Ok(())
+            .map(drop)
+            .map_err(|error| format!("cannot start a thread: {error}"))
     }
 
     /// Takes the submissions, in order, and leaves the vector empty. Never blocks for the broker. Every
@@ -198,6 +189,7 @@ impl Producer {
         given_up
     }
 
+    /// Has the threads end. They are not waited for: one may be asking a cluster that does not answer.
     fn stop_threads(&self) {
         let native = {
             let mut state = self.shared.lock();
@@ -207,13 +199,6 @@ impl Producer {
         self.shared.bell.notify_all();
         self.shared.linger.stop();
         native.wake_poll();
-        drop(native);
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!(producer = self.shared.name, "a producer thread panicked");
-            }
-        }
     }
 }
 

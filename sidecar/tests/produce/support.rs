@@ -29,6 +29,8 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use crate::http;
+
 /// How long anything may take; only a failing test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -144,6 +146,28 @@ impl Sidecar {
             panic!("no TCP listener")
         };
         format!("http://{address}{path}")
+    }
+
+    /// The status of an admin path; `None` when nobody answers.
+    pub(crate) async fn status(&self, path: &str) -> Option<u16> {
+        Some(http::get(&self.admin_url(path)).await?.status.as_u16())
+    }
+
+    /// The body of `/readyz`.
+    pub(crate) async fn ready(&self) -> serde_json::Value {
+        http::get(&self.admin_url("/readyz")).await.unwrap().json()
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        let answer = http::get(&self.admin_url("/metrics")).await.unwrap();
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// The value of the first sample whose name begins with this.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        let sample = metrics.lines().find(|line| line.starts_with(name))?;
+        sample.rsplit(' ').next()?.parse().ok()
     }
 }
 

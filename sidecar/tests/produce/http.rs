@@ -1,0 +1,62 @@
+//! A small HTTP client.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// Sends a request; `None` when there is nobody.
+pub(crate) async fn request(request: Request<Full<Bytes>>) -> Option<Answer> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await.ok()?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    Some(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// POSTs `body` with the headers.
+pub(crate) async fn post(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    let mut builder = Request::post(url);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    request(builder.body(Full::new(body.into())).unwrap())
+        .await
+        .expect("no answer")
+}
+
+/// GETs the URL.
+pub(crate) async fn get(url: &str) -> Option<Answer> {
+    request(Request::get(url).body(Full::default()).unwrap()).await
+}

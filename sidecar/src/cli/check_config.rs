@@ -70,9 +70,8 @@ fn check_envoy_file(file: &Path) -> Result<String, Failure> {
         return Err(Failure::of_config(&name, &report.errors));
     }
     Ok(format!(
-        "{name}: ok: {}, {}",
-        counted(report.filters, "filter"),
-        counted(report.produce_routes, "route that produces",)
+        "{name}: ok: filters: {}; routes that produce: {}",
+        report.filters, report.produce_routes
     ))
 }
 
@@ -103,14 +102,4 @@ fn summary(config: &Config) -> String {
         parts.push(format!("dev broker on {}", dev.address));
     }
     parts.join("; ")
-}
-
-fn counted(n: usize, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        n => match what.split_once(' ') {
-            Some((noun, rest)) => format!("{n} {noun}s {}", rest.replace("produces", "produce")),
-            None => format!("{n} {what}s"),
-        },
-    }
 }

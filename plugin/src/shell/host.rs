@@ -67,8 +67,8 @@ pub(super) fn log(level: LogLevel, message: &str) {
 
 /// Makes ticks come in that period; `None`: not at all.
 #[allow(unsafe_code, reason = "host call without pointers")]
-pub(super) fn set_tick(period_ms: Option<u32>) {
-    let _ = unsafe { proxy_set_tick_period_milliseconds(period_ms.unwrap_or(0)) };
+pub(super) fn set_tick(period_ms: Option<u32>) -> bool {
+    unsafe { proxy_set_tick_period_milliseconds(period_ms.unwrap_or(0)) == OK }
 }
 
 /// Makes the calls that follow be those of another context, until the callback ends.

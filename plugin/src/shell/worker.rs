@@ -197,8 +197,7 @@ impl Worker {
             .filter_map(|(_, stream)| stream.tick_ms())
             .chain(self.answers.tick_ms())
             .min();
-        if needed != self.tick_ms {
-            host::set_tick(needed);
+        if needed != self.tick_ms && host::set_tick(needed) {
             self.tick_ms = needed;
         }
         if needed.is_none() {

@@ -19,14 +19,22 @@ mod stats;
 mod table;
 mod targets;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use options::{Cli, Command};
-use sluice_e2e::Result;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match &cli.command {
+    let outcome = match &cli.command {
         Some(Command::Service(service)) => service::run(service),
         None => run::run(&cli.options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice-bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

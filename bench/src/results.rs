@@ -47,7 +47,7 @@ impl Results {
             "p50 ms",
             "p99 ms",
             "Envoy µs (best)",
-            "sidecar µs (best)",
+            "sidecar/service µs (best)",
             "broker µs",
             "load µs",
             "Envoy/floor",

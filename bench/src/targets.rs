@@ -39,6 +39,11 @@ impl Target {
         })
     }
 
+    fn show(&self, value: f64) -> String {
+        let decimals = if value >= 1000.0 { 0 } else { 2 };
+        format!("{value:.decimals$}{}", self.unit)
+    }
+
     fn line(&self) -> Vec<String> {
         let (sign, bound) = match self.bound {
             Bound::AtMost(most) => ("≤", most),
@@ -53,7 +58,7 @@ impl Target {
             self.what.to_owned(),
             format!("{sign} {bound}{}", self.unit),
             self.reached
-                .map_or_else(|| "–".to_owned(), |value| format!("{value:.2}{}", self.unit)),
+                .map_or_else(|| "–".to_owned(), |value| self.show(value)),
             verdict.to_owned(),
         ]
     }

@@ -8,6 +8,7 @@ use wasmtime::{Instance, Store};
 
 use crate::{
     compiled,
+    metadata::encode_struct,
     metrics::Metric,
     request::{Id, Outcome, Reply, Request},
     sidecar::{Opening, Sent, Sidecar, Stream, greeting},
@@ -40,6 +41,8 @@ pub struct Host {
     pub(crate) root: Id,
     pub(crate) limit: usize,
     pub(crate) stop_at_headers: bool,
+    /// How many callbacks are nested in one another.
+    pub(crate) depth: usize,
 }
 
 /// Envoy refused the configuration.
@@ -55,7 +58,7 @@ impl fmt::Debug for Rejected {
 }
 
 impl Builder {
-    /// Any bytes as plugin configuration.
+    /// Any bytes as plugin configuration: the text of a `StringValue`.
     pub fn raw_configuration(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.configuration = bytes.into();
         self
@@ -114,6 +117,7 @@ impl Builder {
             root: 0,
             limit,
             stop_at_headers,
+            depth: 0,
         };
         let guest = host.state().guest.clone();
         *host.store.data_mut() = State { guest, ..self.state };
@@ -128,7 +132,8 @@ impl Builder {
 }
 
 impl Host {
-    /// A worker whose plugin has this configuration.
+    /// A worker whose plugin has this configuration, an object: like Envoy 1.40, the host hands it over as a
+    /// serialised `Struct`.
     pub fn builder(configuration: &serde_json::Value) -> Builder {
         let mut state = State {
             now: START,
@@ -137,7 +142,7 @@ impl Host {
         };
         state.clusters.insert(CLUSTER.to_owned(), NOBODY.to_owned());
         Builder {
-            configuration: configuration.to_string().into_bytes(),
+            configuration: encode_struct(configuration),
             state,
             limit: 1024 * 1024,
             stop_at_headers: true,
@@ -160,7 +165,7 @@ impl Host {
     #[track_caller]
     pub fn reconfigure(&mut self, configuration: &serde_json::Value) -> bool {
         let old = self.root;
-        let accepted = self.add_root(configuration.to_string().into_bytes(), false);
+        let accepted = self.add_root(encode_struct(configuration), false);
         if accepted {
             if let Some(root) = self.store.data_mut().roots.get_mut(&old) {
                 root.retired = true;

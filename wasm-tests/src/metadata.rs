@@ -22,6 +22,11 @@ pub fn encode(filter_metadata: &serde_json::Value) -> Vec<u8> {
     .encode_to_vec()
 }
 
+/// The bytes of a `Struct` with the members of `json`.
+pub(crate) fn encode_struct(json: &serde_json::Value) -> Vec<u8> {
+    structure(json).encode_to_vec()
+}
+
 fn members<T>(of: &serde_json::Value, each: fn(&serde_json::Value) -> T) -> BTreeMap<String, T> {
     of.as_object()
         .into_iter()

@@ -1,0 +1,190 @@
+//! Which settings a request has: base, then the first matching entry of `routes:`, then the route's metadata.
+
+use serde_json::json;
+use sluice_proto::v1::ErrorClass;
+use wasm_tests::{Host, Outcome, Request};
+
+use crate::common::{arrived, assert_error, open, reply, store, stored_reply};
+
+/// The topics that the request's record goes to; `None` if it passes.
+#[track_caller]
+fn topics(host: &mut Host, request: Request) -> Option<Vec<String>> {
+    let id = host.send(request);
+    if matches!(host.outcome(id), Outcome::Forwarded(_)) {
+        return None;
+    }
+    let sent = arrived(host, 1).remove(0);
+    store(host, &sent, 0);
+    assert_eq!(host.reply(id).status, 200);
+    Some(sent.record.topics)
+}
+
+#[test]
+fn metadata_overrides_field_by_field() {
+    let mut host = open(json!({"value": "body", "success_message": "base", "key": {"header": "k"}}));
+    let request = || Request::post("/").header("k", "1").body("x");
+    let settings = json!({"topic": "other", "success_message": "route"});
+    let (reply, sent) = stored_reply(&mut host, request().settings(settings));
+    assert_eq!(reply.json()["message"], "route");
+    assert_eq!(sent.record.topics, ["other"]);
+    assert_eq!(
+        (sent.record.key.as_deref(), sent.record.value.as_deref()),
+        (Some(&b"1"[..]), Some(&b"x"[..]))
+    );
+
+    // What the metadata of one route says is not what the next has.
+    let (reply, sent) = stored_reply(&mut host, request());
+    assert_eq!(reply.json()["message"], "base");
+    assert_eq!(sent.record.topics, ["orders"]);
+}
+
+#[test]
+fn metadata_of_others_is_none_of_ours() {
+    let mut host = open(json!({}));
+    let others = json!({"envoy.lb": {"topic": "theirs"}, "sluice2": {"tpoic": 1}});
+    assert_eq!(
+        topics(&mut host, Request::post("/").metadata(&others).json("{}")).unwrap(),
+        ["orders"]
+    );
+}
+
+#[test]
+fn a_topic_in_metadata_alone_is_enough_and_an_empty_list_takes_it_away() {
+    let mut host = Host::new(&json!({}));
+    assert_eq!(topics(&mut host, Request::post("/").json("{}")), None);
+    assert_eq!(
+        topics(
+            &mut host,
+            Request::post("/").settings(json!({"topic": "a"})).json("{}")
+        )
+        .unwrap(),
+        ["a"]
+    );
+    let mut host = open(json!({}));
+    assert_eq!(
+        topics(
+            &mut host,
+            Request::post("/").settings(json!({"topics": []})).json("{}")
+        ),
+        None
+    );
+}
+
+#[test]
+fn bad_metadata_is_500_route_misconfigured_and_names_every_problem() {
+    let mut host = open(json!({}));
+    for _ in 0..3 {
+        let bad = json!({"tpoic": "x", "value": "all", "answer_timeout": "long"});
+        let id = host.send(Request::post("/").settings(bad).json("{}"));
+        let reply = reply(&mut host, id);
+        assert_error(&reply, ErrorClass::RouteMisconfigured);
+        for field in ["tpoic", "value", "answer_timeout"] {
+            assert!(
+                reply.json()["error"].as_str().unwrap().contains(field),
+                "{field} in {reply}"
+            );
+        }
+    }
+    assert!(host.sent().is_empty());
+    // A field of the filter as a whole is none of a route's.
+    let id = host.send(Request::post("/").settings(json!({"stream": {}})).json("{}"));
+    assert_error(&reply(&mut host, id), ErrorClass::RouteMisconfigured);
+    // Other routes go on.
+    assert_eq!(
+        topics(&mut host, Request::post("/").json("{}")).unwrap(),
+        ["orders"]
+    );
+}
+
+#[test]
+fn bad_metadata_is_answered_before_the_body_is_there() {
+    let mut host = open(json!({}));
+    let id = host.open(Request::post("/").settings(json!({"tpoic": "x"})), false);
+    assert_error(&reply(&mut host, id), ErrorClass::RouteMisconfigured);
+}
+
+#[test]
+fn the_first_matching_entry_counts() {
+    let mut host = Host::new(&json!({
+        "value": "body",
+        "routes": [
+            {"route_name": "named", "topic": "by-route"},
+            {"host": "*.example.com", "methods": ["PUT"], "topic": "by-host-and-method"},
+            {"host": "kafka.test", "path_prefix": "/x/", "topic": "by-host-and-path"},
+            {"path_prefix": "/x", "topics": ["by-path", "too"]},
+            {"methods": ["PATCH"], "topic": "by-method"},
+        ],
+    }));
+    let mut to = |request: Request| topics(&mut host, request.body("b"));
+    assert_eq!(to(Request::post("/x/y").route("named")).unwrap(), ["by-route"]);
+    assert_eq!(
+        to(Request::new("PUT", "/").header(":authority", "A.Example.com:80")).unwrap(),
+        ["by-host-and-method"]
+    );
+    assert_eq!(to(Request::post("/").header(":authority", "a.example.com")), None);
+    assert_eq!(to(Request::post("/x/y")).unwrap(), ["by-host-and-path"]);
+    assert_eq!(to(Request::post("/x?y")).unwrap(), ["by-path", "too"]);
+    assert_eq!(
+        to(Request::new("PATCH", "/z").route("other")).unwrap(),
+        ["by-method"]
+    );
+    assert_eq!(to(Request::post("/z").route("other")), None);
+}
+
+#[test]
+fn metadata_lies_over_the_entry() {
+    let mut host = Host::new(&json!({
+        "value": "body",
+        "routes": [{"path_prefix": "/", "topic": "entry", "key": {"header": "k"}}],
+    }));
+    let request = Request::post("/")
+        .header("k", "1")
+        .settings(json!({"topic": "metadata"}))
+        .body("x");
+    let (_, sent) = stored_reply(&mut host, request);
+    assert_eq!(
+        (sent.record.topics, sent.record.key),
+        (vec!["metadata".to_owned()], Some("1".into()))
+    );
+}
+
+#[test]
+fn a_topic_that_the_request_names_must_be_allowed() {
+    let mut host = open(json!({"topics_query_arg": "to", "allowed_topics": ["a", "b"]}));
+    let mut host_topics = |target: &str| topics(&mut host, Request::post(target).json("{}")).unwrap();
+    assert_eq!(host_topics("/"), ["orders"]);
+    assert_eq!(host_topics("/?to=b,a"), ["b", "a"]);
+    for target in ["/?to=secret", "/?to=a,secret", "/?to=%61%00"] {
+        let id = host.send(Request::post(target).json("{}"));
+        assert_error(&reply(&mut host, id), ErrorClass::TopicNotAllowed);
+    }
+    assert!(host.sent().is_empty());
+}
+
+/// A page of wasm memory.
+const PAGE: usize = 64 << 10;
+
+#[test]
+fn thousands_of_different_routes_do_not_exhaust_the_filter() {
+    let mut host = open(json!({}));
+    host.sidecar().store_all();
+    let round = |host: &mut Host| {
+        for n in 0..3_000 {
+            let settings = json!({"topic": format!("t{n}"), "success_message": "x".repeat(200)});
+            let id = host.send(Request::post("/").settings(settings).json("{}"));
+            assert_eq!(reply(host, id).status, 200);
+        }
+        host.sent();
+    };
+    round(&mut host);
+    round(&mut host);
+    let before = host.memory_bytes();
+    round(&mut host);
+    round(&mut host);
+    // Each round is more than a megabyte of settings.
+    assert!(
+        host.memory_bytes() <= before + PAGE,
+        "{before} {}",
+        host.memory_bytes()
+    );
+}

@@ -61,9 +61,12 @@ pub(crate) fn read<'a>(input: &Input<'a>) -> Result<Option<Event<'a>>, Reject> {
 }
 
 impl<'a> Event<'a> {
-    /// Whether it came as one JSON text.
-    pub(crate) fn is_structured(&self) -> bool {
-        matches!(self, Self::Structured { .. })
+    /// Whether the body that brought it is JSON: the event itself, or its data.
+    pub(crate) fn is_in_json(&self, input: &Input<'_>) -> bool {
+        match self {
+            Self::Structured { .. } => true,
+            Self::Binary { .. } => structured::has_json_data(input),
+        }
     }
 
     /// The attribute of that name, if the event has it as a string.

@@ -32,10 +32,10 @@ pub(crate) fn write(out: &mut Vec<u8>, input: &Input<'_>) -> Result<(), Reject> 
     Ok(())
 }
 
-/// About how many bytes [`write`] appends.
-pub(crate) fn size_hint(input: &Input<'_>) -> usize {
+/// About how many bytes [`write`] appends for a request with that body.
+pub(crate) fn size_hint(body: &[u8]) -> usize {
     // Text comes twice, the first time with its quotes escaped.
-    input.body.len() * 2 + input.body.len() / 4 + 64
+    body.len() * 2 + body.len() / 4 + 64
 }
 
 fn headers(out: &mut Vec<u8>, input: &Input<'_>) -> Result<(), Reject> {

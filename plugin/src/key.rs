@@ -97,7 +97,7 @@ fn json_pointer<'a>(
     if input.body.is_empty() {
         return Ok(None);
     }
-    let is_json = input.kind() == Kind::Json || event.is_some_and(Event::is_structured);
+    let is_json = input.kind() == Kind::Json || event.is_some_and(|event| event.is_in_json(input));
     if !is_json {
         // Taken for absent, records that belong together would be spread over the partitions.
         return Err(Reject::invalid(format!(

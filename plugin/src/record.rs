@@ -91,7 +91,10 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     let topics = topics::choose(route, &head)?;
     let key = key::key(input, event.as_ref())?;
     let partition = key::partition(input, event.as_ref())?;
-    let size = envelope::size_hint(input);
+    let size = match value {
+        Value::Envelope => envelope::size_hint(body),
+        Value::Body | Value::None => body.len(),
+    };
     out.reserve(size + 256);
 
     let record = wire::begin(out, RECORDS, size + 128);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::form::{self, Plus};
-use crate::record::{Input, Reject, excerpt};
+use crate::record::{Grouped, Input, Reject, excerpt};
 
 /// An attribute of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,23 +22,25 @@ pub(super) const SPECVERSION: &str = "1.0";
 
 /// The attributes in the request's headers, in order.
 pub(super) fn read<'a>(input: &Input<'a>) -> Result<Vec<Attribute<'a>>, Reject> {
-    let mut attributes: Vec<Attribute<'a>> = Vec::new();
+    let mut attributes = Vec::new();
     for (header, raw) in input.fields() {
         let Some(name) = header.strip_prefix(b"ce-") else {
             continue;
         };
         let name = attribute_name(header, name)?;
-        if attributes.iter().any(|a| a.name == name) {
-            return Err(Reject::invalid(format!(
-                "CloudEvents: the header ce-{name} came more than once"
-            )));
-        }
         let value = decode(raw).ok_or_else(|| {
             Reject::invalid(format!(
                 "CloudEvents: the header ce-{name} is, once decoded, not UTF-8 without control characters"
             ))
         })?;
         attributes.push(Attribute { name, value });
+    }
+    let grouped = Grouped::new(&attributes, |a| a.name.as_bytes());
+    let twice = grouped.firsts().find(|i| !grouped.is_last(*i));
+    if let Some(Attribute { name, .. }) = twice.and_then(|i| attributes.get(i)) {
+        return Err(Reject::invalid(format!(
+            "CloudEvents: the header ce-{name} came more than once"
+        )));
     }
     for name in REQUIRED {
         match attributes.iter().find(|a| a.name == name) {

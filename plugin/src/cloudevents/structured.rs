@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::attributes::{Attribute, REQUIRED, SPECVERSION, unknown_version};
 use crate::json::{self, Document, Found, Shape};
-use crate::media::{Kind, MediaType, is_encoded};
+use crate::media::{Kind, is_encoded};
 use crate::record::{Input, Reject};
 
 /// The event that the body is.
@@ -70,7 +70,7 @@ pub(super) fn write(
     }
     if input.body.is_empty() {
         // No data.
-    } else if is_json(MediaType::new(content_type.unwrap_or_default())) || input.kind() == Kind::Json {
+    } else if has_json_data(input) {
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(input.json()?.text.as_bytes());
     } else if let (Kind::Text, Ok(text)) = (input.kind(), std::str::from_utf8(input.body)) {
@@ -84,14 +84,21 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What the JSON format takes for JSON: any type's subtype `json`, and every one that ends in `+json`.
-fn is_json(media: MediaType<'_>) -> bool {
-    media.matches("*/json") || media.matches("*+json")
+/// Whether the body is data of a JSON type: what the JSON format takes for one (any subtype `json`, and every one that
+/// ends in `+json`), or the route.
+pub(super) fn has_json_data(input: &Input<'_>) -> bool {
+    let media = input.media_type();
+    let is_json = media.matches("*/json") || media.matches("*+json") || input.kind() == Kind::Json;
+    is_json && !is_compressed(input)
+}
+
+fn is_compressed(input: &Input<'_>) -> bool {
+    input.head.get("content-encoding").is_some_and(is_encoded)
 }
 
 /// A compressed body cannot be looked into, and `datacontenttype` would not say that it is compressed.
 fn refuse_encoded(input: &Input<'_>) -> Result<(), Reject> {
-    if input.head.get("content-encoding").is_some_and(is_encoded) {
+    if is_compressed(input) {
         return Err(Reject::invalid(
             "CloudEvents: the body has a content-encoding; send a structured event without one",
         ));

@@ -266,6 +266,13 @@ fn a_key_named_as_an_attribute_is_found_in_either_mode() {
     )
     .unwrap();
     assert_eq!(record.key, Some("1".into()));
+    let config = json!({"cloudevents": "binary", "key": {"json_pointer": "/a"}});
+    let request = |more: &str| format!("{BINARY}\ncontent-type: a/b+json{more}\n\n{{\"a\":2}}");
+    assert_eq!(
+        crate::harness::record(&config, request("")).unwrap().key,
+        Some("2".into())
+    );
+    assert!(crate::harness::record(&config, request("\ncontent-encoding: gzip")).is_err());
 }
 
 #[test]

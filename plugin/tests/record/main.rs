@@ -1,17 +1,21 @@
 //! A request and a configuration go in, a record comes out: every decision on what it holds, case by case.
 
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod cloudevents;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod envelope;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
 mod keys;
-#[cfg(test)]
-mod message;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

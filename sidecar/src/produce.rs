@@ -73,6 +73,13 @@ impl Allowed {
 /// The profile of a record that names none.
 const DEFAULT_PROFILE: &str = "default";
 
+/// When to answer a client that waits for `wait`: so much earlier that the answer, which knows whether the record
+/// was ever sent to a broker, is there before the client gives up, which knows nothing.
+fn ahead_of(wait: Duration) -> Duration {
+    const AHEAD: Duration = Duration::from_millis(250);
+    wait - AHEAD.min(wait / 5)
+}
+
 impl Gateway {
     /// A gateway to the clusters of `config`. The default profile's producer of each cluster is made at once,
     /// so that a cluster that cannot be reached shows before its first record.
@@ -197,7 +204,7 @@ impl Gateway {
         }
         let wait = match record.deadline_ms {
             0 => self.answer_timeout,
-            ms => Duration::from_millis(ms.into()),
+            ms => ahead_of(Duration::from_millis(ms.into())),
         };
         Delivery::Acked {
             deadline: received + wait,

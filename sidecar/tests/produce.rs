@@ -1,5 +1,13 @@
 //! Producing, through every face, into librdkafka's mock cluster.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failure here, in helpers too, fails a test"
+)]
+
 #[path = "produce/buffered.rs"]
 mod buffered;
 #[path = "produce/drain.rs"]
@@ -8,10 +16,14 @@ mod drain;
 mod errors;
 #[path = "produce/http.rs"]
 mod http;
+#[path = "produce/listening.rs"]
+mod listening;
 #[path = "produce/order.rs"]
 mod order;
 #[path = "produce/outage.rs"]
 mod outage;
+#[path = "produce/rest.rs"]
+mod rest;
 #[path = "produce/stream.rs"]
 mod stream;
 #[path = "produce/support.rs"]

@@ -22,6 +22,8 @@ mod linger;
 mod minder;
 mod poll;
 mod state;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -25,3 +25,6 @@ pub(super) fn fate(id: u64, outcomes: impl IntoIterator<Item = Outcome>) -> v1::
         topics: outcomes.into_iter().map(topic_fate).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

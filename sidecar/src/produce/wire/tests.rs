@@ -1,0 +1,173 @@
+//! What is frozen in testdata/contract/v1: the sidecar's replies, byte for byte, and the filter's requests.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message as _;
+use serde_json::{Value, json};
+use sluice_proto::v1::topic_fate::Result as Fated;
+use sluice_proto::v1::{ErrorClass, Fate, ProduceReply, ProduceRequest, Record};
+
+use super::fate;
+use crate::kafka::record::{Failure, Outcome};
+
+fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/contract/v1"))
+}
+
+/// Names, descriptions and messages.
+fn replies() -> Vec<(&'static str, &'static str, ProduceReply)> {
+    let reply = |fates| ProduceReply { fates, drain: false };
+    let failed = |class, message: &'static str| Outcome::from(Failure::new(class, message));
+    let stored = |partition, offset| Outcome::Stored { partition, offset };
+    let classes = (1..).zip(sluice_proto::class::ALL);
+    vec![
+        (
+            "stored",
+            "a record that the broker acknowledged",
+            reply(vec![fate(7, [stored(3, 41)])]),
+        ),
+        (
+            "stored_zero",
+            "id, partition and offset 0",
+            reply(vec![fate(0, [stored(0, 0)])]),
+        ),
+        (
+            "accepted",
+            "a buffered record, with the largest id",
+            reply(vec![fate(u64::MAX, [Outcome::Accepted])]),
+        ),
+        (
+            "out_of_order",
+            "several fates, not in the order of their records",
+            reply(vec![
+                fate(3, [stored(0, 9)]),
+                fate(1, [stored(0, 8)]),
+                fate(2, [Outcome::Accepted]),
+            ]),
+        ),
+        (
+            "partly_stored",
+            "a record for three topics, stored in two",
+            reply(vec![fate(
+                4,
+                [
+                    stored(1, 2),
+                    failed(ErrorClass::UnknownTopic, "there is no topic audit"),
+                    stored(2, 5),
+                ],
+            )]),
+        ),
+        (
+            "failures",
+            "a failure of each class",
+            reply(
+                classes
+                    .map(|(id, class)| fate(id, [failed(class, "what happened")]))
+                    .collect(),
+            ),
+        ),
+        (
+            "drain",
+            "the sidecar drains",
+            ProduceReply {
+                fates: Vec::new(),
+                drain: true,
+            },
+        ),
+    ]
+}
+
+fn described_reply(says: &str, encoded: &[u8]) -> Value {
+    let reply = ProduceReply::decode(encoded).unwrap();
+    let topic = |result: &Fated| match result {
+        Fated::Stored(stored) => {
+            json!({"stored": {"partition": stored.partition, "offset": stored.offset.to_string()}})
+        }
+        Fated::Accepted(_) => json!({"accepted": {}}),
+        Fated::Failure(failure) => {
+            json!({"failure": {"class": failure.class().as_str_name(), "message": failure.message}})
+        }
+    };
+    let fate = |fate: &Fate| {
+        let topics: Vec<Value> = fate
+            .topics
+            .iter()
+            .map(|told| topic(told.result.as_ref().unwrap()))
+            .collect();
+        json!({"id": fate.id.to_string(), "topics": topics})
+    };
+    let fates: Vec<Value> = reply.fates.iter().map(fate).collect();
+    json!({"says": says, "drain": reply.drain, "fates": fates})
+}
+
+#[test]
+fn the_sidecar_still_writes_what_is_frozen() {
+    // Adds what is missing. A frozen file is never written again: what it holds is deployed somewhere.
+    let freeze = std::env::var_os("FREEZE_CONTRACT").is_some();
+    for (name, says, reply) in replies() {
+        let encoded = reply.encode_to_vec();
+        let stem = folder().join(format!("produce_reply_{name}"));
+        let description = serde_json::to_string_pretty(&described_reply(says, &encoded)).unwrap() + "\n";
+        for (file, expected) in [
+            (stem.with_extension("bin"), &encoded[..]),
+            (stem.with_extension("json"), description.as_bytes()),
+        ] {
+            if freeze && !file.exists() {
+                std::fs::write(&file, expected).unwrap();
+            }
+            let frozen = std::fs::read(&file)
+                .unwrap_or_else(|error| panic!("{}: {error}; FREEZE_CONTRACT=1 adds it", file.display()));
+            let (frozen, expected) = (
+                frozen.escape_ascii().to_string(),
+                expected.escape_ascii().to_string(),
+            );
+            assert_eq!(frozen, expected, "{}", file.display());
+        }
+    }
+}
+
+fn described_record(record: &Record) -> Value {
+    let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
+    let headers = record
+        .headers
+        .iter()
+        .map(|header| json!({"name": header.name, "value_base64": header.value.as_deref().map(base64)}));
+    json!({
+        "id": record.id.to_string(),
+        "cluster": record.cluster,
+        "producer": record.producer,
+        "topics": record.topics,
+        "key_base64": record.key.as_deref().map(base64),
+        "partition": record.partition,
+        "headers": headers.collect::<Vec<_>>(),
+        "timestamp_ms": record.timestamp_ms,
+        "delivery": record.delivery().as_str_name(),
+        "deadline_ms": record.deadline_ms,
+        "value_base64": record.value.as_deref().map(base64),
+    })
+}
+
+#[test]
+fn every_frozen_request_reads_as_it_is_described() {
+    let is_request = |path: &Path| {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        name.starts_with("produce_request_") && path.extension().is_some_and(|extension| extension == "bin")
+    };
+    let files = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let requests: Vec<PathBuf> = files.filter(|path| is_request(path)).collect();
+    assert!(requests.len() >= 10, "{requests:?}");
+    for path in requests {
+        let request = ProduceRequest::decode(&std::fs::read(&path).unwrap()[..]).unwrap();
+        let description = std::fs::read(path.with_extension("json")).unwrap();
+        let description: Value = serde_json::from_slice(&description).unwrap();
+        let records: Vec<Value> = request.records.iter().map(described_record).collect();
+        assert_eq!(Value::from(records), description["records"], "{}", path.display());
+    }
+}

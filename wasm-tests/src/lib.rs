@@ -7,10 +7,14 @@
 //! are really made. A trap, an answer given twice, or an answer given to no request fails the test.
 
 pub mod artefact;
+mod backends;
+mod builder;
 mod compiled;
+mod events;
 mod exchange;
 mod host;
 mod imports;
+mod inspect;
 mod lifecycle;
 mod maps;
 mod memory;
@@ -22,9 +26,9 @@ mod state;
 mod status;
 mod upstream;
 
-pub use host::{Builder, CLUSTER, Host, Rejected};
+pub use builder::{Builder, CLUSTER, Rejected};
+pub use host::Host;
 pub use maps::Pairs;
-pub use metadata::encode as encode_metadata;
 pub use metrics::Metric;
 pub use request::{Forwarded, Id, Outcome, Reply, Request};
 pub use sidecar::{Opening, Sent, Sidecar, Stream, Verdict, accepted, failed, failed_as, stored};

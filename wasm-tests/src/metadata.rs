@@ -15,7 +15,7 @@ struct Metadata {
 
 /// The bytes of a Metadata whose namespaces are the members of `filter_metadata`. A namespace that is not an
 /// object cannot exist in Envoy; it becomes an empty one.
-pub fn encode(filter_metadata: &serde_json::Value) -> Vec<u8> {
+pub(crate) fn encode(filter_metadata: &serde_json::Value) -> Vec<u8> {
     Metadata {
         filter_metadata: members(filter_metadata, structure),
     }

@@ -75,11 +75,6 @@ impl Sidecar {
         });
     }
 
-    /// Records wait for the test from now on.
-    pub fn no_script(&mut self) {
-        self.script = None;
-    }
-
     /// How many records each message so far carried.
     pub fn batches(&self) -> &[usize] {
         &self.batches

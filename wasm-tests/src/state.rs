@@ -101,7 +101,6 @@ pub(crate) struct State {
     /// The code and text that `proxy_get_status` gives.
     pub(crate) call_status: (u32, String),
     pub(crate) faults: BTreeMap<String, Fault>,
-    pub(crate) counts: BTreeMap<&'static str, u64>,
     /// What no Envoy forbids and no filter should do.
     pub(crate) misuse: Vec<String>,
     /// Seed of `random_get`.

@@ -16,6 +16,7 @@ mod failures;
 mod fuel;
 mod hostile;
 mod http;
+mod many;
 mod request;
 mod routes;
 mod stats;

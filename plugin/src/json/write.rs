@@ -42,7 +42,7 @@ pub(crate) fn escape(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         rest = escape_block(out, rest);
-        if let Some((byte, after)) = rest.split_first()
+        while let Some((byte, after)) = rest.split_first()
             && is_special(*byte)
             && letter(*byte).is_none()
         {
@@ -60,7 +60,7 @@ pub(crate) fn escape(out: &mut Vec<u8>, text: &str) {
 }
 
 /// How much text at most gets room at a time.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 256;
 
 /// Escapes the beginning of `text`, up to a byte that only its number can stand for; what is left.
 ///

@@ -117,8 +117,9 @@ impl State {
         }
     }
 
+    /// Envoy deletes a context some time after it has told the filter that it is gone; here never.
     pub(crate) fn exists(&self, id: u32) -> bool {
-        self.exchanges.contains_key(&id) || self.roots.contains_key(&id)
+        self.exchanges.contains_key(&id) || self.roots.contains_key(&id) || self.ended.contains_key(&id)
     }
 
     /// The request of the acting context, if it is one.

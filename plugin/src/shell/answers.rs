@@ -41,6 +41,14 @@ impl Answers {
         self.waiting.push_back(answer);
     }
 
+    /// Takes the answer of a request that is gone off the queue; `false` if it has none there. Envoy does not
+    /// refuse an answer to it: it deletes the context some time after it has told the filter, and calls a
+    /// context that the SDK does not know any more, which panics.
+    pub(super) fn forget(&mut self, context: u32) -> bool {
+        let at = self.waiting.iter().position(|answer| answer.context == context);
+        at.and_then(|at| self.waiting.remove(at)).is_some()
+    }
+
     /// The next answer that the present callback may give.
     pub(super) fn next(&mut self) -> Option<Answer> {
         let room = self.room.checked_sub(1)?;

@@ -266,7 +266,7 @@ impl Drop for Http {
         };
         match active.waiting {
             Waiting::Stream(ticket) => {
-                self.with(|worker| worker.departed(ticket));
+                self.with(|worker| worker.departed(self.id, ticket));
             }
             Waiting::Call { .. } => {
                 self.with(|worker| worker.stats.departed());

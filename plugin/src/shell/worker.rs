@@ -113,11 +113,13 @@ impl Worker {
         }
     }
 
-    /// The request of that ticket is gone.
-    pub(super) fn departed(&mut self, ticket: Ticket) {
-        if let Some((_, stream)) = self.streams.get_mut(ticket.stream)
-            && stream.departed(ticket.id)
-        {
+    /// The request of that context and ticket is gone, perhaps before its answer had its turn.
+    pub(super) fn departed(&mut self, context: u32, ticket: Ticket) {
+        let waited = self
+            .streams
+            .get_mut(ticket.stream)
+            .is_some_and(|(_, stream)| stream.departed(ticket.id));
+        if waited || self.answers.forget(context) {
             self.stats.departed();
             self.settle();
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use crate::wait;
@@ -189,7 +189,7 @@ fn bind_to_parent(command: &mut Command, cpus: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
     let pinned = !cpus.is_empty();
-    // SAFETY: the closure allocates nothing and calls prctl, getppid and sched_setaffinity only.
+    // SAFETY: the closure allocates nothing and calls prctl, getppid, sigaction and sched_setaffinity only.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -197,6 +197,8 @@ fn bind_to_parent(command: &mut Command, cpus: &[usize]) -> Result<()> {
             if nix::unistd::getppid() != parent {
                 return Err(nix::errno::Errno::ESRCH.into());
             }
+            // A shell that starts this program in the background has it ignore SIGINT, which is inherited.
+            signal(Signal::SIGINT, SigHandler::SigDfl)?;
             if pinned {
                 sched_setaffinity(Pid::from_raw(0), &set)?;
             }

@@ -49,9 +49,9 @@ wasm: toolchain ## Build the filter
 	cargo build --profile wasm --package sluice-filter --target wasm32-wasip1
 
 .PHONY: bench
-bench: wasm envoy kafka ## Run the benchmarks
-	cargo build --release --workspace --bins
-	target/release/sluice-bench
+bench: wasm envoy kafka ## Run the benchmarks (BENCH="--rounds 3 --backend dev" for some of it; BENCH=--help)
+	cargo build --release --package sluice --package sluice-bench
+	target/release/sluice-bench $(BENCH)
 
 .PHONY: kafka
 kafka: $(KAFKA_LIB) ## Fetch the Apache Kafka that the tests run

@@ -2,7 +2,10 @@
 //!
 //! Facts about librdkafka are from its `rdkafka.h` (2.12).
 
-use std::ffi::{CStr, CString, c_void};
+mod event;
+mod headers;
+
+use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaType;
 
-use super::error::Persistence;
+use self::event::Event;
+pub(super) use self::event::{Delivery, Polled};
+use self::headers::headers;
 use super::record::Record;
 
 /// Takes the library's log lines to the process's log.
@@ -22,48 +27,8 @@ struct Context;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log(level, fac, message);
+        event::log(level, fac, message);
     }
-}
-
-fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
-    use RDKafkaLogLevel as L;
-    match level {
-        L::Emerg | L::Alert | L::Critical | L::Error => {
-            tracing::error!(target: "librdkafka", "{fac}: {message}");
-        }
-        L::Warning => tracing::warn!(target: "librdkafka", "{fac}: {message}"),
-        L::Notice | L::Info => tracing::info!(target: "librdkafka", "{fac}: {message}"),
-        L::Debug => tracing::debug!(target: "librdkafka", "{fac}: {message}"),
-    }
-}
-
-/// One delivery report.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Delivery {
-    /// What was given to [`Native::produce`].
-    pub(super) opaque: usize,
-    /// `NoError`, or why it failed.
-    pub(super) code: Code,
-    /// What is known about the log.
-    pub(super) status: Persistence,
-    /// The partition.
-    pub(super) partition: i32,
-    /// The offset; negative where the broker did not say.
-    pub(super) offset: i64,
-}
-
-/// What [`Native::poll`] saw.
-#[derive(Debug)]
-pub(super) enum Polled {
-    /// Nothing until the timeout, or something of no interest here.
-    Nothing,
-    /// Delivery reports, put at the end of the vector.
-    Deliveries,
-    /// No broker is connected.
-    AllDown(String),
-    /// The producer cannot go on: it must be replaced.
-    Fatal(String),
 }
 
 /// What the cluster says about a topic.
@@ -321,180 +286,6 @@ impl Native {
             );
         }
     }
-}
-
-/// Headers that are ours until the library takes them.
-struct Headers(NonNull<sys::rd_kafka_headers_t>);
-
-impl Drop for Headers {
-    fn drop(&mut self) {
-        #[allow(unsafe_code, reason = "created by headers() and not handed over")]
-        unsafe {
-            sys::rd_kafka_headers_destroy(self.0.as_ptr());
-        }
-    }
-}
-
-fn headers(record: &Record) -> Result<Option<Headers>, Code> {
-    if record.headers.is_empty() {
-        return Ok(None);
-    }
-    #[allow(unsafe_code, reason = "no precondition")]
-    let list = unsafe { sys::rd_kafka_headers_new(record.headers.len()) };
-    let list = Headers(NonNull::new(list).ok_or(Code::CriticalSystemResource)?);
-    for header in &record.headers {
-        let size = |len: usize| isize::try_from(len).map_err(|_| Code::MessageSizeTooLarge);
-        let (value, value_len) = match &header.value {
-            Some(value) => (value.as_ptr().cast::<c_void>(), size(value.len())?),
-            None => (ptr::null(), 0),
-        };
-        #[allow(
-            unsafe_code,
-            reason = "list is ours; name and value are copied, with their lengths given"
-        )]
-        let code = unsafe {
-            sys::rd_kafka_header_add(
-                list.0.as_ptr(),
-                header.name.as_ptr().cast(),
-                size(header.name.len())?,
-                value,
-                value_len,
-            )
-        };
-        match Code::from(code) {
-            Code::NoError => {}
-            code => return Err(code),
-        }
-    }
-    Ok(Some(list))
-}
-
-/// An event that is ours to destroy.
-struct Event(NonNull<sys::rd_kafka_event_t>);
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        #[allow(unsafe_code, reason = "taken from the queue once")]
-        unsafe {
-            sys::rd_kafka_event_destroy(self.0.as_ptr());
-        }
-    }
-}
-
-impl Event {
-    fn read(&self, deliveries: &mut Vec<Delivery>) -> Polled {
-        #[allow(unsafe_code, reason = "the event is valid as long as self")]
-        let kind = unsafe { sys::rd_kafka_event_type(self.0.as_ptr()) };
-        match kind {
-            sys::RD_KAFKA_EVENT_DR => {
-                self.deliveries(deliveries);
-                Polled::Deliveries
-            }
-            sys::RD_KAFKA_EVENT_ERROR => self.error(),
-            sys::RD_KAFKA_EVENT_LOG => {
-                self.log();
-                Polled::Nothing
-            }
-            _ => Polled::Nothing,
-        }
-    }
-
-    fn deliveries(&self, into: &mut Vec<Delivery>) {
-        loop {
-            #[allow(
-                unsafe_code,
-                reason = "the event is valid; a message lives as long as its event"
-            )]
-            let message = unsafe { sys::rd_kafka_event_message_next(self.0.as_ptr()) };
-            if message.is_null() {
-                return;
-            }
-            #[allow(
-                unsafe_code,
-                reason = "checked for null above; read only while the event lives"
-            )]
-            let delivery = unsafe {
-                use sys::rd_kafka_msg_status_t as S;
-                let status = match sys::rd_kafka_message_status(message) {
-                    S::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persistence::Not,
-                    S::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persistence::Possibly,
-                    S::RD_KAFKA_MSG_STATUS_PERSISTED => Persistence::Persisted,
-                };
-                let message = &*message;
-                Delivery {
-                    opaque: message._private.addr(),
-                    code: Code::from(message.err),
-                    status,
-                    partition: message.partition,
-                    offset: message.offset,
-                }
-            };
-            into.push(delivery);
-        }
-    }
-
-    fn error(&self) -> Polled {
-        #[allow(unsafe_code, reason = "the event is valid as long as self")]
-        let (code, fatal, text) = unsafe {
-            (
-                Code::from(sys::rd_kafka_event_error(self.0.as_ptr())),
-                sys::rd_kafka_event_error_is_fatal(self.0.as_ptr()) != 0,
-                lossy(sys::rd_kafka_event_error_string(self.0.as_ptr())),
-            )
-        };
-        if fatal || code == Code::Fatal {
-            return Polled::Fatal(text);
-        }
-        if code == Code::AllBrokersDown {
-            return Polled::AllDown(text);
-        }
-        tracing::warn!(target: "librdkafka", "{code}: {text}");
-        Polled::Nothing
-    }
-
-    fn log(&self) {
-        let mut facility = ptr::null();
-        let mut text = ptr::null();
-        let mut level = 0;
-        #[allow(
-            unsafe_code,
-            reason = "the event is valid; the strings live as long as it does"
-        )]
-        let (found, facility, text) = unsafe {
-            let found =
-                sys::rd_kafka_event_log(self.0.as_ptr(), &raw mut facility, &raw mut text, &raw mut level);
-            (found, lossy(facility), lossy(text))
-        };
-        if found == 0 {
-            log(level_of(level), &facility, &text);
-        }
-    }
-}
-
-/// The syslog level that librdkafka gives a log line.
-fn level_of(level: i32) -> RDKafkaLogLevel {
-    match level {
-        0..=3 => RDKafkaLogLevel::Error,
-        4 => RDKafkaLogLevel::Warning,
-        5 | 6 => RDKafkaLogLevel::Info,
-        _ => RDKafkaLogLevel::Debug,
-    }
-}
-
-#[allow(
-    unsafe_code,
-    reason = "a call of a C string reader, whose precondition is the caller's"
-)]
-/// # Safety
-/// `text` is null or a NUL-terminated string.
-unsafe fn lossy(text: *const std::ffi::c_char) -> String {
-    if text.is_null() {
-        return String::new();
-    }
-    unsafe { CStr::from_ptr(text) }
-        .to_string_lossy()
-        .trim()
-        .to_owned()
 }
 
 fn code_of(error: &KafkaError) -> Code {

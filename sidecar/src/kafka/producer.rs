@@ -123,17 +123,17 @@ impl Producer {
         let now = Instant::now();
         let mut bag = Bag::default();
         let mut state = self.shared.lock();
-        let idle = state.handed() == 0;
+        let before = state.handed();
         for submission in submissions.drain(..) {
             state.submit(submission, now, &mut bag);
         }
-        let handed = state.handed();
+        let cut_short = state.cut_short(before, now);
         let wake_poll = state
             .deadline_before_next_look()
             .then(|| Arc::clone(state.native()));
         let wake_minder = state.needs_minding();
         drop(state);
-        if handed > 0 && linger::cut_short(idle) {
+        if cut_short {
             self.shared.linger.cut();
         }
         if let Some(native) = wake_poll {

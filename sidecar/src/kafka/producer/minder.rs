@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Shared;
 use super::bag::Bag;
-use super::{Shared, linger};
 use crate::kafka::native::{Native, TopicInfo};
 
 /// How long one question may take. Short, so that a stop is not kept waiting.
@@ -94,7 +94,7 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
     let wake_poll = state.deadline_before_next_look();
     drop(state);
     bag.send();
-    if handed && linger::cut_short(true) {
+    if handed {
         shared.linger.cut();
     }
     if wake_poll {

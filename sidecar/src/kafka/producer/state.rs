@@ -1,5 +1,8 @@
 //! Everything a producer knows, under one lock that is taken once for many records.
 
+mod cluster;
+mod deadlines;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,19 +11,13 @@ use slab::Slab;
 use sluice_proto::v1::ErrorClass;
 
 use super::bag::Bag;
+use super::linger::Pace;
 use super::topics::{BELIEVED, Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
-use crate::kafka::native::{Delivery as Report, Native, TopicInfo};
+use crate::kafka::native::{Delivery as Report, Native};
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Record, Submission};
 use crate::metrics::ProducerMetrics;
-
-/// How long the poll thread waits when no deadline is near.
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// How often at most expired records are looked for: deadlines are kept to this.
-const SWEEP_EVERY: Duration = Duration::from_millis(5);
-/// How often a cluster is asked about a topic it has just been asked to create.
-const CREATION_TRIES: u32 = 40;
 
 /// What a producer is held to.
 pub(super) struct Limits {
@@ -58,6 +55,7 @@ pub(super) struct State {
     topics: Topics,
     bytes: usize,
     handed: usize,
+    pace: Pace,
     held: usize,
     health: Health,
     fatal: Option<String>,
@@ -80,6 +78,7 @@ impl State {
             topics: Topics::default(),
             bytes: 0,
             handed: 0,
+            pace: Pace::default(),
             held: 0,
             health: Health::Unknown,
             fatal: None,
@@ -105,6 +104,11 @@ impl State {
     /// Records that librdkafka has.
     pub(super) fn handed(&self) -> usize {
         self.handed
+    }
+
+    /// Whether what was handed over since there were `before` is to be sent without lingering over it.
+    pub(super) fn cut_short(&mut self, before: usize, now: Instant) -> bool {
+        self.pace.cut_short(before, self.handed, now)
     }
 
     pub(super) fn stopped(&self) -> bool {
@@ -373,278 +377,4 @@ impl State {
             }
         }
     }
-
-    fn expect_deadline(&mut self, deadline: Option<Instant>) {
-        if let Some(deadline) = deadline {
-            self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
-        }
-    }
-
-    /// Whether a deadline comes before the poll thread looks at them.
-    pub(super) fn deadline_before_next_look(&self) -> bool {
-        self.earliest.is_some_and(|earliest| earliest < self.next_look)
-    }
-
-    /// How long the poll thread may wait.
-    pub(super) fn next_look(&mut self, now: Instant) -> Duration {
-        let wait = self.earliest.map_or(LONGEST_WAIT, |earliest| {
-            earliest.saturating_duration_since(now).min(LONGEST_WAIT)
-        });
-        self.next_look = now + wait;
-        wait
-    }
-
-    /// Tells those whose deadline has passed: what is held is certainly not stored, what librdkafka has may be.
-    pub(super) fn sweep(&mut self, now: Instant, bag: &mut Bag) {
-        self.measure();
-        if self.earliest.is_none_or(|earliest| now < earliest) {
-            return;
-        }
-        self.earliest = None;
-        self.expire_held(now, bag);
-        let mut earliest = self.earliest;
-        for (_, pending) in &mut self.pending {
-            let Some(deadline) = pending
-                .deadline
-                .filter(|_| pending.handed && pending.receipt.is_some())
-            else {
-                continue;
-            };
-            if deadline > now {
-                earliest = Some(earliest.map_or(deadline, |e| e.min(deadline)));
-                continue;
-            }
-            if let Some(receipt) = pending.receipt.take()
-                && let Some(topic) = self.topics.get(pending.topic)
-            {
-                let waited = now.saturating_duration_since(pending.since);
-                let text = format!("no acknowledgement within {} ms", waited.as_millis());
-                let outcome = Outcome::Failed(error::unknown(text));
-                topic.metrics.records.count(&outcome);
-                topic.metrics.seconds.observe(waited.as_secs_f64());
-                bag.settle(receipt, outcome);
-            }
-        }
-        self.earliest = earliest.map(|earliest| earliest.max(now + SWEEP_EVERY));
-    }
-
-    fn expire_held(&mut self, now: Instant, bag: &mut Bag) {
-        if self.held == 0 {
-            return;
-        }
-        let why = match &self.health {
-            Health::Down(why) => format!("the cluster cannot be reached: {why}"),
-            Health::Unknown => "the cluster has not answered yet".to_owned(),
-            Health::Up => "the cluster did not tell about the topic in time".to_owned(),
-        };
-        let mut expired = Vec::new();
-        let mut earliest: Option<Instant> = None;
-        for (_, topic) in self.topics.iter() {
-            topic.held.retain(|held| match held.until {
-                Some(until) if until <= now => {
-                    expired.push(held.key);
-                    false
-                }
-                Some(until) => {
-                    earliest = Some(earliest.map_or(until, |e| e.min(until)));
-                    true
-                }
-                None => true,
-            });
-        }
-        self.held -= expired.len();
-        for key in expired {
-            let failure = Failure::new(ErrorClass::ClusterUnavailable, why.clone());
-            self.settle(key, failure.into(), now, bag);
-        }
-        self.expect_deadline(earliest);
-    }
-
-    fn measure(&self) {
-        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.outstanding.set(number(self.pending.len()));
-        self.metrics.outstanding_bytes.set(number(self.bytes));
-        self.metrics.held.set(number(self.held));
-        self.metrics.up.set(i64::from(self.health == Health::Up));
-    }
-
-    /// No broker answers: what comes from now on is held.
-    pub(super) fn down(&mut self, why: String) {
-        self.health = Health::Down(why);
-    }
-
-    /// A question was not answered. One slow answer does not make a cluster that takes records unreachable.
-    pub(super) fn not_told(&mut self, code: Code) {
-        let slow = matches!(
-            code,
-            Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut
-        );
-        if self.health != Health::Up || !slow {
-            self.down(code.to_string());
-        }
-    }
-
-    /// The producer must be replaced: what comes from now on is held.
-    pub(super) fn fatal(&mut self, why: String) {
-        self.fatal.get_or_insert(why);
-    }
-
-    /// Why the producer must be replaced.
-    pub(super) fn is_fatal(&self) -> Option<&str> {
-        self.fatal.as_deref()
-    }
-
-    /// A topic the cluster is to be asked about.
-    pub(super) fn wanted(&self) -> Option<(usize, Arc<str>)> {
-        self.topics.wanted()
-    }
-
-    /// A topic that may be asked about to see whether anybody answers.
-    pub(super) fn any_known(&self) -> Option<(usize, Arc<str>)> {
-        self.topics.any_known()
-    }
-
-    /// The cluster answers: what is held for known topics goes out.
-    pub(super) fn up(&mut self, now: Instant, bag: &mut Bag) {
-        let was = std::mem::replace(&mut self.health, Health::Up);
-        if was == Health::Up {
-            return;
-        }
-        let keys: Vec<usize> = self
-            .topics
-            .iter()
-            .filter(|(_, topic)| !topic.held.is_empty())
-            .map(|(key, _)| key)
-            .collect();
-        for key in keys {
-            self.release(key, now, bag);
-        }
-    }
-
-    /// What the cluster says about a topic. Whether it was an answer: false says to ask again soon.
-    pub(super) fn told(&mut self, key: usize, info: TopicInfo, now: Instant, bag: &mut Bag) -> bool {
-        let auto_create = self.limits.auto_create;
-        let native = Arc::clone(&self.native);
-        let Some(topic) = self.topics.get(key) else {
-            return true;
-        };
-        let standing = match info {
-            TopicInfo::Partitions(partitions) if partitions > 0 => native.topic(&topic.name).map_or_else(
-                || Standing::Refused {
-                    failure: no_such_topic(&topic.name),
-                    until: now + BELIEVED,
-                },
-                |handle| Standing::Known {
-                    handle,
-                    partitions,
-                    since: now,
-                },
-            ),
-            TopicInfo::Error(code) if error::class_of(code) != ErrorClass::ClusterUnavailable => {
-                let creating = auto_create && error::class_of(code) == ErrorClass::UnknownTopic;
-                if creating && topic.tries < CREATION_TRIES {
-                    topic.tries += 1;
-                    self.topics.again_later(key);
-                    return false;
-                }
-                let failure = match error::class_of(code) {
-                    ErrorClass::UnknownTopic => no_such_topic(&topic.name),
-                    class => Failure::new(class, format!("topic {}: {code}", topic.name)),
-                };
-                Standing::Refused {
-                    failure,
-                    until: now + BELIEVED,
-                }
-            }
-            // It has no leader yet, or the broker is not ready: records keep waiting until their deadline.
-            TopicInfo::Partitions(_) | TopicInfo::Error(_) => {
-                self.topics.again_later(key);
-                return false;
-            }
-        };
-        topic.tries = 0;
-        let refused = match &standing {
-            Standing::Refused { failure, .. } => Some(failure.clone()),
-            Standing::Known { .. } | Standing::Unknown => None,
-        };
-        topic.standing = standing;
-        let held = if refused.is_some() {
-            std::mem::take(&mut topic.held)
-        } else {
-            Default::default()
-        };
-        self.topics.answered(key);
-        self.held -= held.len();
-        if let Some(failure) = refused {
-            for Held { key, .. } in held {
-                self.settle(key, failure.clone().into(), now, bag);
-            }
-        }
-        self.release(key, now, bag);
-        true
-    }
-
-    /// Puts a new client in the place of one that failed. Records that the old one did not report on are of
-    /// unknown outcome; held ones wait for the new one.
-    pub(super) fn replace(&mut self, native: Arc<Native>, now: Instant, bag: &mut Bag) {
-        let lost: Vec<usize> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.handed)
-            .map(|(key, _)| key)
-            .collect();
-        for key in lost {
-            self.settle(
-                key,
-                error::unknown("the producer failed and was replaced").into(),
-                now,
-                bag,
-            );
-        }
-        let mut wanted = Vec::new();
-        for (key, topic) in self.topics.iter() {
-            topic.standing = Standing::Unknown;
-            if !topic.held.is_empty() {
-                wanted.push(key);
-            }
-        }
-        for key in wanted {
-            self.topics.want(key);
-        }
-        self.native = native;
-        self.fatal = None;
-        self.metrics.rebuilds.inc();
-    }
-
-    /// Takes nothing on any more and gives up what is held.
-    pub(super) fn close(&mut self, bag: &mut Bag) {
-        self.closed = true;
-        let mut held = Vec::new();
-        for (_, topic) in self.topics.iter() {
-            held.extend(topic.held.drain(..).map(|held| held.key));
-        }
-        self.held = 0;
-        let failure = Failure::new(ErrorClass::SidecarUnavailable, "the sidecar shut down first");
-        for key in held {
-            self.settle(key, failure.clone().into(), Instant::now(), bag);
-        }
-    }
-
-    /// Gives up everything: what librdkafka has is of unknown outcome.
-    pub(super) fn abandon(&mut self, bag: &mut Bag) {
-        let keys: Vec<usize> = self.pending.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.settle(
-                key,
-                error::unknown("the sidecar shut down first").into(),
-                Instant::now(),
-                bag,
-            );
-        }
-        self.measure();
-    }
-}
-
-fn no_such_topic(name: &str) -> Failure {
-    Failure::new(ErrorClass::UnknownTopic, format!("there is no topic {name}"))
 }

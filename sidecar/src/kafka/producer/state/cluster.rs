@@ -1,0 +1,206 @@
+//! What the cluster says and does: whether it answers, what topics it has, that a producer failed; and the end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use sluice_proto::v1::ErrorClass;
+
+use super::State;
+use crate::kafka::error;
+use crate::kafka::health::Health;
+use crate::kafka::native::{Native, TopicInfo};
+use crate::kafka::producer::bag::Bag;
+use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
+use crate::kafka::record::Failure;
+
+/// How often a cluster is asked about a topic it has just been asked to create.
+const CREATION_TRIES: u32 = 40;
+
+impl State {
+    /// No broker answers: what comes from now on is held.
+    pub(in crate::kafka::producer) fn down(&mut self, why: String) {
+        self.health = Health::Down(why);
+    }
+
+    /// A question was not answered. One slow answer does not make a cluster that takes records unreachable.
+    pub(in crate::kafka::producer) fn not_told(&mut self, code: Code) {
+        let slow = matches!(
+            code,
+            Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut
+        );
+        if self.health != Health::Up || !slow {
+            self.down(code.to_string());
+        }
+    }
+
+    /// The producer must be replaced: what comes from now on is held.
+    pub(in crate::kafka::producer) fn fatal(&mut self, why: String) {
+        self.fatal.get_or_insert(why);
+    }
+
+    /// Why the producer must be replaced.
+    pub(in crate::kafka::producer) fn is_fatal(&self) -> Option<&str> {
+        self.fatal.as_deref()
+    }
+
+    /// A topic the cluster is to be asked about.
+    pub(in crate::kafka::producer) fn wanted(&self) -> Option<(usize, Arc<str>)> {
+        self.topics.wanted()
+    }
+
+    /// A topic that may be asked about to see whether anybody answers.
+    pub(in crate::kafka::producer) fn any_known(&self) -> Option<(usize, Arc<str>)> {
+        self.topics.any_known()
+    }
+
+    /// The cluster answers: what is held for known topics goes out.
+    pub(in crate::kafka::producer) fn up(&mut self, now: Instant, bag: &mut Bag) {
+        let was = std::mem::replace(&mut self.health, Health::Up);
+        if was == Health::Up {
+            return;
+        }
+        let keys: Vec<usize> = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| !topic.held.is_empty())
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.release(key, now, bag);
+        }
+    }
+
+    /// What the cluster says about a topic. Whether it was an answer: false says to ask again soon.
+    pub(in crate::kafka::producer) fn told(
+        &mut self,
+        key: usize,
+        info: TopicInfo,
+        now: Instant,
+        bag: &mut Bag,
+    ) -> bool {
+        let auto_create = self.limits.auto_create;
+        let native = Arc::clone(&self.native);
+        let Some(topic) = self.topics.get(key) else {
+            return true;
+        };
+        let standing = match info {
+            TopicInfo::Partitions(partitions) if partitions > 0 => native.topic(&topic.name).map_or_else(
+                || Standing::Refused {
+                    failure: no_such_topic(&topic.name),
+                    until: now + BELIEVED,
+                },
+                |handle| Standing::Known {
+                    handle,
+                    partitions,
+                    since: now,
+                },
+            ),
+            TopicInfo::Error(code) if error::class_of(code) != ErrorClass::ClusterUnavailable => {
+                let creating = auto_create && error::class_of(code) == ErrorClass::UnknownTopic;
+                if creating && topic.tries < CREATION_TRIES {
+                    topic.tries += 1;
+                    self.topics.again_later(key);
+                    return false;
+                }
+                let failure = match error::class_of(code) {
+                    ErrorClass::UnknownTopic => no_such_topic(&topic.name),
+                    class => Failure::new(class, format!("topic {}: {code}", topic.name)),
+                };
+                Standing::Refused {
+                    failure,
+                    until: now + BELIEVED,
+                }
+            }
+            // It has no leader yet, or the broker is not ready: records keep waiting until their deadline.
+            TopicInfo::Partitions(_) | TopicInfo::Error(_) => {
+                self.topics.again_later(key);
+                return false;
+            }
+        };
+        topic.tries = 0;
+        let refused = match &standing {
+            Standing::Refused { failure, .. } => Some(failure.clone()),
+            Standing::Known { .. } | Standing::Unknown => None,
+        };
+        topic.standing = standing;
+        let held = if refused.is_some() {
+            std::mem::take(&mut topic.held)
+        } else {
+            Default::default()
+        };
+        self.topics.answered(key);
+        self.held -= held.len();
+        if let Some(failure) = refused {
+            for Held { key, .. } in held {
+                self.settle(key, failure.clone().into(), now, bag);
+            }
+        }
+        self.release(key, now, bag);
+        true
+    }
+
+    /// Puts a new client in the place of one that failed. Records that the old one did not report on are of
+    /// unknown outcome; held ones wait for the new one.
+    pub(in crate::kafka::producer) fn replace(&mut self, native: Arc<Native>, now: Instant, bag: &mut Bag) {
+        let lost: Vec<usize> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.handed)
+            .map(|(key, _)| key)
+            .collect();
+        for key in lost {
+            self.settle(
+                key,
+                error::unknown("the producer failed and was replaced").into(),
+                now,
+                bag,
+            );
+        }
+        let mut wanted = Vec::new();
+        for (key, topic) in self.topics.iter() {
+            topic.standing = Standing::Unknown;
+            if !topic.held.is_empty() {
+                wanted.push(key);
+            }
+        }
+        for key in wanted {
+            self.topics.want(key);
+        }
+        self.native = native;
+        self.fatal = None;
+        self.metrics.rebuilds.inc();
+    }
+
+    /// Takes nothing on any more and gives up what is held.
+    pub(in crate::kafka::producer) fn close(&mut self, bag: &mut Bag) {
+        self.closed = true;
+        let mut held = Vec::new();
+        for (_, topic) in self.topics.iter() {
+            held.extend(topic.held.drain(..).map(|held| held.key));
+        }
+        self.held = 0;
+        let failure = Failure::new(ErrorClass::SidecarUnavailable, "the sidecar shut down first");
+        for key in held {
+            self.settle(key, failure.clone().into(), Instant::now(), bag);
+        }
+    }
+
+    /// Gives up everything: what librdkafka has is of unknown outcome.
+    pub(in crate::kafka::producer) fn abandon(&mut self, bag: &mut Bag) {
+        let keys: Vec<usize> = self.pending.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.settle(
+                key,
+                error::unknown("the sidecar shut down first").into(),
+                Instant::now(),
+                bag,
+            );
+        }
+        self.measure();
+    }
+}
+
+fn no_such_topic(name: &str) -> Failure {
+    Failure::new(ErrorClass::UnknownTopic, format!("there is no topic {name}"))
+}

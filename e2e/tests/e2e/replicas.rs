@@ -36,7 +36,10 @@ fn one_broker_of_two_is_gone() -> Result<()> {
         let routes = vec![
             produce("/healthy", raw(&healthy)),
             produce("/dead", raw(&dead)),
-            produce("/replicated", json!({"topic": replicated, "value": "body", "producer": "impatient"})),
+            produce(
+                "/replicated",
+                json!({"topic": replicated, "value": "body", "producer": "impatient"}),
+            ),
         ];
         // librdkafka tries again for as long as it may; a record whose time is over by then is a 504.
         let impatient = json!({"properties": {"message.timeout.ms": 2000}});

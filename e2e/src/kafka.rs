@@ -179,6 +179,19 @@ impl Kafka {
             .collect())
     }
 
+    /// How many bytes the first broker has written for partition 0 of a topic.
+    ///
+    /// # Errors
+    /// When it has no such partition.
+    pub fn log_bytes(&self, topic: &str) -> Result<u64> {
+        let segment = self
+            .dir
+            .join(format!("broker-1/{topic}-0/00000000000000000000.log"));
+        Ok(std::fs::metadata(&segment)
+            .with_context(|| format!("look at {}", segment.display()))?
+            .len())
+    }
+
     async fn client(&self) -> Result<Client> {
         connect(
             self.nodes.iter().map(Node::address).collect(),

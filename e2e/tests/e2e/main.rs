@@ -12,5 +12,6 @@ mod produce;
 mod protocol;
 mod reload;
 mod replicas;
+mod rest;
 mod run;
 mod storm;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sluice_e2e::envoy::produce;
+use sluice_e2e::envoy::{Envoy, produce};
 use sluice_e2e::kafka::{Kafka, Setup};
 use sluice_e2e::raw::Raw;
 use sluice_e2e::rig::{Parts, Rig};
@@ -33,6 +33,23 @@ async fn hang_up(port: u16, round: usize) -> Result<()> {
     Ok(())
 }
 
+/// 200 HTTP/2 requests, of which only the first few get an answer before the client resets the rest.
+async fn reset_streams(envoy: &Envoy, round: usize) {
+    let http = envoy.h2();
+    let mut requests = JoinSet::new();
+    for i in 0..200 {
+        let http = http.clone();
+        requests.spawn(async move { http.post("/body", "", format!("{round:04}-{i:04}")).await });
+    }
+    for _ in 0..10 {
+        let answered = tokio::time::timeout(Duration::from_millis(100), requests.join_next());
+        if answered.await.is_err() {
+            break;
+        }
+    }
+    requests.shutdown().await;
+}
+
 #[test]
 fn clients_hang_up_half_way_again_and_again() -> Result<()> {
     scenario("storm-hang-up", async |s| {
@@ -52,6 +69,9 @@ fn clients_hang_up_half_way_again_and_again() -> Result<()> {
                 kafka.node(1)?.pause()?;
             }
             hang_up(rig.envoy.port(), round).await?;
+            if round % 4 < 2 {
+                reset_streams(&rig.envoy, 1000 + round).await;
+            }
             if round % 2 == 0 {
                 kafka.node(1)?.resume()?;
             }

@@ -65,6 +65,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn expose(State(admin): State<Admin>) -> Response {
+    admin.gateway.measure();
     match admin.metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {

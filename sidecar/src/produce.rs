@@ -84,6 +84,8 @@ impl Gateway {
     /// A gateway to the clusters of `config`. The default profile's producer of each cluster is made at once,
     /// so that a cluster that cannot be reached shows before its first record.
     ///
+    /// Must be called within a tokio runtime.
+    ///
     /// # Errors
     /// When librdkafka refuses the configuration of one of those; in words without secrets.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, String> {
@@ -297,6 +299,11 @@ impl Gateway {
     /// What is known about each cluster.
     pub fn health(&self) -> BTreeMap<String, Health> {
         self.pool.health()
+    }
+
+    /// Brings the gauges up to date.
+    pub fn measure(&self) {
+        self.pool.measure();
     }
 
     /// How many records have no known fate yet.

@@ -16,6 +16,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaType;
+use tokio::sync::Notify;
 
 use self::event::Event;
 pub(super) use self::event::{Delivery, Polled};
@@ -41,13 +42,53 @@ pub(super) enum TopicInfo {
 }
 
 /// The main event queue of a client. Dropped before the client it is of.
-struct Queue(NonNull<sys::rd_kafka_queue_t>);
+struct Queue {
+    handle: NonNull<sys::rd_kafka_queue_t>,
+    /// Told when there are events. The library holds a pointer to it until the queue is dropped.
+    _wake: Arc<Notify>,
+}
+
+impl Queue {
+    fn new(client: &Client<Context>, wake: Arc<Notify>) -> Option<Self> {
+        #[allow(
+            unsafe_code,
+            reason = "the client is valid; the reference is given back by drop"
+        )]
+        let handle = unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) };
+        let handle = NonNull::new(handle)?;
+        #[allow(
+            unsafe_code,
+            reason = "the pointer is good until drop takes the callback away"
+        )]
+        unsafe {
+            let opaque = Arc::as_ptr(&wake).cast_mut().cast::<c_void>();
+            sys::rd_kafka_queue_cb_event_enable(handle.as_ptr(), Some(wake_driver), opaque);
+        }
+        Some(Self { handle, _wake: wake })
+    }
+}
+
+/// Called by the library, in any of its threads and with its locks held, when an event comes into an empty
+/// queue: it must not call the library.
+#[allow(unsafe_code, reason = "the library calls it with what Queue::new gave it")]
+unsafe extern "C" fn wake_driver(_client: *mut sys::rd_kafka_t, opaque: *mut c_void) {
+    let wake = opaque.cast_const().cast::<Notify>();
+    // SAFETY: the queue that calls this holds a reference to what the pointer is to.
+    if let Some(wake) = unsafe { wake.as_ref() } {
+        wake.notify_one();
+    }
+}
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        #[allow(unsafe_code, reason = "gives back the one reference that Native::new took")]
+        #[allow(
+            unsafe_code,
+            reason = "no callback is running or comes after it is taken away, since both hold the queue's lock; \
+                      the one reference that new took is given back"
+        )]
         unsafe {
-            sys::rd_kafka_queue_destroy(self.0.as_ptr());
+            sys::rd_kafka_queue_cb_event_enable(self.handle.as_ptr(), None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.handle.as_ptr());
         }
     }
 }
@@ -97,8 +138,10 @@ impl Drop for Topic {
 }
 
 impl Native {
-    /// A producer; fails with the library's words when a property is not known or has a bad value.
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, String> {
+    /// A producer that tells `wake` when there are events to [`Self::poll`].
+    ///
+    /// Fails with the library's words when a property is not known or has a bad value.
+    pub(super) fn new(config: &ClientConfig, wake: &Arc<Notify>) -> Result<Self, String> {
         let conf = config
             .create_native_config()
             .map_err(|error| without_value(&error))?;
@@ -108,16 +151,8 @@ impl Native {
         }
         let client = Client::new(config, conf, RDKafkaType::RD_KAFKA_PRODUCER, Context)
             .map_err(|error| without_value(&error))?;
-        #[allow(
-            unsafe_code,
-            reason = "the client is valid; the reference is given back by Queue's drop"
-        )]
-        let queue = unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) };
-        let queue = NonNull::new(queue).ok_or("the client has no event queue")?;
-        Ok(Self {
-            queue: Queue(queue),
-            client,
-        })
+        let queue = Queue::new(&client, Arc::clone(wake)).ok_or("the client has no event queue")?;
+        Ok(Self { queue, client })
     }
 
     /// The topic's handle; fails when the name holds a NUL byte or the library has no memory.
@@ -187,33 +222,11 @@ impl Native {
         }
     }
 
-    /// Waits at most `timeout` for one event.
-    pub(super) fn poll(&self, timeout: Duration, deliveries: &mut Vec<Delivery>) -> Polled {
-        // Rounded up: a wait of less than a millisecond is not a busy loop.
-        let timeout_ms = i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    /// Takes one event; `None` when there is none.
+    pub(super) fn poll(&self, deliveries: &mut Vec<Delivery>) -> Option<Polled> {
         #[allow(unsafe_code, reason = "the queue is valid as long as self")]
-        let event = unsafe { sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), timeout_ms) };
-        match NonNull::new(event) {
-            Some(event) => Event(event).read(deliveries),
-            None => Polled::Nothing,
-        }
-    }
-
-    /// Ends a [`Self::poll`] that waits in another thread.
-    pub(super) fn wake_poll(&self) {
-        #[allow(unsafe_code, reason = "the queue is valid as long as self")]
-        unsafe {
-            sys::rd_kafka_queue_yield(self.queue.0.as_ptr());
-        }
-    }
-
-    /// Has the broker threads send what they hold now instead of lingering over it, for as long as this
-    /// takes: until nothing is in flight or `for_ms` have passed.
-    ///
-    /// With delivery reports taken as events this serves no callbacks, so any thread may call it.
-    pub(super) fn send_now(&self, for_ms: i32) {
-        #[allow(unsafe_code, reason = "the client is valid as long as self")]
-        let _timed_out = unsafe { sys::rd_kafka_flush(self.client.native_ptr(), for_ms) };
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue.handle.as_ptr(), 0) };
+        NonNull::new(event).map(|event| Event(event).read(deliveries))
     }
 
     /// Gives up everything handed over and not acknowledged; the delivery reports say what was.

@@ -92,6 +92,13 @@ impl Pool {
             .collect()
     }
 
+    /// Brings the gauges up to date.
+    pub fn measure(&self) {
+        for (_, producer) in self.made().iter() {
+            producer.measure();
+        }
+    }
+
     /// What is known about each cluster that has a producer: the worst that one of its producers knows.
     pub fn health(&self) -> BTreeMap<String, Health> {
         let mut all: BTreeMap<String, Health> = BTreeMap::new();

@@ -13,14 +13,14 @@
 //! - Every submission gets exactly one outcome, whatever happens to the client underneath.
 //! - What is still held is certainly not stored; what librdkafka has is of unknown outcome until its report.
 //!
-//! Three threads serve a producer: one takes events and sees to deadlines ([`poll`]), one asks the cluster what
-//! it must know and replaces a producer that failed fatally ([`minder`]), one cuts lingering short
-//! ([`linger`]).
+//! A task takes librdkafka's events and sees to deadlines ([`driver`]); under load records are gathered before
+//! they are handed over ([`gather`]); a thread asks the cluster what must be known and replaces a producer that
+//! failed fatally ([`minder`]).
 
 mod bag;
-mod linger;
+mod driver;
+mod gather;
 mod minder;
-mod poll;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,9 +30,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use tokio::sync::Notify;
 
 use self::bag::Bag;
-use self::linger::Linger;
 use self::state::{Limits, State};
 use super::client;
 use super::health::Health;
@@ -54,7 +54,8 @@ struct Shared {
     state: Mutex<State>,
     /// Rung when there may be something for the minder to do, or the producer stops.
     bell: Condvar,
-    linger: Linger,
+    /// Rung when there is something for the driver to do.
+    driver: Arc<Notify>,
 }
 
 impl Shared {
@@ -66,7 +67,8 @@ impl Shared {
 
 impl Producer {
     /// Makes the producer of profile `profile` on cluster `cluster` and starts to look at the cluster and at
-    /// those topics that the allowlist names in full. Does not wait for the cluster.
+    /// those topics that the allowlist names in full. Does not wait for the cluster. Must be called within a
+    /// tokio runtime.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or a thread cannot be started; in words without secrets.
@@ -76,15 +78,17 @@ impl Producer {
         profile: &Profile,
         metrics: ProducerMetrics,
     ) -> Result<Self, String> {
-        let config = client::producer_config(cluster, profile);
-        let native = Arc::new(Native::new(&config)?);
+        let mut config = client::producer_config(cluster, profile);
         let limits = Limits {
             records: profile.max_records,
             bytes: profile.max_bytes,
             unacknowledged: client::is_unacknowledged(&config),
             auto_create: profile.allow_auto_create_topics,
             buffered_for: client::message_timeout(&config),
+            linger: client::take_linger(&mut config),
         };
+        let driver = Arc::new(Notify::new());
+        let native = Arc::new(Native::new(&config, &driver)?);
         let mut state = State::new(native, limits, metrics);
         let exact = cluster
             .allowed_topics
@@ -99,22 +103,15 @@ impl Producer {
             config,
             state: Mutex::new(state),
             bell: Condvar::new(),
-            linger: Linger::default(),
+            driver,
         });
-        let this = Self { shared };
-        this.spawn("poll", poll::run)?;
-        this.spawn("minder", minder::run)?;
-        this.spawn("linger", linger::run)?;
-        Ok(this)
-    }
-
-    fn spawn(&self, what: &str, run: fn(&Shared)) -> Result<(), String> {
-        let shared = Arc::clone(&self.shared);
+        tokio::spawn(driver::run(Arc::clone(&shared)));
+        let minded = Arc::clone(&shared);
         std::thread::Builder::new()
-            .name(format!("kafka-{what}"))
-            .spawn(move || run(&shared))
-            .map(drop)
-            .map_err(|error| format!("cannot start a thread: {error}"))
+            .name("kafka-minder".to_owned())
+            .spawn(move || minder::run(&minded))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { shared })
     }
 
     /// Takes the submissions, in order, and leaves the vector empty. Never blocks for the broker. Every
@@ -123,21 +120,15 @@ impl Producer {
         let now = Instant::now();
         let mut bag = Bag::default();
         let mut state = self.shared.lock();
-        let before = state.handed();
         for submission in submissions.drain(..) {
             state.submit(submission, now, &mut bag);
         }
-        let cut_short = state.cut_short(before, now);
-        let wake_poll = state
-            .deadline_before_next_look()
-            .then(|| Arc::clone(state.native()));
+        state.submitted(now, &mut bag);
+        let wake_driver = state.look_sooner();
         let wake_minder = state.needs_minding();
         drop(state);
-        if cut_short {
-            self.shared.linger.cut();
-        }
-        if let Some(native) = wake_poll {
-            native.wake_poll();
+        if wake_driver {
+            self.shared.driver.notify_one();
         }
         if wake_minder {
             self.shared.bell.notify_all();
@@ -148,6 +139,11 @@ impl Producer {
     /// Whether the cluster answers.
     pub fn health(&self) -> Health {
         self.shared.lock().health().clone()
+    }
+
+    /// Brings the gauges up to date.
+    pub fn measure(&self) {
+        self.shared.lock().measure();
     }
 
     /// How many records have no known fate yet.
@@ -162,12 +158,11 @@ impl Producer {
             if left == 0 || Instant::now() >= until {
                 return left;
             }
-            self.shared.linger.cut();
             tokio::time::sleep(FLUSH_LOOK).await;
         }
     }
 
-    /// Gives up what has no fate yet and ends the producer's threads. Blocks, for a few seconds at most.
+    /// Gives up what has no fate yet and ends the producer. Blocks, for a few seconds at most.
     /// Returns how many records were given up: those that were held are told so, those on their way to the
     /// broker are of unknown outcome.
     pub fn close(&self) -> usize {
@@ -191,16 +186,11 @@ impl Producer {
         given_up
     }
 
-    /// Has the threads end. They are not waited for: one may be asking a cluster that does not answer.
+    /// Has task and thread end. They are not waited for: it may be asking a cluster that does not answer.
     fn stop_threads(&self) {
-        let native = {
-            let mut state = self.shared.lock();
-            state.stop();
-            Arc::clone(state.native())
-        };
+        self.shared.lock().stop();
         self.shared.bell.notify_all();
-        self.shared.linger.stop();
-        native.wake_poll();
+        self.shared.driver.notify_one();
     }
 }
 

@@ -23,7 +23,7 @@ async fn a_buffered_record_is_accepted_before_the_broker_has_it() {
         assert!(matches!(fated, Fated::Accepted(_)), "{fated:?}");
     }
     mock.broker_up(1).unwrap();
-    let values: Vec<String> = read(&mock, "orders", 0, 10).iter().map(text).collect();
+    let values: Vec<String> = read(&mock, "orders", 0, 10).await.iter().map(text).collect();
     assert_eq!(values, (0..10).map(|id| id.to_string()).collect::<Vec<_>>());
 }
 

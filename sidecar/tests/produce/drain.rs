@@ -48,7 +48,7 @@ async fn accepted_records_are_flushed_before_the_end() {
     drop(stream);
     sidecar.stopper.drain();
     assert_eq!(sidecar.ended().await.given_up, 0);
-    read(&mock, "orders", 0, 100);
+    read(&mock, "orders", 0, 100).await;
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_client_that_goes_away_leaves_its_records_alone() {
     })
     .await;
     drop(stream);
-    read(&mock, "orders", 0, 10);
+    read(&mock, "orders", 0, 10).await;
     until("the stream is gone", async || {
         sidecar.metric("sluice_streams").await == Some(0.0)
     })

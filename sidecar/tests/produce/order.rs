@@ -24,7 +24,7 @@ async fn records_of_a_topic_are_stored_in_the_order_they_were_sent_in() {
             (0, i64::try_from(*id).unwrap())
         );
     }
-    let values: Vec<String> = read(&mock, "orders", 0, 1000).iter().map(text).collect();
+    let values: Vec<String> = read(&mock, "orders", 0, 1000).await.iter().map(text).collect();
     assert_eq!(values, (0..1000).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
@@ -108,7 +108,7 @@ async fn nothing_empty_and_absent_are_told_apart() {
     for row in rows {
         stored(&stream.produce(row).await);
     }
-    let messages = read(&mock, "orders", 0, 3);
+    let messages = read(&mock, "orders", 0, 3).await;
     assert_eq!((messages[0].key(), messages[0].payload()), (None, None));
     assert_eq!(
         (messages[1].key(), messages[1].payload()),

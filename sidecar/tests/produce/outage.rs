@@ -64,7 +64,7 @@ async fn records_wait_for_a_cluster_that_comes_back_in_their_order() {
     stream.fates(40).await.iter().for_each(|(_, topics)| {
         stored(topics[0].result.as_ref().unwrap());
     });
-    let values: Vec<String> = read(&mock, "orders", 0, 41).iter().map(text).collect();
+    let values: Vec<String> = read(&mock, "orders", 0, 41).await.iter().map(text).collect();
     assert_eq!(values, (0..=40).map(|id| id.to_string()).collect::<Vec<_>>());
 }
 

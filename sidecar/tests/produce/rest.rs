@@ -50,7 +50,7 @@ async fn the_body_is_the_value_and_headers_say_the_rest() {
     assert_eq!(answer.header("x-kafka-topic"), Some("orders"));
     assert_eq!(answer.header("x-kafka-partition"), Some("2"));
     assert_eq!(answer.header("x-kafka-offset"), Some("0"));
-    let messages = read(&mock, "orders", 2, 1);
+    let messages = read(&mock, "orders", 2, 1).await;
     assert_eq!(
         (text(&messages[0]).as_str(), messages[0].key()),
         ("[1, 2]", Some(&b"k"[..]))
@@ -79,7 +79,7 @@ async fn an_empty_body_is_an_empty_value_and_a_tombstone_is_asked_for() {
     for headers in [&[key][..], &[key, ("x-kafka-tombstone", "true")]] {
         assert_eq!(http::post(&sidecar.url(ORDERS), headers, "").await.status, 200);
     }
-    let messages = read(&mock, "orders", 0, 2);
+    let messages = read(&mock, "orders", 0, 2).await;
     assert_eq!(
         (messages[0].key(), messages[0].payload()),
         (Some(&b"\xff"[..]), Some(&b""[..]))
@@ -187,7 +187,7 @@ async fn a_buffered_record_is_accepted() {
         (202, json!({"message": "message accepted"}))
     );
     assert_eq!(answer.header("x-kafka-offset"), None);
-    read(&mock, "orders", 0, 1);
+    read(&mock, "orders", 0, 1).await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn lines_and_arrays_carry_many_records_with_a_result_each() {
         (&json!(404), &json!("unknown_topic"))
     );
 
-    let messages = read(&mock, "orders", 0, 6);
+    let messages = read(&mock, "orders", 0, 6).await;
     let seen: Vec<_> = messages.iter().map(|m| (m.key(), m.payload())).collect();
     type Seen = (Option<&'static [u8]>, Option<&'static [u8]>);
     let expected: [Seen; 6] = [
@@ -337,7 +337,7 @@ async fn every_frozen_request_is_stored_as_it_is_described() {
                     fated => stored(fated),
                 };
                 let count = usize::try_from(offset).unwrap() + 1;
-                let found = read(&mock, topic, partition, count).pop().unwrap();
+                let found = read(&mock, topic, partition, count).await.pop().unwrap();
                 assert_eq!(
                     found.payload(),
                     sent.value.as_deref(),

@@ -18,7 +18,7 @@ async fn a_record_is_stored_and_told_so() {
         stored(&stream.produce(record(8, "orders", "second")).await),
         (0, 1)
     );
-    let messages = read(&mock, "orders", 0, 2);
+    let messages = read(&mock, "orders", 0, 2).await;
     assert_eq!(messages.iter().map(text).collect::<Vec<_>>(), ["first", "second"]);
 }
 

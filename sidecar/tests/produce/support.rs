@@ -262,9 +262,17 @@ pub(crate) fn stored(fated: &Fated) -> (i32, i64) {
 }
 
 /// Reads `count` records of a partition from its beginning.
-pub(crate) fn read(mock: &Mock, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
+pub(crate) async fn read(mock: &Mock, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
+    let (servers, topic) = (mock.bootstrap_servers(), topic.to_owned());
+    // Not on the runtime's thread: the sidecar runs there.
+    tokio::task::spawn_blocking(move || read_now(&servers, &topic, partition, count))
+        .await
+        .unwrap()
+}
+
+fn read_now(servers: &str, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", mock.bootstrap_servers())
+        .set("bootstrap.servers", servers)
         .set("group.id", "reader")
         .set("fetch.wait.max.ms", "10")
         .set("enable.auto.commit", "false")

@@ -90,16 +90,12 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
             answered
         }
     };
-    let handed = state.handed() > 0;
-    let wake_poll = state.deadline_before_next_look();
+    let wake_driver = state.look_sooner();
     drop(state);
+    if wake_driver {
+        shared.driver.notify_one();
+    }
     bag.send();
-    if handed {
-        shared.linger.cut();
-    }
-    if wake_poll {
-        native.wake_poll();
-    }
     answered
 }
 
@@ -117,7 +113,7 @@ fn replace(shared: &Shared, failed: &Arc<Native>, why: &str) -> bool {
         drop(state);
         std::thread::sleep(Duration::from_millis(2));
     }
-    let native = match Native::new(&shared.config) {
+    let native = match Native::new(&shared.config, &shared.driver) {
         Ok(native) => Arc::new(native),
         Err(why) => {
             tracing::error!(producer = shared.name, why, "cannot make a new producer");
@@ -126,7 +122,7 @@ fn replace(shared: &Shared, failed: &Arc<Native>, why: &str) -> bool {
     };
     let mut bag = Bag::default();
     shared.lock().replace(native, Instant::now(), &mut bag);
-    failed.wake_poll();
+    shared.driver.notify_one();
     bag.send();
     true
 }

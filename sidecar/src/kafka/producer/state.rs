@@ -11,7 +11,7 @@ use slab::Slab;
 use sluice_proto::v1::ErrorClass;
 
 use super::bag::Bag;
-use super::linger::Pace;
+use super::gather::{Gather, Gathered};
 use super::topics::{BELIEVED, Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
@@ -31,6 +31,8 @@ pub(super) struct Limits {
     pub(super) auto_create: bool,
     /// How long a buffered record may be held; the same as librdkafka would have it.
     pub(super) buffered_for: Option<Duration>,
+    /// How long load is gathered; not at all when zero.
+    pub(super) linger: Duration,
 }
 
 /// A record whose outcome is to come.
@@ -55,7 +57,9 @@ pub(super) struct State {
     topics: Topics,
     bytes: usize,
     handed: usize,
-    pace: Pace,
+    gather: Gather,
+    /// Topics that records were submitted for in this call.
+    touched: Vec<usize>,
     held: usize,
     health: Health,
     fatal: Option<String>,
@@ -64,28 +68,29 @@ pub(super) struct State {
     stopped: bool,
     /// No deadline is before this.
     earliest: Option<Instant>,
-    /// When the poll thread looks at deadlines next.
-    next_look: Instant,
+    /// When the driver looks at deadlines next; `None` is when it is woken.
+    next_look: Option<Instant>,
 }
 
 impl State {
     pub(super) fn new(native: Arc<Native>, limits: Limits, metrics: ProducerMetrics) -> Self {
         Self {
             native,
-            limits,
             metrics,
             pending: Slab::new(),
             topics: Topics::default(),
             bytes: 0,
             handed: 0,
-            pace: Pace::default(),
+            gather: Gather::new(limits.linger),
+            touched: Vec::new(),
+            limits,
             held: 0,
             health: Health::Unknown,
             fatal: None,
             closed: false,
             stopped: false,
             earliest: None,
-            next_look: Instant::now(),
+            next_look: None,
         }
     }
 
@@ -104,11 +109,6 @@ impl State {
     /// Records that librdkafka has.
     pub(super) fn handed(&self) -> usize {
         self.handed
-    }
-
-    /// Whether what was handed over since there were `before` is to be sent without lingering over it.
-    pub(super) fn cut_short(&mut self, before: usize, now: Instant) -> bool {
-        self.pace.cut_short(before, self.handed, now)
     }
 
     pub(super) fn stopped(&self) -> bool {
@@ -174,11 +174,79 @@ impl State {
             topic.metrics.bytes.inc_by(bytes as u64);
         }
         self.expect_deadline(until);
-        if self.may_hand_over(topic) {
-            if let Some(record) = self.hand_over(key, topic, record, now, bag) {
-                self.hold(key, topic, record, until);
-            }
+        if self.gathers(topic, now) {
+            self.gather.put(
+                Gathered {
+                    key,
+                    topic,
+                    record,
+                    until,
+                },
+                now,
+            );
         } else {
+            self.place(key, topic, record, until, now, bag);
+        }
+    }
+
+    /// Ends a call's submissions: what it brought decides about the next ones.
+    pub(super) fn submitted(&mut self, now: Instant, bag: &mut Bag) {
+        for key in self.touched.drain(..) {
+            if let Some(topic) = self.topics.get(key) {
+                topic.pace.note(topic.pending, now);
+            }
+        }
+        self.send_gathered(now, bag);
+    }
+
+    /// Whether the topic's next record is gathered; what comes after a gathered record always is.
+    fn gathers(&mut self, key: usize, now: Instant) -> bool {
+        let on = self.gather.is_on();
+        let Some(topic) = self.topics.get(key) else {
+            return false;
+        };
+        if self.touched.last() != Some(&key) {
+            self.touched.push(key);
+        }
+        let gathers = topic.gathered > 0 || on && topic.pace.is_loaded(now);
+        topic.gathered += usize::from(gathers);
+        gathers
+    }
+
+    /// Sends on what was gathered, when it is time.
+    pub(super) fn send_gathered(&mut self, now: Instant, bag: &mut Bag) {
+        if !self.gather.is_due(now) {
+            return;
+        }
+        for Gathered {
+            key,
+            topic,
+            record,
+            until,
+        } in self.gather.take()
+        {
+            if let Some(topic) = self.topics.get(topic) {
+                topic.gathered -= 1;
+            }
+            self.place(key, topic, record, until, now, bag);
+        }
+    }
+
+    /// Hands a record over, or holds it.
+    fn place(
+        &mut self,
+        key: usize,
+        topic: usize,
+        record: Record,
+        until: Option<Instant>,
+        now: Instant,
+        bag: &mut Bag,
+    ) {
+        let record = match self.may_hand_over(topic) {
+            true => self.hand_over(key, topic, record, now, bag),
+            false => Some(record),
+        };
+        if let Some(record) = record {
             self.hold(key, topic, record, until);
         }
     }

@@ -87,8 +87,8 @@ fn mock() -> Mock {
     mock
 }
 
-#[test]
-fn a_fatal_error_replaces_the_producer_and_every_record_is_told_the_truth() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fatal_error_replaces_the_producer_and_every_record_is_told_the_truth() {
     let mock = mock();
     let (producer, metrics) = producer(mock.bootstrap_servers(), 10_000);
     let told = Arc::new(Told::default());
@@ -127,8 +127,8 @@ fn a_fatal_error_replaces_the_producer_and_every_record_is_told_the_truth() {
     assert!(!Arc::ptr_eq(&failed, producer.shared.lock().native()));
 }
 
-#[test]
-fn closing_tells_everybody() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_tells_everybody() {
     let (producer, _metrics) = producer("127.0.0.1:1".to_owned(), 10_000);
     let told = Arc::new(Told::default());
     send(&producer, &told, 0..10);
@@ -142,8 +142,8 @@ fn closing_tells_everybody() {
     }
 }
 
-#[test]
-fn a_producer_that_is_dropped_tells_everybody() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_is_dropped_tells_everybody() {
     let mock = mock();
     let told = Arc::new(Told::default());
     let (producer, _metrics) = producer(mock.bootstrap_servers(), 10_000);
@@ -160,8 +160,8 @@ fn a_producer_that_is_dropped_tells_everybody() {
     }
 }
 
-#[test]
-fn a_full_producer_takes_more_once_there_is_room() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_producer_takes_more_once_there_is_room() {
     let mock = mock();
     let (producer, _metrics) = producer(mock.bootstrap_servers(), 100);
     let told = Arc::new(Told::default());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::gather::Pace;
 use crate::kafka::native;
 use crate::kafka::record::{Failure, Record};
 use crate::metrics::{ProducerMetrics, TopicMetrics};
@@ -50,8 +51,11 @@ pub(super) struct Topic {
     pub(super) tries: u32,
     /// Records that wait, in order.
     pub(super) held: VecDeque<Held>,
-    /// Records with an outcome to come, held ones included.
+    /// Records with an outcome to come, held and gathered ones included.
     pub(super) pending: usize,
+    /// Records that are gathered.
+    pub(super) gathered: usize,
+    pub(super) pace: Pace,
 }
 
 /// All topics that a record was submitted for.
@@ -81,6 +85,8 @@ impl Topics {
             tries: 0,
             held: VecDeque::new(),
             pending: 0,
+            gathered: 0,
+            pace: Pace::default(),
         });
         self.names.insert(name, key);
         key

@@ -1,4 +1,4 @@
-//! Deadlines, and what is measured when they are looked at.
+//! Deadlines, and gauges.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,6 @@ use crate::kafka::health::Health;
 use crate::kafka::producer::bag::Bag;
 use crate::kafka::record::{Failure, Outcome};
 
-/// How long the poll thread waits when no deadline is near.
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// How often at most expired records are looked for: deadlines are kept to this.
 const SWEEP_EVERY: Duration = Duration::from_millis(5);
 
@@ -22,23 +20,20 @@ impl State {
         }
     }
 
-    /// Whether a deadline comes before the poll thread looks at them.
-    pub(in crate::kafka::producer) fn deadline_before_next_look(&self) -> bool {
-        self.earliest.is_some_and(|earliest| earliest < self.next_look)
+    /// Whether there is something to see to before the driver looks next.
+    pub(in crate::kafka::producer) fn look_sooner(&self) -> bool {
+        let next = self.earliest.into_iter().chain(self.gather.due()).min();
+        next.is_some_and(|next| self.next_look.is_none_or(|planned| next < planned))
     }
 
-    /// How long the poll thread may wait.
-    pub(in crate::kafka::producer) fn next_look(&mut self, now: Instant) -> Duration {
-        let wait = self.earliest.map_or(LONGEST_WAIT, |earliest| {
-            earliest.saturating_duration_since(now).min(LONGEST_WAIT)
-        });
-        self.next_look = now + wait;
-        wait
+    /// When the driver must look again; `None`: not before it is woken.
+    pub(in crate::kafka::producer) fn next_look(&mut self) -> Option<Instant> {
+        self.next_look = self.earliest.into_iter().chain(self.gather.due()).min();
+        self.next_look
     }
 
     /// Tells those whose deadline has passed: what is held is certainly not stored, what librdkafka has may be.
     pub(in crate::kafka::producer) fn sweep(&mut self, now: Instant, bag: &mut Bag) {
-        self.measure();
         if self.earliest.is_none_or(|earliest| now < earliest) {
             return;
         }
@@ -102,7 +97,8 @@ impl State {
         self.expect_deadline(earliest);
     }
 
-    pub(super) fn measure(&self) {
+    /// Brings the gauges up to date.
+    pub(in crate::kafka::producer) fn measure(&self) {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.outstanding.set(number(self.pending.len()));
         self.metrics.outstanding_bytes.set(number(self.bytes));

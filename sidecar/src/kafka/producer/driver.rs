@@ -1,0 +1,81 @@
+//! The task that takes librdkafka's events, sees to deadlines and sends on what was gathered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Shared;
+use super::bag::Bag;
+use crate::kafka::native::{Delivery, Native, Polled};
+
+/// How many events are taken before others on the runtime have their turn.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// The task. It ends when the producer stops.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut native = Arc::clone(shared.lock().native());
+    let mut deliveries = Vec::new();
+    while let Some(look) = serve(&shared, &mut native, &mut deliveries) {
+        match look {
+            Some(at) => tokio::select! {
+                () = shared.driver.notified() => {}
+                () = tokio::time::sleep_until(at.into()) => {}
+            },
+            None => shared.driver.notified().await,
+        }
+    }
+}
+
+/// Does what there is to do. Returns when to look again at the latest, and `None` to stop.
+fn serve(
+    shared: &Shared,
+    native: &mut Arc<Native>,
+    deliveries: &mut Vec<Delivery>,
+) -> Option<Option<Instant>> {
+    let (mut down, mut fatal) = (None, None);
+    let mut more = true;
+    for _ in 0..EVENTS_AT_ONCE {
+        match native.poll(deliveries) {
+            Some(Polled::AllDown(why)) => down = Some(why),
+            Some(Polled::Fatal(why)) => fatal = Some(why),
+            Some(Polled::Deliveries | Polled::Nothing) => {}
+            None => {
+                more = false;
+                break;
+            }
+        }
+    }
+    if more {
+        shared.driver.notify_one();
+    }
+    let now = Instant::now();
+    let mut bag = Bag::default();
+    let mut state = shared.lock();
+    // What a producer that was replaced reports is about records that were settled with it.
+    if Arc::ptr_eq(native, state.native()) {
+        for delivery in &*deliveries {
+            state.delivered(delivery, now, &mut bag);
+        }
+        if let Some(why) = down {
+            tracing::warn!(producer = shared.name, why, "cluster unreachable");
+            state.down(why);
+        }
+        if let Some(why) = fatal {
+            state.fatal(why);
+        }
+    } else {
+        *native = Arc::clone(state.native());
+        shared.driver.notify_one();
+    }
+    deliveries.clear();
+    state.send_gathered(now, &mut bag);
+    state.sweep(now, &mut bag);
+    let look = state.next_look();
+    let mind = state.needs_minding();
+    let stopped = state.stopped();
+    drop(state);
+    if mind {
+        shared.bell.notify_all();
+    }
+    bag.send();
+    (!stopped).then_some(look)
+}

@@ -10,10 +10,14 @@ use crate::support::{Mock, Sidecar, cluster, config, failure, mock, profile, rec
 
 /// The class and text that a record gets whose produce request the broker answers with `error`, always.
 async fn refused_with(error: Raw) -> (ErrorClass, String) {
+    refused_within("20000", error).await
+}
+
+/// The same for an error that librdkafka tries again after, until `timeout_ms` are over.
+async fn refused_within(timeout_ms: &str, error: Raw) -> (ErrorClass, String) {
     let mock = mock(&[("orders", 1)]);
     let mut config = config(&mock.bootstrap_servers());
-    // What is retried is given up after this.
-    set(&mut config, "message.timeout.ms", "700");
+    set(&mut config, "message.timeout.ms", timeout_ms);
     set(&mut config, "retry.backoff.ms", "20");
     set(&mut config, "retry.backoff.max.ms", "20");
     mock.request_errors(RDKafkaApiKey::Produce, &[error; 1000]);
@@ -48,13 +52,13 @@ async fn what_the_broker_says_about_the_record_is_told() {
 
 #[tokio::test]
 async fn too_few_replicas_before_the_append_is_not_stored() {
-    let (class, text) = refused_with(Raw::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS).await;
+    let (class, text) = refused_within("2000", Raw::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS).await;
     assert_eq!(class, ErrorClass::ClusterUnavailable, "{text}");
 }
 
 #[tokio::test]
 async fn too_few_replicas_after_the_append_may_be_stored() {
-    let (class, text) = refused_with(Raw::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND).await;
+    let (class, text) = refused_within("2000", Raw::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND).await;
     assert_eq!(class, ErrorClass::OutcomeUnknown, "{text}");
 }
 

@@ -111,3 +111,56 @@ async fn a_log_filter_that_is_none_is_a_wrong_configuration() {
         "{ended:?}"
     );
 }
+
+/// The status of a GET; `None` when nobody answers.
+async fn status(port: u16, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// Accepted records whose cluster is gone are waited for, then counted and logged.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_flushed_is_logged_with_its_count() {
+    let kafka = Kafka::start("").await;
+    let [data, admin, nobody] = ports();
+    kafka.write(
+        "own.yaml",
+        &format!(
+            "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
+             clusters: {{main: {{bootstrap_servers: 127.0.0.1:{nobody}, allowed_topics: [orders]}}}}\n\
+             grace_period: 1h\n"
+        ),
+    );
+    let address = format!("127.0.0.1:{admin}");
+    let kafka = kafka.with_admin(&address);
+    // The environment reaches the running sidecar: with the file's hour this test would not end.
+    let variables = [("SLUICE__GRACE_PERIOD", "2s")];
+    let mut serve = kafka.spawn_with(&["serve", "--config", "own.yaml"], &variables);
+    serve
+        .wait_for(&format!("listener=\"admin\" address={address}"))
+        .await;
+    assert_eq!(status(admin, "/readyz").await, Some(200));
+    for _ in 0..3 {
+        let answer = post(data, "/topics/orders/records?delivery=buffered", "x").await;
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    }
+    serve.terminate().await;
+    serve.wait_for("draining").await;
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let mut seen = status(admin, "/readyz").await;
+    while seen == Some(200) && std::time::Instant::now() < until {
+        seen = status(admin, "/readyz").await;
+    }
+    assert_eq!(seen, Some(503), "readiness does not fail");
+    let ended = serve.finish().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.err.contains("records could not be flushed records=3"),
+        "{}",
+        ended.err
+    );
+}

@@ -204,7 +204,7 @@ impl Envoy {
         let bad: Vec<_> = log
             .lines()
             .filter(|line| {
-                ["panicked", "RuntimeError", "[critical]"]
+                ["panicked", "Uncaught", "[critical]"]
                     .iter()
                     .any(|word| line.contains(word))
             })

@@ -284,6 +284,25 @@ impl Native {
         }
     }
 
+    /// What the running producer has `property` set to, as the library prints it.
+    #[cfg(test)]
+    pub(super) fn property(&self, property: &str) -> Option<String> {
+        let name = CString::new(property).ok()?;
+        let mut value = [0_u8; 512];
+        let mut size = value.len();
+        #[allow(
+            unsafe_code,
+            reason = "the client is valid as long as self, and so is its configuration; size is that of value"
+        )]
+        let found = unsafe {
+            let conf = sys::rd_kafka_conf(self.client.native_ptr());
+            sys::rd_kafka_conf_get(conf, name.as_ptr(), value.as_mut_ptr().cast(), &raw mut size)
+        };
+        let known = found == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK;
+        let text = std::ffi::CStr::from_bytes_until_nul(&value).ok()?;
+        known.then(|| text.to_string_lossy().into_owned())
+    }
+
     /// Puts the producer into the state it is in after a fatal error.
     #[cfg(test)]
     pub(super) fn fail_fatally(&self) {

@@ -1,3 +1,5 @@
+mod profile;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! Envoy's configuration: a listener for each row, so that no row pays for another's filters.
 //!
 //! The rows with the filter have the shipped `envoy.yaml`'s listener, local replies included, with a route of
-//! their own: what they cost is what a user pays. The others have the least that Envoy needs.
+//! their own: what they cost is what a user pays. So has one of the two floors; it differs from them by the
+//! filter alone. The others have the least that Envoy needs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ pub(crate) fn bootstrap(wiring: &Wiring<'_>) -> Result<Value> {
         .iter()
         .map(|(row, address)| match settings(*row) {
             Some(settings) => with_filter(shipped.clone(), *row, *address, wiring.filter, &settings),
+            None if *row == Row::FloorShipped => floor_shipped(shipped.clone(), *row, *address),
             None => Ok(without_filter(*row, *address)),
         })
         .collect();
@@ -86,7 +88,7 @@ struct Settings {
 
 fn settings(row: Row) -> Option<Settings> {
     let (route, filter) = match row {
-        Row::Floor | Row::Rest | Row::Service | Row::Loop => return None,
+        Row::Floor | Row::FloorShipped | Row::Rest | Row::Service | Row::Loop => return None,
         // No record fits into that bound, so each is built, measured and refused with 413.
         Row::Local => (json!({}), json!({"stream": {"max_outstanding_bytes": 1}})),
         Row::Stream => (json!({}), json!({})),
@@ -115,28 +117,60 @@ fn with_filter(
     filter: &Path,
     settings: &Settings,
 ) -> Result<Value> {
-    *at(&mut listener, "/name")? = json!(format!("{row:?}"));
-    *at(&mut listener, "/address")? = tcp(address);
-    let manager = at(&mut listener, "/filter_chains/0/filters/0/typed_config")?;
     let route = json!({
         "match": {"prefix": "/"},
         "metadata": {"filter_metadata": {"sluice": settings.route}},
         "direct_response": {"status": 503},
     });
-    *at(manager, "/route_config/virtual_hosts")? = all_hosts(&route);
-    let filters = at(manager, "/http_filters")?
-        .as_array_mut()
-        .context("envoy.yaml: no filters")?;
-    let ours = filters
-        .iter_mut()
-        .find(|filter| filter.get("name") == Some(&json!("sluice")));
     let plugin = at(
-        ours.context("envoy.yaml: no filter named sluice")?,
+        readdressed(&mut listener, row, address, &route)?,
         "/typed_config/config",
     )?;
     *at(plugin, "/vm_config/code/local/filename")? = json!(filter);
     *at(plugin, "/configuration/value")? = settings.filter.clone();
     Ok(listener)
+}
+
+/// The shipped listener, answering by itself.
+fn floor_shipped(mut listener: Value, row: Row, address: SocketAddr) -> Result<Value> {
+    let route = json!({"match": {"prefix": "/"}, "direct_response": sent()});
+    *readdressed(&mut listener, row, address, &route)? = buffer();
+    Ok(listener)
+}
+
+/// Gives the shipped listener another address and one route. Returns its filter named `sluice`.
+fn readdressed<'a>(
+    listener: &'a mut Value,
+    row: Row,
+    address: SocketAddr,
+    route: &Value,
+) -> Result<&'a mut Value> {
+    *at(listener, "/name")? = json!(format!("{row:?}"));
+    *at(listener, "/address")? = tcp(address);
+    let manager = at(listener, "/filter_chains/0/filters/0/typed_config")?;
+    *at(manager, "/route_config/virtual_hosts")? = all_hosts(route);
+    at(manager, "/http_filters")?
+        .as_array_mut()
+        .context("envoy.yaml: no filters")?
+        .iter_mut()
+        .find(|filter| filter.get("name") == Some(&json!("sluice")))
+        .context("envoy.yaml: no filter named sluice")
+}
+
+/// Waits for the body of a request.
+fn buffer() -> Value {
+    json!({
+        "name": "buffer",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": 1 << 20,
+        },
+    })
+}
+
+/// The answer of a floor.
+fn sent() -> Value {
+    json!({"status": 200, "body": {"inline_string": "{\"message\":\"message sent\"}"}})
 }
 
 /// A listener without the filter.
@@ -145,15 +179,7 @@ fn without_filter(row: Row, address: SocketAddr) -> Value {
         "name": "router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
     });
-    let buffer = json!({
-        "name": "buffer",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
-            "max_request_bytes": 1 << 20,
-        },
-    });
     let all = json!({"prefix": "/"});
-    let answer = json!({"status": 200, "body": {"inline_string": "{\"message\":\"message sent\"}"}});
     let (filters, route) = match row {
         Row::Rest => (
             vec![router],
@@ -164,8 +190,8 @@ fn without_filter(row: Row, address: SocketAddr) -> Value {
             json!({"match": all, "route": {"cluster": "service"}}),
         ),
         _ => (
-            vec![buffer, router],
-            json!({"match": all, "direct_response": answer}),
+            vec![buffer(), router],
+            json!({"match": all, "direct_response": sent()}),
         ),
     };
     json!({

@@ -86,7 +86,7 @@ impl Results {
                 .filter(|_| behind.has_broker())
                 .map(|us| format!("{us:.1}")),
             middle(|sample| sample.load).map(|us| format!("{us:.1}")),
-            self.median(|round| over_floor(round, row, connections))
+            self.median(|round| over(round, row, Row::Floor, connections))
                 .filter(|_| row.through_envoy())
                 .map(|ratio| format!("{ratio:.2}")),
         ];
@@ -94,9 +94,9 @@ impl Results {
     }
 }
 
-/// Envoy's CPU per request of a row, over that of the floor in the same round.
-pub(crate) fn over_floor(round: &Round, row: Row, connections: usize) -> Option<f64> {
-    Some(round.get(row, connections)?.envoy / round.get(Row::Floor, connections)?.envoy)
+/// Envoy's CPU per request of a row, over that of another in the same round.
+pub(crate) fn over(round: &Round, row: Row, other: Row, connections: usize) -> Option<f64> {
+    Some(round.get(row, connections)?.envoy / round.get(other, connections)?.envoy)
 }
 
 /// A time in milliseconds.
@@ -134,10 +134,13 @@ pub(crate) mod tests {
             ]));
         }
         assert_eq!(
-            results.median(|round| over_floor(round, Row::Stream, 64)),
+            results.median(|round| over(round, Row::Stream, Row::Floor, 64)),
             Some(1.5)
         );
-        assert_eq!(results.median(|round| over_floor(round, Row::Http, 64)), None);
+        assert_eq!(
+            results.median(|round| over(round, Row::Http, Row::Floor, 64)),
+            None
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 pub(crate) enum Row {
     /// Envoy answers by itself once it has the body.
     Floor,
+    /// The same on the listener that is shipped, with the buffer filter in the place of Sluice's.
+    FloorShipped,
     /// The filter builds the record and answers by itself.
     Local,
     /// The stream, with the default envelope.
@@ -52,8 +54,9 @@ impl Behind {
 
 impl Row {
     /// Every row, in the table's order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Floor,
+        Self::FloorShipped,
         Self::Local,
         Self::Stream,
         Self::StreamAll,
@@ -68,6 +71,7 @@ impl Row {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Floor => "floor: buffer filter, direct_response",
+            Self::FloorShipped => "floor on the shipped listener",
             Self::Local => "local answer: record built, refused (413)",
             Self::Stream => "stream, default envelope",
             Self::StreamAll => "stream, all forward_*",
@@ -98,7 +102,7 @@ impl Row {
     /// Which processes have a part in it.
     pub(crate) fn behind(self) -> Behind {
         match self {
-            Self::Floor | Self::Local => Behind::Nothing,
+            Self::Floor | Self::FloorShipped | Self::Local => Behind::Nothing,
             Self::Stream | Self::StreamAll | Self::StreamBody | Self::Http | Self::Rest => Behind::Sidecar,
             Self::Service => Behind::Service,
             Self::Loop => Behind::Broker,

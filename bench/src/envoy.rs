@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_has_a_listener_and_only_the_floor_answers_by_itself() {
+    fn each_row_has_a_listener_and_only_the_floors_answer_by_itself() {
         let listeners: BTreeMap<Row, SocketAddr> = Row::ALL
             .into_iter()
             .filter(|row| row.through_envoy())
@@ -247,14 +247,13 @@ mod tests {
         assert_eq!(built.len(), Row::ALL.len() - 1);
         for (listener, row) in built.iter().zip(listeners.keys()) {
             let text = listener.to_string();
-            assert_eq!(text.contains("f.wasm"), settings(*row).is_some(), "{row:?}");
-            assert_eq!(
-                text.contains("local_reply_config"),
-                settings(*row).is_some(),
-                "{row:?}"
-            );
-            assert_eq!(text.contains("\"status\":200"), *row == Row::Floor, "{row:?}");
-            assert_eq!(text.contains("v3.Buffer"), *row == Row::Floor, "{row:?}");
+            let filter = settings(*row).is_some();
+            let floor = matches!(row, Row::Floor | Row::FloorShipped);
+            let shipped = filter || *row == Row::FloorShipped;
+            assert_eq!(text.contains("f.wasm"), filter, "{row:?}");
+            assert_eq!(text.contains("local_reply_config"), shipped, "{row:?}");
+            assert_eq!(text.contains("\"status\":200"), floor, "{row:?}");
+            assert_eq!(text.contains("v3.Buffer"), floor, "{row:?}");
             assert_eq!(
                 listener["address"]["socket_address"]["port_value"],
                 listeners[row].port()

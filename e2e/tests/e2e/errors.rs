@@ -149,10 +149,13 @@ fn a_cluster_that_nobody_reaches() -> Result<()> {
     scenario("errors-dead-cluster", async |s| {
         let dead = format!("127.0.0.1:{}", ports::pick()?);
         let settings = json!({"topic": "t", "value": "body", "answer_timeout": 2000});
-        let mut parts = Parts::new(&dead, both("/", settings).into());
+        let two = json!({"topics": ["t", "u"], "value": "body", "answer_timeout": 2000});
+        let mut routes: Vec<Value> = both("/two", two).into();
+        routes.extend(both("/", settings));
+        let mut parts = Parts::new(&dead, routes);
         parts.sidecar["default_cluster"] = json!("main");
         let rig = Rig::start(s, parts).await?;
-        for path in ["/", "/call/"] {
+        for path in ["/", "/call/", "/two", "/call/two"] {
             let reply = rig.envoy.h1().post(path, "", "x").await?;
             // Nothing was ever sent to a broker.
             ensure!(

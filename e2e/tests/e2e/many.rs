@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_e2e::client::{Client, Reply};
 use sluice_e2e::envoy::{forward, produce};
 use sluice_e2e::kafka::{self, Kafka, Record, Setup};
@@ -47,11 +47,10 @@ async fn outstanding(rig: &Rig, expected: u64) -> Result<()> {
     .await
 }
 
-async fn raw_values(s: &Scenario, kafka: &Kafka, mut settings: Value) -> Result<(String, Rig)> {
+async fn raw_values(s: &Scenario, kafka: &Kafka, answer_timeout: u32) -> Result<(String, Rig)> {
     let topic = s.topic("t");
     kafka.create_topic(&topic, 3).await?;
-    settings["topic"] = json!(topic);
-    settings["value"] = json!("body");
+    let settings = json!({"topic": topic, "value": "body", "answer_timeout": answer_timeout});
     let routes = vec![produce("/", settings)];
     Ok((
         topic,
@@ -68,7 +67,7 @@ fn of(records: &[Record], name: &str) -> usize {
 fn the_sidecar_dies_with_hundreds_of_records_unsent_and_sent() -> Result<()> {
     scenario("many-killed", async |s| {
         let kafka = kafka::shared().await?;
-        let (topic, mut rig) = raw_values(s, kafka, json!({})).await?;
+        let (topic, mut rig) = raw_values(s, kafka, 10_000).await?;
         for (name, client) in [("one", rig.envoy.h1()), ("two", rig.envoy.h2())] {
             // It accepts connections and says nothing, so no record is sent.
             rig.sidecar.signal(Signal::SIGSTOP)?;
@@ -117,7 +116,7 @@ fn the_sidecar_dies_with_hundreds_of_records_unsent_and_sent() -> Result<()> {
 fn hundreds_of_deadlines_pass_and_then_the_acks_arrive() -> Result<()> {
     scenario("many-late", async |s| {
         let kafka = kafka::shared().await?;
-        let (topic, mut rig) = raw_values(s, kafka, json!({"answer_timeout": 3000})).await?;
+        let (topic, mut rig) = raw_values(s, kafka, 3000).await?;
         let http = rig.envoy.h1();
         http.post("/", "", "before").await?.expect(200)?;
         rig.sidecar.signal(Signal::SIGSTOP)?;

@@ -109,6 +109,10 @@ fn several_topics_each_get_the_record() -> Result<()> {
                 "/missing",
                 json!({"topics": [one, s.topic("missing")], "value": "body"}),
             ),
+            produce(
+                "/nowhere",
+                json!({"topics": [s.topic("missing"), s.topic("nor-this")]}),
+            ),
             produce("/chosen", chosen),
         ];
         let rig = Rig::start(s, Parts::new(&kafka.bootstrap(), routes)).await?;
@@ -127,6 +131,15 @@ fn several_topics_each_get_the_record() -> Result<()> {
         ensure!(
             text.contains(&one) && text.contains(&s.topic("missing")),
             "each topic's result: {text}"
+        );
+        let nowhere = http
+            .post("/nowhere", "", "x")
+            .await?
+            .expect_error(404, "unknown_topic")?
+            .text();
+        ensure!(
+            nowhere.contains(&s.topic("missing")) && nowhere.contains(&s.topic("nor-this")),
+            "each topic's result: {nowhere}"
         );
         http.post("/chosen", "", "3").await?.expect(200)?;
         http.post(&format!("/chosen?to={two}"), "", "4")
@@ -177,7 +190,8 @@ fn the_filters_own_routes_serve_routes_without_metadata() -> Result<()> {
     scenario("produce-entries", async |s| {
         let kafka = kafka::shared().await?;
         let (by_name, by_method) = (s.topic("name"), s.topic("method"));
-        for topic in [&by_name, &by_method] {
+        let (by_host, by_metadata) = (s.topic("host"), s.topic("metadata"));
+        for topic in [&by_name, &by_method, &by_host, &by_metadata] {
             kafka.create_topic(topic, 1).await?;
         }
         let bare = |prefix: &str| {
@@ -185,12 +199,16 @@ fn the_filters_own_routes_serve_routes_without_metadata() -> Result<()> {
             route.as_object_mut().map(|route| route.remove("metadata"));
             route
         };
-        let mut parts = Parts::new(&kafka.bootstrap(), vec![bare("/named"), bare("/")]);
+        let metadata = produce("/metadata", json!({"topic": by_metadata}));
+        let mut parts = Parts::new(&kafka.bootstrap(), vec![bare("/named"), metadata, bare("/")]);
         parts.filter = json!({
             "value": "body",
             "routes": [
                 {"route_name": "/named", "topic": by_name},
                 {"methods": ["PUT"], "path_prefix": "/put", "topic": by_method, "success_status": 201},
+                {"host": "*.kafka.test", "topic": by_host},
+                {"path_prefix": "/metadata", "topic": "overridden", "key": {"query": "k"}, "value": "none"},
+                {"path_prefix": "/metadata", "success_status": 299},
             ],
         });
         let rig = Rig::start(s, parts).await?;
@@ -203,6 +221,19 @@ fn the_filters_own_routes_serve_routes_without_metadata() -> Result<()> {
         http.post("/put/x", "", "c")
             .await?
             .expect_error(503, "filter_unavailable")?;
+        let host = http
+            .request(hyper::Method::POST, "/put/x")
+            .header("host", "Some.Kafka.test:8080")
+            .body(sluice_e2e::client::full("d"))?;
+        http.send(host).await?.expect(200)?;
+        // Base, then the first entry that matches, then metadata.
+        http.post("/metadata?k=key", "", "e").await?.expect(200)?;
+        ensure!(kafka.only_record(&by_host).await?.text()? == "d");
+        let record = kafka.only_record(&by_metadata).await?;
+        ensure!(
+            record.key.as_deref() == Some(b"key") && record.value.is_none(),
+            "{record:?}"
+        );
         ensure!(kafka.only_record(&by_name).await?.text()? == "a");
         ensure!(kafka.only_record(&by_method).await?.text()? == "b");
         Ok(())

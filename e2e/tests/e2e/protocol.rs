@@ -149,6 +149,40 @@ fn every_method_and_non_utf8_headers() -> Result<()> {
 }
 
 #[test]
+fn target_and_headers_are_recorded_as_envoy_hands_them_on() -> Result<()> {
+    scenario("protocol-as-sent", async |s| {
+        let kafka = kafka::shared().await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 1).await?;
+        let settings = json!({"topic": topic, "forward_uri": true, "forward_headers": true});
+        let rig = Rig::start(s, Parts::new(&kafka.bootstrap(), vec![produce("/", settings)])).await?;
+        let target = "//a/../b/%2e%2E/c%2fd?x=1&x=+2%zz&&flag&=gone";
+        let mut raw = Raw::connect(rig.envoy.port()).await?;
+        let headers = "host: Example.com:8080\r\nX-Many: 1\r\naccept: a/b\r\nx-many: 2\r\naccept: c/d\r\n\
+                       via: one\r\nvia: two\r\nauthorization: secret\r\ncookie: secret\r\n\
+                       proxy-authorization: secret\r\nset-cookie: secret\r\ncontent-length: 0\r\n";
+        raw.write(format!("POST {target} HTTP/1.1\r\n{headers}\r\n"))
+            .await?;
+        ensure!(raw.answer().await?.status == 200);
+        let record = kafka.only_record(&topic).await?;
+        let value = record.json()?;
+        ensure!(value["uri"] == target, "{value}");
+        ensure!(
+            value["uri_args"] == json!({"x": ["1", " 2%zz"], "flag": true}),
+            "{value}"
+        );
+        let headers = &value["headers"];
+        ensure!(headers["x-many"] == json!(["1", "2"]), "{value}");
+        // Envoy joins these before any filter sees them.
+        ensure!(headers["accept"] == "a/b,c/d", "{value}");
+        ensure!(headers["via"] == "one,two", "{value}");
+        ensure!(headers["host"] == "Example.com:8080", "{value}");
+        ensure!(!record.text()?.contains("secret"), "{value}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_message_larger_than_http2_windows() -> Result<()> {
     scenario("protocol-large", async |s| {
         let kafka = Kafka::start(

@@ -6,94 +6,151 @@ use std::time::Duration;
 use hyper::Method;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sluice_e2e::client::{Client, full};
+use sluice_e2e::client::{Client, Reply, full};
 use sluice_e2e::process::{Launch, Process};
-use sluice_e2e::scenario::scenario;
-use sluice_e2e::{Result, ensure, parts, ports, wait};
+use sluice_e2e::scenario::{Scenario, scenario};
+use sluice_e2e::{Context, Result, bail, ensure, kafka, parts, ports, wait};
 
-/// The processes whose command line names `part`.
-fn processes_with(part: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path().join("cmdline");
-        let Ok(line) = std::fs::read(path) else { continue };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(part) {
-            found.push(line);
-        }
-    }
-    Ok(found)
+/// `scripts/run`, ready.
+struct Run {
+    process: Process,
+    http: Client,
+    port: u16,
 }
 
-#[test]
-fn starts_serves_and_leaves_nothing_behind() -> Result<()> {
-    scenario("run", async |s| {
-        let (http, admin) = (ports::pick()?, ports::pick()?);
+impl Run {
+    async fn start(s: &Scenario, kafka: &str) -> Result<Self> {
+        let port = ports::pick()?;
         let mut command = Command::new(parts::root().join("scripts/run"));
         command
-            .env("HTTP_PORT", http.to_string())
-            .env("ADMIN_PORT", admin.to_string())
-            .env("DATA_PORT", ports::pick()?.to_string())
-            .env("DEV_BROKER_PORT", ports::pick()?.to_string())
-            .env("ENVOY_ADMIN_PORT", ports::pick()?.to_string())
+            .env("HTTP_PORT", port.to_string())
+            .env("KAFKA", kafka)
             .env("SLUICE", parts::sidecar()?)
             .env("ENVOY", parts::envoy()?);
-        let mut run = Process::start(
-            "run",
-            Launch {
-                command,
-                log: s.dir().join("run.log"),
-                cpus: Vec::new(),
-            },
-        )?;
+        for name in ["ADMIN_PORT", "DATA_PORT", "DEV_BROKER_PORT", "ENVOY_ADMIN_PORT"] {
+            command.env(name, ports::pick()?.to_string());
+        }
+        let log = s.dir().join(format!("run-{port}.log"));
+        let launch = Launch {
+            command,
+            log,
+            cpus: Vec::new(),
+        };
+        let mut process = Process::start("run", launch)?;
         wait::until("it says what to try", Duration::from_secs(60), async || {
-            if let Err(ended) = run.running() {
+            if let Err(ended) = process.running() {
                 return Ok(Err(ended));
             }
-            ensure!(run.log()?.contains("Ctrl-C stops it."), "not yet");
+            ensure!(process.log()?.contains("Ctrl-C stops it."), "not yet");
             Ok(Ok(()))
         })
         .await??;
-        ensure!(run.log()?.contains(&format!(
-            "curl -X POST http://localhost:{http}/ -H 'Host: kafka-upstream.dev'"
-        )));
+        let http = Client::h1(port);
+        Ok(Self { process, http, port })
+    }
 
-        let client = Client::h1(http);
-        let request = client
+    /// What the printed curl sends.
+    async fn curl(&self) -> Result<Reply> {
+        let printed = format!(
+            "curl -X POST http://localhost:{}/ -H 'Host: kafka-upstream.dev' -d foo=bar",
+            self.port
+        );
+        ensure!(
+            self.process.log()?.contains(&printed),
+            "it does not say: {printed}"
+        );
+        let request = self
+            .http
             .request(Method::POST, "/")
             .header("host", "kafka-upstream.dev")
             .header("content-type", "application/x-www-form-urlencoded");
-        let reply = client.send(request.body(full("foo=bar"))?).await?;
-        ensure!(reply.expect(200)?.json()? == json!({"message": "message sent"}));
-        // The command that it printed, word by word, with an end to its patience.
-        let log = run.log()?;
-        let tail = log
+        self.http.send(request.body(full("foo=bar"))?).await
+    }
+
+    /// Runs the command that was printed and contains `part`, word by word; gives what it prints.
+    async fn command(&self, part: &str, more: &[&str]) -> Result<String> {
+        let log = self.process.log()?;
+        let line = log
             .lines()
-            .map(str::trim)
-            .find(|line| line.contains(" tail kong-upstream"));
-        let words: Vec<_> = tail.unwrap_or_default().split(' ').collect();
-        let output = tokio::process::Command::new(words.first().copied().unwrap_or_default())
-            .args(words.get(1..).unwrap_or_default())
-            .args(["--timeout-ms", "3000"])
+            .find(|line| line.contains(part))
+            .context("no such command was printed")?;
+        let start = line
+            .find(&parts::sidecar()?.display().to_string())
+            .context("not of this sluice")?;
+        let mut words = line.get(start..).unwrap_or_default().split(' ');
+        let output = tokio::process::Command::new(words.next().unwrap_or_default())
+            .args(words)
+            .args(more)
             .current_dir(parts::root())
             .kill_on_drop(true)
             .output()
             .await?;
-        let printed = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            output.status.success() && printed.contains("foo=bar"),
-            "{words:?}: {output:?}"
-        );
+        if !output.status.success() {
+            bail!("{line}: {output:?}");
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
 
-        run.signal(Signal::SIGINT)?;
-        let status = run.ended(Duration::from_secs(40)).await?;
-        ensure!(status.success(), "{status}\n{}", run.log_tail(20));
-        let left = processes_with("target/run/")?;
+    /// Ctrl-C.
+    async fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGINT)?;
+        let status = self.process.ended(Duration::from_secs(40)).await?;
+        ensure!(status.success(), "{status}\n{}", self.process.log_tail(20));
+        let left = left_behind()?;
         ensure!(left.is_empty(), "left behind: {left:?}");
         ensure!(
             !parts::root().join("target/run").exists(),
             "target/run is left behind"
         );
         Ok(())
+    }
+}
+
+/// The processes of this checkout that use `target/run`.
+fn left_behind() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let here = std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == parts::root());
+        let Ok(line) = std::fs::read(path.join("cmdline")) else {
+            continue;
+        };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if here && line.contains("target/run/") {
+            found.push(line);
+        }
+    }
+    Ok(found)
+}
+
+// One after the other: a checkout runs one at a time.
+#[test]
+fn it_does_what_it_prints_and_leaves_nothing_behind() -> Result<()> {
+    scenario("run", async |s| {
+        let run = Run::start(s, "").await?;
+        ensure!(!left_behind()?.is_empty());
+        let reply = run.curl().await?;
+        ensure!(reply.expect(200)?.json()? == json!({"message": "message sent"}));
+        let printed = run.command(" tail ", &["--timeout-ms", "3000"]).await?;
+        ensure!(
+            printed.contains(r#"{"body":"foo=bar","body_args":{"foo":"bar"}}"#),
+            "{printed}"
+        );
+        run.stop().await?;
+
+        // The same with a Kafka of the user's own, which has no topic yet.
+        let mut kafka = kafka::Kafka::start(s.dir(), &kafka::Setup::default()).await?;
+        let run = Run::start(s, &kafka.bootstrap()).await?;
+        run.curl().await?.expect_error(404, "unknown_topic")?;
+        run.command(" topics create ", &[]).await?;
+        wait::until("the new topic is known", Duration::from_secs(20), async || {
+            run.curl().await?.expect(200).map(|_| ())
+        })
+        .await?;
+        let printed = run.command(" tail ", &["--timeout-ms", "3000"]).await?;
+        ensure!(printed.contains(r#"{"body":"foo=bar""#), "{printed}");
+        ensure!(kafka.only_record("kong-upstream").await?.json()?["body"] == "foo=bar");
+        run.stop().await?;
+        kafka.node(1)?.kill()
     })
 }

@@ -120,10 +120,11 @@ impl Producer {
         let now = Instant::now();
         let mut bag = Bag::default();
         let mut state = self.shared.lock();
+        state.begin(submissions.len(), now, &mut bag);
         for submission in submissions.drain(..) {
             state.submit(submission, now, &mut bag);
         }
-        state.submitted(now, &mut bag);
+        state.end(now, &mut bag);
         let wake_driver = state.look_sooner();
         let wake_minder = state.needs_minding();
         drop(state);

@@ -12,6 +12,8 @@ use crate::kafka::record::Record;
 const FEW: usize = 2;
 /// How long after it was seen load is taken to last.
 const CALM_AFTER: Duration = Duration::from_millis(10);
+/// A submission of this many records is a batch already.
+const BATCH: usize = 64;
 /// So many records, or bytes, are not gathered further: a request that large costs little per record.
 const MANY: usize = 1000;
 const MANY_BYTES: usize = 256 * 1024;
@@ -67,9 +69,9 @@ impl Gather {
         }
     }
 
-    /// Whether records wait for others at all.
-    pub(super) fn is_on(&self) -> bool {
-        !self.linger.is_zero()
+    /// Whether `records` that come together wait for others.
+    pub(super) fn is_for(&self, records: usize) -> bool {
+        !self.linger.is_zero() && records < BATCH
     }
 
     pub(super) fn put(&mut self, gathered: Gathered, now: Instant) {
@@ -88,11 +90,18 @@ impl Gather {
         self.due.is_some_and(|due| due <= now) || self.queue.len() >= MANY || self.bytes >= MANY_BYTES
     }
 
-    /// All of them.
+    /// All of them; the vector that is given back to [`Self::recycle`] is used again.
     pub(super) fn take(&mut self) -> VecDeque<Gathered> {
         self.due = None;
         self.bytes = 0;
         std::mem::take(&mut self.queue)
+    }
+
+    /// Takes an emptied vector back.
+    pub(super) fn recycle(&mut self, emptied: VecDeque<Gathered>) {
+        if self.queue.capacity() == 0 && emptied.is_empty() {
+            self.queue = emptied;
+        }
     }
 }
 

@@ -17,3 +17,4 @@ mod rest;
 mod run;
 mod stats;
 mod storm;
+mod truth;

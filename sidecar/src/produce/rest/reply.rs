@@ -1,5 +1,8 @@
 //! Answers of the REST face.
 
+#[cfg(test)]
+mod tests;
+
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sluice_e2e::envoy::{Envoy, produce};
+use sluice_e2e::envoy::{Envoy, by_call, produce};
 use sluice_e2e::kafka::{Kafka, Setup};
 use sluice_e2e::raw::Raw;
 use sluice_e2e::rig::{Parts, Rig};
@@ -17,7 +17,11 @@ async fn hang_up(port: u16, round: usize) -> Result<()> {
     for i in 0..200 {
         clients.spawn(async move {
             let mut raw = Raw::connect(port).await?;
-            let path = if i % 2 == 0 { "/body" } else { "/envelope" };
+            let path = match i % 4 {
+                1 => "/envelope",
+                3 => "/call",
+                _ => "/body",
+            };
             let whole =
                 format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{round:04}-{i:04}");
             let cut = if i % 3 == 0 { whole.len() - 4 } else { whole.len() };
@@ -58,6 +62,7 @@ fn clients_hang_up_half_way_again_and_again() -> Result<()> {
         kafka.create_topic(&topic, 3).await?;
         let routes = vec![
             produce("/body", json!({"topic": topic, "value": "body"})),
+            produce("/call", by_call(json!({"topic": topic, "value": "body"}))),
             produce("/envelope", json!({"topic": topic, "forward_headers": true})),
         ];
         let mut rig = Rig::start(s, Parts::new(&kafka.bootstrap(), routes)).await?;
@@ -76,9 +81,10 @@ fn clients_hang_up_half_way_again_and_again() -> Result<()> {
                 kafka.node(1)?.resume()?;
             }
             if round % 10 == 9 {
-                http.post("/body", "", format!("after-{round}"))
-                    .await?
-                    .expect(200)?;
+                for path in ["/body", "/call"] {
+                    let value = format!("after-{round}{path}");
+                    http.post(path, "", value).await?.expect(200)?;
+                }
                 rig.envoy.healthy()?;
             }
         }

@@ -241,7 +241,7 @@ impl Model {
             for id in &ids {
                 let known = self.known.get_mut(&self.ids[id]).unwrap();
                 assert_eq!(known.sent_on, None, "sent twice");
-                assert!(!known.departed, "sent for nobody");
+                assert!(!known.departed && !known.answered, "sent for nobody");
                 known.sent_on = Some(token);
                 bytes += known.bytes;
             }
@@ -279,6 +279,11 @@ impl Model {
         assert!(self.stream.outstanding() <= MAX_RECORDS);
         assert!(self.stream.slots.bytes() <= MAX_BYTES);
         assert!(self.stream.draining.len() <= MAX_DRAINING);
+        let held =
+            |known: &&Known| !known.fated && known.sent_on.is_some_and(|token| !self.gone.contains(&token));
+        let held: Vec<_> = self.known.values().filter(held).collect();
+        assert!(held.len() <= MAX_RECORDS, "Envoy may hold more than that");
+        assert!(held.iter().map(|known| known.bytes).sum::<usize>() <= MAX_BYTES);
         assert!(self.stream.gather.bytes.len() <= 2 * MAX_BYTES);
         let waiting = self.known.keys().filter(|owner| self.waits(**owner)).count();
         assert!(waiting <= self.stream.outstanding(), "somebody waits for nothing");

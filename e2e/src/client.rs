@@ -186,6 +186,12 @@ impl Reply {
             "{:?}",
             self.headers
         );
+        // What says that trying again cannot write twice says when.
+        anyhow::ensure!(
+            (status == 503) == !self.header("retry-after").is_empty() || code == "filter_unavailable",
+            "{:?}",
+            self.headers
+        );
         Ok(self)
     }
 }

@@ -179,17 +179,20 @@ impl Kafka {
             .collect())
     }
 
-    /// How many bytes the first broker has written for partition 0 of a topic.
+    /// How many bytes the first broker has written for partition 0 of a topic, and the codec of the first batch
+    /// (`none`, `gzip`, `snappy`, `lz4`, `zstd`: the low bits of the attributes, bytes 21 and 22 of a batch of
+    /// format 2, <https://kafka.apache.org/documentation/#recordbatch>).
     ///
     /// # Errors
-    /// When it has no such partition.
-    pub fn log_bytes(&self, topic: &str) -> Result<u64> {
+    /// When it has no such partition, or nothing in it.
+    pub fn log_of(&self, topic: &str) -> Result<(usize, &'static str)> {
         let segment = self
             .dir
             .join(format!("broker-1/{topic}-0/00000000000000000000.log"));
-        Ok(std::fs::metadata(&segment)
-            .with_context(|| format!("look at {}", segment.display()))?
-            .len())
+        let log = std::fs::read(&segment).with_context(|| format!("read {}", segment.display()))?;
+        let attributes = log.get(22).context("the log is empty")?;
+        let codec = ["none", "gzip", "snappy", "lz4", "zstd"].get(usize::from(attributes & 7));
+        Ok((log.len(), codec.context("no such codec")?))
     }
 
     async fn client(&self) -> Result<Client> {

@@ -156,10 +156,10 @@ fn profiles_compress_and_ask_for_the_acks_they_say() -> Result<()> {
                 kafka.only_record(&topic).await?.text()? == value
             };
             ensure!(read, "{codec}");
-            let stored = kafka.log_bytes(&topic)?;
+            let (stored, with) = kafka.log_of(&topic)?;
             ensure!(
-                (stored > 13_000) == (codec == "none"),
-                "{codec}: {stored} bytes on disk"
+                with == codec && (stored > 13_000) == (codec == "none"),
+                "{codec}: {stored} bytes on disk, by {with}"
             );
         }
         let topic = s.topic("acks");

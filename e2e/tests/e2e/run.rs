@@ -154,3 +154,30 @@ fn it_does_what_it_prints_and_leaves_nothing_behind() -> Result<()> {
         kafka.node(1)?.kill()
     })
 }
+
+#[test]
+fn make_help_lists_every_target() -> Result<()> {
+    let makefile = std::fs::read_to_string(parts::root().join("Makefile"))?;
+    let help = Command::new("make")
+        .arg("help")
+        .current_dir(parts::root())
+        .output()?;
+    ensure!(help.status.success(), "{help:?}");
+    let help = String::from_utf8(help.stdout)?;
+    let targets: Vec<_> = makefile
+        .lines()
+        .filter_map(|line| line.strip_prefix(".PHONY: "))
+        .collect();
+    ensure!(targets.len() > 10, "{targets:?}");
+    for target in targets {
+        let described = help.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(target) && words.next().is_some()
+        });
+        ensure!(described, "{target} is not in\n{help}");
+    }
+    for variable in ["KAFKA=", "HTTP_PORT=", "ADMIN_PORT="] {
+        ensure!(help.contains(variable), "{variable} is not in\n{help}");
+    }
+    Ok(())
+}

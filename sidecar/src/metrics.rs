@@ -260,3 +260,22 @@ fn label(outcome: &Outcome) -> &'static str {
         Outcome::Failed(failure) => class::row_of(failure.class).code,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_metric_is_documented() {
+        let docs = include_str!("../../docs/http-api.md");
+        let names: Vec<&str> = include_str!("metrics/names.rs")
+            .split('"')
+            .filter(|text| text.starts_with("sluice_"))
+            .collect();
+        assert!(names.len() >= 10, "{names:?}");
+        for name in names {
+            assert!(
+                docs.contains(&format!("`{name}")),
+                "{name} is not in docs/http-api.md"
+            );
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdkafka::bindings::rd_kafka_resp_err_t as Raw;
 use sluice_proto::v1::{ErrorClass, Record};
 
 use crate::support::{Mock, Sidecar, config, failure, mock, read, record, stored, text, until};
@@ -99,4 +100,26 @@ async fn a_partition_whose_leader_is_gone_holds_up_nobody_else() {
             ErrorClass::OutcomeUnknown
         );
     }
+}
+
+#[tokio::test]
+async fn records_wait_for_a_topic_that_has_no_leader_yet() {
+    let mock = mock(&[("orders", 1), ("audit", 1)]);
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
+        .unwrap();
+    let sidecar = Sidecar::on(&mock).await;
+    let mut stream = sidecar.stream().await;
+    stream
+        .send(vec![patient(1, 0), patient(2, 100), record(3, "audit", "x")])
+        .await;
+    // Others do not wait for it.
+    let (id, topics) = stream.fates(1).await.pop().unwrap();
+    assert_eq!(id, 3);
+    stored(topics[0].result.as_ref().unwrap());
+    let (id, topics) = stream.fates(1).await.pop().unwrap();
+    let (class, why) = failure(topics[0].result.as_ref().unwrap());
+    assert_eq!((id, class), (2, ErrorClass::ClusterUnavailable), "{why}");
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_NO_ERROR)
+        .unwrap();
+    assert_eq!(stored(&stream.fate().await), (0, 0));
 }

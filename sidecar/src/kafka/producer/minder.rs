@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::bag::Bag;
-use crate::kafka::native::{Native, TopicInfo};
+use crate::kafka::native::Native;
 
 /// How long one question may take. Short, so that a stop is not kept waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,73 +23,70 @@ enum Task {
 
 /// The thread.
 pub(super) fn run(shared: &Shared) {
+    // After a question that nobody answered, or a replacement that failed.
+    let mut rest: Option<Instant> = None;
     loop {
-        let done = match next(shared) {
+        let done = match next(shared, rest) {
             Task::Stop => return,
             Task::Replace(failed, why) => replace(shared, &failed, &why),
             Task::Ask(native, topic) => ask(shared, &native, topic),
         };
-        if !done {
-            pause(shared);
-        }
+        rest = (!done).then(|| Instant::now() + PAUSE);
     }
 }
 
-/// Waits for something to do.
-fn next(shared: &Shared) -> Task {
+/// Waits for something to do, and until `rest` is over.
+fn next(shared: &Shared, rest: Option<Instant>) -> Task {
     let mut state = shared.lock();
-    while !state.needs_minding() {
-        state = shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-    }
-    if state.stopped() {
-        return Task::Stop;
-    }
-    let native = Arc::clone(state.native());
-    match state.is_fatal() {
-        Some(why) => Task::Replace(native, why.to_owned()),
-        None => Task::Ask(native, state.wanted().or_else(|| state.any_known())),
-    }
-}
-
-/// Waits a little, or until the producer stops.
-fn pause(shared: &Shared) {
-    let until = Instant::now() + PAUSE;
-    let mut state = shared.lock();
-    while !state.stopped() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
+    loop {
+        if state.stopped() {
+            return Task::Stop;
         }
-        state = shared
-            .bell
-            .wait_timeout(state, left)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+        let now = Instant::now();
+        let rest = rest.filter(|until| now < *until);
+        if rest.is_none() {
+            let native = Arc::clone(state.native());
+            if let Some(why) = state.is_fatal() {
+                return Task::Replace(native, why.to_owned());
+            }
+            let topic = state.wanted(now);
+            if topic.is_some() || !state.is_up() {
+                return Task::Ask(native, topic.or_else(|| state.any_known()));
+            }
+        }
+        state = match rest.or_else(|| state.wanted_at(now)) {
+            Some(at) => {
+                let left = at.saturating_duration_since(now);
+                let (state, _) = shared
+                    .bell
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state
+            }
+            None => shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
     }
 }
 
 /// Asks about a topic, or whether anybody is there. Whether there was an answer.
 fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) -> bool {
     let answer = match &topic {
-        Some((_, name)) => native.topic_info(name, ANSWER_TIMEOUT),
-        None => native
-            .any_answer(ANSWER_TIMEOUT)
-            .map(|()| TopicInfo::Partitions(0)),
+        Some((_, name)) => native.topic_info(name, ANSWER_TIMEOUT).map(Some),
+        None => native.any_answer(ANSWER_TIMEOUT).map(|()| None),
     };
     let now = Instant::now();
     let mut bag = Bag::default();
     let mut state = shared.lock();
-    let answered = match answer {
-        Err(code) => {
-            state.not_told(code);
-            false
-        }
+    let answered = answer.is_ok();
+    match answer {
+        Err(code) => state.not_told(code, topic.map(|(key, _)| key), now),
         Ok(info) => {
-            let answered = topic.is_none_or(|(key, _)| state.told(key, info, now, &mut bag));
+            if let (Some((key, _)), Some(info)) = (topic, info) {
+                state.told(key, info, now, &mut bag);
+            }
             state.up(now, &mut bag);
-            answered
         }
-    };
+    }
     let wake_driver = state.look_sooner();
     drop(state);
     if wake_driver {

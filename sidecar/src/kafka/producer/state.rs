@@ -124,12 +124,14 @@ impl State {
         self.stopped = true;
     }
 
-    /// Whether the minder has something to do.
+    /// Whether the minder must be woken.
     pub(super) fn needs_minding(&self) -> bool {
-        self.stopped
-            || self.fatal.is_some()
-            || matches!(self.health, Health::Unknown | Health::Down(_))
-            || self.topics.wanted().is_some()
+        self.stopped || self.fatal.is_some() || !self.is_up() || self.topics.is_any_wanted()
+    }
+
+    /// Whether the cluster is known to answer.
+    pub(super) fn is_up(&self) -> bool {
+        self.health == Health::Up
     }
 
     /// Has the cluster asked about a topic that no record was submitted for yet.

@@ -14,6 +14,8 @@ use crate::metrics::{ProducerMetrics, TopicMetrics};
 /// How long "there is no such topic" and the like is believed; and how old word of a topic's partitions must be
 /// for a record to a partition that it does not have to be worth asking again.
 pub(super) const BELIEVED: Duration = Duration::from_secs(1);
+/// The pause after a question about a topic that had no answer.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How many topics are remembered before those are forgotten of which nothing is known.
 const REMEMBERED: usize = 1000;
 
@@ -49,6 +51,8 @@ pub(super) struct Topic {
     pub(super) asked: bool,
     /// How often in a row the cluster had nothing to say about it.
     pub(super) tries: u32,
+    /// When it may be asked about again.
+    not_before: Option<Instant>,
     /// Records that wait, in order.
     pub(super) held: VecDeque<Held>,
     /// Records with an outcome to come, held and gathered ones included.
@@ -83,6 +87,7 @@ impl Topics {
             standing: Standing::Unknown,
             asked: false,
             tries: 0,
+            not_before: None,
             held: VecDeque::new(),
             pending: 0,
             gathered: 0,
@@ -123,10 +128,25 @@ impl Topics {
         }
     }
 
-    /// A topic to ask about: the one that has waited longest.
-    pub(super) fn wanted(&self) -> Option<(usize, Arc<str>)> {
-        let key = *self.wanted.front()?;
-        Some((key, Arc::clone(&self.slab.get(key)?.name)))
+    /// Whether there are topics to ask about.
+    pub(super) fn is_any_wanted(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// A topic to ask about now: the one that has waited longest.
+    pub(super) fn wanted(&self, now: Instant) -> Option<(usize, Arc<str>)> {
+        let mut topics = self
+            .wanted
+            .iter()
+            .filter_map(|key| Some((*key, self.slab.get(*key)?)));
+        let (key, topic) = topics.find(|(_, topic)| topic.not_before.is_none_or(|at| at <= now))?;
+        Some((key, Arc::clone(&topic.name)))
+    }
+
+    /// When there is a topic to ask about; `None`: not before a record asks for one.
+    pub(super) fn wanted_at(&self, now: Instant) -> Option<Instant> {
+        let topics = self.wanted.iter().filter_map(|key| self.slab.get(*key));
+        topics.map(|topic| topic.not_before.unwrap_or(now)).min()
     }
 
     /// The topic was asked about, and need not be again.
@@ -137,9 +157,18 @@ impl Topics {
         }
     }
 
-    /// The topic was asked about and must be again, after the others.
-    pub(super) fn again_later(&mut self, key: usize) {
+    /// The topic was asked about in vain. Records that wait for it are worth asking again, after a pause.
+    pub(super) fn again_later(&mut self, key: usize, now: Instant) {
         self.answered(key);
+        let Some(topic) = self.slab.get_mut(key) else {
+            return;
+        };
+        topic.tries += 1;
+        topic.not_before = Some(now + PAUSE);
+        if topic.held.is_empty() {
+            topic.tries = 0;
+            return;
+        }
         self.want(key);
     }
 

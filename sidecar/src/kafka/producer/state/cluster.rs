@@ -23,14 +23,17 @@ impl State {
         self.health = Health::Down(why);
     }
 
-    /// A question was not answered. One slow answer does not make a cluster that takes records unreachable.
-    pub(in crate::kafka::producer) fn not_told(&mut self, code: Code) {
+    /// A question, perhaps about a topic, was not answered. One slow answer does not make a cluster that takes
+    /// records unreachable.
+    pub(in crate::kafka::producer) fn not_told(&mut self, code: Code, topic: Option<usize>, now: Instant) {
         let slow = matches!(
             code,
             Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut
         );
-        if self.health != Health::Up || !slow {
+        if !slow || !self.is_up() {
             self.down(code.to_string());
+        } else if let Some(topic) = topic {
+            self.topics.again_later(topic, now);
         }
     }
 
@@ -44,9 +47,14 @@ impl State {
         self.fatal.as_deref()
     }
 
-    /// A topic the cluster is to be asked about.
-    pub(in crate::kafka::producer) fn wanted(&self) -> Option<(usize, Arc<str>)> {
-        self.topics.wanted()
+    /// A topic the cluster is to be asked about now.
+    pub(in crate::kafka::producer) fn wanted(&self, now: Instant) -> Option<(usize, Arc<str>)> {
+        self.topics.wanted(now)
+    }
+
+    /// When there will be one.
+    pub(in crate::kafka::producer) fn wanted_at(&self, now: Instant) -> Option<Instant> {
+        self.topics.wanted_at(now)
     }
 
     /// A topic that may be asked about to see whether anybody answers.
@@ -71,18 +79,18 @@ impl State {
         }
     }
 
-    /// What the cluster says about a topic. Whether it was an answer: false says to ask again soon.
+    /// What the cluster says about a topic.
     pub(in crate::kafka::producer) fn told(
         &mut self,
         key: usize,
         info: TopicInfo,
         now: Instant,
         bag: &mut Bag,
-    ) -> bool {
+    ) {
         let auto_create = self.limits.auto_create;
         let native = Arc::clone(&self.native);
         let Some(topic) = self.topics.get(key) else {
-            return true;
+            return;
         };
         let standing = match info {
             TopicInfo::Partitions(partitions) if partitions > 0 => native.topic(&topic.name).map_or_else(
@@ -99,9 +107,8 @@ impl State {
             TopicInfo::Error(code) if error::class_of(code) != ErrorClass::ClusterUnavailable => {
                 let creating = auto_create && error::class_of(code) == ErrorClass::UnknownTopic;
                 if creating && topic.tries < CREATION_TRIES {
-                    topic.tries += 1;
-                    self.topics.again_later(key);
-                    return false;
+                    self.topics.again_later(key, now);
+                    return;
                 }
                 let failure = match error::class_of(code) {
                     ErrorClass::UnknownTopic => no_such_topic(&topic.name),
@@ -114,8 +121,8 @@ impl State {
             }
             // It has no leader yet, or the broker is not ready: records keep waiting until their deadline.
             TopicInfo::Partitions(_) | TopicInfo::Error(_) => {
-                self.topics.again_later(key);
-                return false;
+                self.topics.again_later(key, now);
+                return;
             }
         };
         topic.tries = 0;
@@ -137,7 +144,6 @@ impl State {
             }
         }
         self.release(key, now, bag);
-        true
     }
 
     /// Puts a new client in the place of one that failed. Records that the old one did not report on are of

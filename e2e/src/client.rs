@@ -186,9 +186,10 @@ impl Reply {
             "{:?}",
             self.headers
         );
-        // What says that trying again cannot write twice says when.
+        // Nothing is stored, so that trying again cannot write twice; another upstream's 503 says no such thing.
+        let again = status == 503 && code != "upstream_unavailable";
         anyhow::ensure!(
-            (status == 503) == !self.header("retry-after").is_empty() || code == "filter_unavailable",
+            again != self.header("retry-after").is_empty(),
             "{:?}",
             self.headers
         );

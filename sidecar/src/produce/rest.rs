@@ -1,6 +1,7 @@
 //! The REST face: `POST /topics/{topic}/records`. `docs/http-api.md` is its reference.
 
 mod batch;
+mod body;
 mod gather;
 mod reply;
 mod single;
@@ -8,17 +9,17 @@ mod single;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
-use http_body_util::LengthLimitError;
 use prost::Message;
 use serde::Deserialize;
 use sluice_proto::v1::{self, ErrorClass};
 
+use self::body::Bounds;
 use self::gather::Gather;
 use super::{Gateway, wire};
 use crate::kafka::record::{Failure, Outcome};
@@ -31,7 +32,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 #[derive(Clone)]
 struct Face {
     gateway: Arc<Gateway>,
-    max_bytes: usize,
+    bounds: Bounds,
 }
 
 /// The router of the data listener. Bodies of more than `max_bytes` are refused.
@@ -47,7 +48,10 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
     Router::new()
         .route("/topics/{topic}/records", post(produce).fallback(not_allowed))
         .fallback(not_found)
-        .with_state(Face { gateway, max_bytes })
+        .with_state(Face {
+            gateway,
+            bounds: Bounds::new(max_bytes),
+        })
 }
 
 /// What the query says about every record of the request.
@@ -105,7 +109,8 @@ impl Face {
         let Query(common) = Query::<Common>::try_from_uri(request.uri())
             .map_err(|error| invalid(format!("query: {}", error.body_text())))?;
         let (parts, body) = request.into_parts();
-        let body = self.read(body).await?;
+        // Held until the answer: so are the body's bytes.
+        let (body, _share) = self.bounds.read(body).await?;
         match media_type(&parts.headers)?.as_deref() {
             Some(PROTOBUF) => self.messages(topic, body).await,
             Some(NDJSON) => self.batch(batch::lines(&common, topic, &body)?).await,
@@ -116,16 +121,6 @@ impl Face {
                 Ok(reply::one(topic, outcomes.into_iter().flatten().next()))
             }
         }
-    }
-
-    async fn read(&self, body: Body) -> Result<Bytes, Failure> {
-        axum::body::to_bytes(body, self.max_bytes).await.map_err(|error| {
-            if std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>()) {
-                let text = format!("the body has more than max_request_bytes ({})", self.max_bytes);
-                return Failure::new(ErrorClass::TooLarge, text);
-            }
-            invalid(format!("the body cannot be read: {error}"))
-        })
     }
 
     async fn batch(&self, records: Vec<v1::Record>) -> Result<Response, Failure> {

@@ -75,7 +75,12 @@ impl Gather {
     }
 
     pub(super) fn put(&mut self, gathered: Gathered, now: Instant) {
-        self.due.get_or_insert(now + self.linger);
+        // Not so long that its deadline passes while it waits here.
+        let half = gathered
+            .until
+            .map(|until| until.saturating_duration_since(now) / 2);
+        let due = now + half.map_or(self.linger, |half| half.min(self.linger));
+        self.due = Some(self.due.map_or(due, |first| first.min(due)));
         self.bytes += gathered.record.size();
         self.queue.push_back(gathered);
     }
@@ -128,6 +133,23 @@ mod tests {
         assert!(pace.is_loaded(begin + CALM_AFTER / 2));
         pace.note(1, begin + CALM_AFTER / 2);
         assert!(!pace.is_loaded(begin + CALM_AFTER));
+    }
+
+    #[test]
+    fn what_is_gathered_goes_before_its_deadline() {
+        let mut gather = Gather::new(Duration::from_secs(5));
+        let begin = Instant::now();
+        let until = Some(begin + Duration::from_millis(100));
+        gather.put(
+            Gathered {
+                key: 0,
+                topic: 0,
+                record: Record::default(),
+                until,
+            },
+            begin,
+        );
+        assert_eq!(gather.due(), Some(begin + Duration::from_millis(50)));
     }
 
     #[test]

@@ -35,9 +35,12 @@ run: build wasm envoy ## Run sidecar, dev broker and Envoy until Ctrl-C (KAFKA=h
 	  ENVOY_ADMIN_PORT=$(ENVOY_ADMIN_PORT) KAFKA=$(KAFKA) SLUICE=$(SLUICE) ENVOY=$(ENVOY) scripts/run
 
 # --bins beside --tests: the end-to-end tests start the sidecar that is built here, in one go with them.
-.PHONY: test
-test: wasm envoy kafka ## Run every test, unit to end-to-end
+.PHONY: test-build
+test-build: wasm
 	cargo build --workspace --bins --tests
+
+.PHONY: test
+test: test-build envoy kafka ## Run every test, unit to end-to-end
 	cargo test --workspace
 
 .PHONY: build
@@ -103,14 +106,15 @@ $(CARGO_DENY):
 	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --quiet --root target/tools --target-dir target/tools/build
 	rm -rf target/tools/build
 
+# With the sidecar of the tests: on its own it would be built from other features of its dependencies, once more.
 .PHONY: check-envoy
-check-envoy: build wasm envoy ## Check every shipped configuration
+check-envoy: test-build envoy ## Check every shipped configuration
 	@for config in $(ENVOY_CONFIGS); do \
 	  echo "$$config"; \
 	  $(ENVOY) --mode validate --log-level warn --config-path "$$config"; \
-	  $(SLUICE) check-config --envoy "$$config"; \
+	  target/debug/sluice check-config --envoy "$$config"; \
 	done
-	$(SLUICE) check-config --config sluice.yaml
+	target/debug/sluice check-config --config sluice.yaml
 
 .PHONY: verify
 verify: fmt-check lint test audit check-envoy ## Everything that has to be green

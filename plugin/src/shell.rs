@@ -3,6 +3,7 @@
 //! Nothing in here may panic: a panic ends the worker's VM, and every request in it.
 
 mod answers;
+mod bodies;
 mod effects;
 mod host;
 mod http;

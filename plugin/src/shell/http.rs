@@ -237,6 +237,9 @@ impl HttpContext for Http {
             body_size: 0,
             waiting: Waiting::No,
         });
+        if step == Step::Hold {
+            self.with(|worker| worker.expect_body(self.id));
+        }
         self.act(step)
     }
 
@@ -246,6 +249,7 @@ impl HttpContext for Http {
         };
         active.body_size = size;
         let step = active.exchange.body(&active.route, size, ends);
+        self.with(Worker::body_came);
         self.act(step)
     }
 
@@ -254,6 +258,7 @@ impl HttpContext for Http {
             return Action::Continue;
         };
         let step = active.exchange.trailers();
+        self.with(Worker::body_came);
         self.act(step)
     }
 }
@@ -270,6 +275,9 @@ impl Drop for Http {
             }
             Waiting::Call { .. } => {
                 self.with(|worker| worker.stats.departed());
+            }
+            Waiting::No if active.exchange.is_collecting() => {
+                self.with(|worker| worker.cut_off(self.id));
             }
             Waiting::No => {}
         }

@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use proxy_wasm::types::LogLevel;
 use sluice_proto::class::ErrorClass;
 
 use super::answers::Answers;
-use super::effects::{HostEffects, Waiter};
+use super::bodies::{Bodies, NO_BODY};
+use super::effects::{HostEffects, Waiter, respond};
 use super::host::{self, HostMetrics};
 use crate::config::{FilterConfig, Resolved, Route, RouteCache};
 use crate::record::{self, Reject};
@@ -39,6 +41,7 @@ pub(super) struct Worker {
     streams: Vec<(String, Stream<Waiter>)>,
     pub(super) stats: Stats,
     answers: Answers,
+    bodies: Bodies,
     tick_ms: Option<u32>,
     start: Instant,
 }
@@ -52,6 +55,7 @@ impl Worker {
             streams: Vec::new(),
             stats: Stats::default(),
             answers: Answers::default(),
+            bodies: Bodies::default(),
             tick_ms: None,
             start: Instant::now(),
         }
@@ -125,6 +129,24 @@ impl Worker {
         }
     }
 
+    /// The request of that context waits for its body.
+    pub(super) fn expect_body(&mut self, context: u32) {
+        if self.bodies.in_doubt() {
+            self.bodies.expect(context, self.now_us());
+            self.settle();
+        }
+    }
+
+    /// Some of a request's body has come.
+    pub(super) fn body_came(&mut self) {
+        self.bodies.came();
+    }
+
+    /// The request of that context is gone before all of its body came.
+    pub(super) fn cut_off(&mut self, context: u32) {
+        self.bodies.forget(context);
+    }
+
     pub(super) fn stream_opened(&mut self, token: Token) {
         self.on_stream_of(token, |stream, now_us, effects| {
             stream.opened(token, now_us, effects)
@@ -158,8 +180,23 @@ impl Worker {
                 effects.done();
             }
         }
+        self.answer_bodiless(now_us);
         self.flush_stats();
         self.settle();
+    }
+
+    /// Answers those whose bodies Envoy seems to keep to itself.
+    fn answer_bodiless(&mut self, now_us: u64) {
+        for (nth, context) in self.bodies.overdue(now_us).into_iter().enumerate() {
+            if nth == 0 {
+                host::log(LogLevel::Error, &format!("sluice: {NO_BODY}"));
+            }
+            let reply = Reply::failure(ErrorClass::RouteMisconfigured, NO_BODY);
+            if host::set_effective_context(context) {
+                self.stats.request(reply.kind);
+                respond(&reply);
+            }
+        }
     }
 
     fn on_stream_of(
@@ -198,6 +235,7 @@ impl Worker {
             .iter()
             .filter_map(|(_, stream)| stream.tick_ms())
             .chain(self.answers.tick_ms())
+            .chain(self.bodies.tick_ms())
             .min();
         if needed != self.tick_ms && host::set_tick(needed) {
             self.tick_ms = needed;

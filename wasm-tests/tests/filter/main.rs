@@ -8,6 +8,7 @@
     reason = "tests, and what they share"
 )]
 
+mod bodies;
 mod common;
 mod config;
 mod continues;

@@ -36,7 +36,7 @@ run: build wasm envoy ## Run sidecar, dev broker and Envoy until Ctrl-C (KAFKA=h
 
 # --bins beside --tests: the end-to-end tests start the sidecar that is built here, in one go with them.
 .PHONY: test-build
-test-build: wasm
+test-build: wasm ## Build the tests, and the filter and the sidecar that they start
 	cargo build --workspace --bins --tests
 
 .PHONY: test

@@ -18,19 +18,35 @@ const BATCH: usize = 64;
 const MANY: usize = 1000;
 const MANY_BYTES: usize = 256 * 1024;
 
-/// Whether there is load on a topic: many records at once. However fast it is, one client that awaits each
-/// answer is none.
+/// How long the most records under way at once are remembered, at least.
+const WINDOW: Duration = Duration::from_millis(20);
+
+/// The load on a topic, as the records under way at once tell it.
+///
+/// However fast it is, one client that awaits each answer is no load. And clients that all await an answer send
+/// nothing more: when as many records are under way as were lately at most, waiting for others is vain.
 #[derive(Default)]
 pub(super) struct Pace {
     loaded_until: Option<Instant>,
+    window_until: Option<Instant>,
+    /// The most records under way, in this window and in the one before.
+    most: usize,
+    most_before: usize,
 }
 
 impl Pace {
-    /// There are `pending` records of the topic under way.
-    pub(super) fn note(&mut self, pending: usize, now: Instant) {
+    /// There are `pending` records of the topic under way. Whether all that can be expected are.
+    pub(super) fn note(&mut self, pending: usize, now: Instant) -> bool {
         if pending > FEW {
             self.loaded_until = Some(now + CALM_AFTER);
         }
+        if self.window_until.is_none_or(|until| until <= now) {
+            self.window_until = Some(now + WINDOW);
+            self.most_before = self.most;
+            self.most = 0;
+        }
+        self.most = self.most.max(pending);
+        pending >= self.most_before
     }
 
     /// Whether there is load.
@@ -95,6 +111,13 @@ impl Gather {
         self.due.is_some_and(|due| due <= now) || self.queue.len() >= MANY || self.bytes >= MANY_BYTES
     }
 
+    /// Has them go now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let Some(due) = &mut self.due {
+            *due = now;
+        }
+    }
+
     /// All of them; the vector that is given back to [`Self::recycle`] is used again.
     pub(super) fn take(&mut self) -> VecDeque<Gathered> {
         self.due = None;
@@ -133,6 +156,21 @@ mod tests {
         assert!(pace.is_loaded(begin + CALM_AFTER / 2));
         pace.note(1, begin + CALM_AFTER / 2);
         assert!(!pace.is_loaded(begin + CALM_AFTER));
+    }
+
+    #[test]
+    fn as_many_as_there_were_lately_are_all() {
+        let mut pace = Pace::default();
+        let begin = Instant::now();
+        for pending in 1..=4 {
+            assert!(pace.note(pending, begin), "{pending}: nothing is known yet");
+        }
+        let next = begin + WINDOW;
+        assert!(!pace.note(3, next));
+        assert!(pace.note(4, next));
+        // One of the four clients has left.
+        assert!(!pace.note(3, next + WINDOW));
+        assert!(pace.note(3, next + 2 * WINDOW));
     }
 
     #[test]

@@ -206,8 +206,11 @@ impl State {
     /// Ends a call's submissions: what it brought decides about the next ones.
     pub(super) fn end(&mut self, now: Instant, bag: &mut Bag) {
         for key in self.touched.drain(..) {
-            if let Some(topic) = self.topics.get(key) {
-                topic.pace.note(topic.pending, now);
+            if let Some(topic) = self.topics.get(key)
+                && topic.pace.note(topic.pending, now)
+                && topic.gathered > 0
+            {
+                self.gather.hurry(now);
             }
         }
         self.send_gathered(now, bag);

@@ -63,6 +63,18 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Logs that the cluster stopped or began to answer: once, though librdkafka says so again after every
+    /// attempt to connect.
+    fn log_health(&self, was_down: bool, state: &State) {
+        match (was_down, state.health()) {
+            (false, Health::Down(why)) => {
+                tracing::warn!(producer = self.name, why, "cluster unreachable");
+            }
+            (true, Health::Up) => tracing::info!(producer = self.name, "cluster reachable again"),
+            _ => {}
+        }
+    }
 }
 
 impl Producer {

@@ -71,6 +71,37 @@ async fn it_takes_a_record_and_ends_when_told() {
     assert!(TcpStream::connect(("127.0.0.1", broker)).await.is_err());
 }
 
+/// librdkafka says so after every attempt to connect, of which there are many in that second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_away_is_logged_once() {
+    let kafka = Kafka::start("").await;
+    let [data, admin, broker] = ports();
+    kafka.write(
+        "own.yaml",
+        &format!(
+            "answer_timeout: 1s\nlisteners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
+             clusters: {{main: {{bootstrap_servers: 127.0.0.1:{broker}, allowed_topics: [orders]}}}}\n"
+        ),
+    );
+    let admin = format!("127.0.0.1:{admin}");
+    let kafka = kafka.with_admin(&admin);
+    let mut serve = kafka.spawn(&["serve", "--config", "own.yaml"]);
+    serve
+        .wait_for(&format!("listener=\"admin\" address={admin}"))
+        .await;
+    let answer = post(data, "/topics/orders/records", "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    serve.terminate().await;
+    let ended = serve.finish().await;
+    let lines = ended.err.lines();
+    assert_eq!(
+        lines.filter(|line| line.contains("cluster unreachable")).count(),
+        1,
+        "{}",
+        ended.err
+    );
+}
+
 /// At the most talkative level, with everything that may be a secret in use.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_not_logged() {

@@ -50,13 +50,13 @@ fn serve(
     let now = Instant::now();
     let mut bag = Bag::default();
     let mut state = shared.lock();
+    let was_down = state.is_down();
     // What a producer that was replaced reports is about records that were settled with it.
     if Arc::ptr_eq(native, state.native()) {
         for delivery in &*deliveries {
             state.delivered(delivery, now, &mut bag);
         }
         if let Some(why) = down {
-            tracing::warn!(producer = shared.name, why, "cluster unreachable");
             state.down(why);
         }
         if let Some(why) = fatal {
@@ -69,6 +69,7 @@ fn serve(
     deliveries.clear();
     state.send_gathered(now, &mut bag);
     state.sweep(now, &mut bag);
+    shared.log_health(was_down, &state);
     let look = state.next_look();
     let mind = state.needs_minding();
     let stopped = state.stopped();

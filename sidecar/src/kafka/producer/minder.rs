@@ -78,6 +78,7 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
     let mut bag = Bag::default();
     let mut state = shared.lock();
     let answered = answer.is_ok();
+    let was_down = state.is_down();
     match answer {
         Err(code) => state.not_told(code, topic.map(|(key, _)| key), now),
         Ok(info) => {
@@ -87,6 +88,7 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
             state.up(now, &mut bag);
         }
     }
+    shared.log_health(was_down, &state);
     let wake_driver = state.look_sooner();
     drop(state);
     if wake_driver {

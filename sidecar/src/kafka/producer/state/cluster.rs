@@ -23,6 +23,11 @@ impl State {
         self.health = Health::Down(why);
     }
 
+    /// Whether the cluster is known not to answer.
+    pub(in crate::kafka::producer) fn is_down(&self) -> bool {
+        matches!(self.health, Health::Down(_))
+    }
+
     /// A question, perhaps about a topic, was not answered. One slow answer does not make a cluster that takes
     /// records unreachable.
     pub(in crate::kafka::producer) fn not_told(&mut self, code: Code, topic: Option<usize>, now: Instant) {

@@ -229,15 +229,6 @@ impl Native {
         NonNull::new(event).map(|event| Event(event).read(deliveries))
     }
 
-    /// Has the broker threads send what they hold now instead of lingering over it, for as long as this
-    /// takes: until nothing is in flight or `for_ms` have passed.
-    ///
-    /// With delivery reports taken as events this serves no callbacks, so any thread may call it.
-    pub(super) fn send_now(&self, for_ms: i32) {
-        #[allow(unsafe_code, reason = "the client is valid as long as self")]
-        let _timed_out = unsafe { sys::rd_kafka_flush(self.client.native_ptr(), for_ms) };
-    }
-
     /// Gives up everything handed over and not acknowledged; the delivery reports say what was.
     pub(super) fn purge(&self) {
         let what = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT;

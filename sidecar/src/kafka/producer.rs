@@ -13,12 +13,13 @@
 //! - Every submission gets exactly one outcome, whatever happens to the client underneath.
 //! - What is still held is certainly not stored; what librdkafka has is of unknown outcome until its report.
 //!
-//! A task takes librdkafka's events and sees to deadlines ([`driver`]); a thread asks the cluster what must be
-//! known and replaces a producer that failed fatally ([`minder`]); another cuts lingering short ([`linger`]).
+//! A task takes librdkafka's events and sees to deadlines ([`driver`]); under load records are gathered before
+//! they are handed over ([`gather`]); a thread asks the cluster what must be known and replaces a producer that
+//! failed fatally ([`minder`]).
 
 mod bag;
 mod driver;
-mod linger;
+mod gather;
 mod minder;
 mod state;
 #[cfg(test)]
@@ -32,7 +33,6 @@ use rdkafka::ClientConfig;
 use tokio::sync::Notify;
 
 use self::bag::Bag;
-use self::linger::Linger;
 use self::state::{Limits, State};
 use super::client;
 use super::health::Health;
@@ -56,7 +56,6 @@ struct Shared {
     bell: Condvar,
     /// Rung when there is something for the driver to do.
     driver: Arc<Notify>,
-    linger: Linger,
 }
 
 impl Shared {
@@ -91,13 +90,14 @@ impl Producer {
         profile: &Profile,
         metrics: ProducerMetrics,
     ) -> Result<Self, String> {
-        let config = client::producer_config(cluster, profile);
+        let mut config = client::producer_config(cluster, profile);
         let limits = Limits {
             records: profile.max_records,
             bytes: profile.max_bytes,
             unacknowledged: client::is_unacknowledged(&config),
             auto_create: profile.allow_auto_create_topics,
             buffered_for: client::message_timeout(&config),
+            linger: client::take_linger(&mut config),
         };
         let driver = Arc::new(Notify::new());
         let native = Arc::new(Native::new(&config, &driver)?);
@@ -116,22 +116,14 @@ impl Producer {
             state: Mutex::new(state),
             bell: Condvar::new(),
             driver,
-            linger: Linger::default(),
         });
         tokio::spawn(driver::run(Arc::clone(&shared)));
-        let this = Self { shared };
-        this.spawn("kafka-minder", minder::run)?;
-        this.spawn("kafka-linger", linger::run)?;
-        Ok(this)
-    }
-
-    fn spawn(&self, name: &str, run: fn(&Shared)) -> Result<(), String> {
-        let shared = Arc::clone(&self.shared);
+        let minded = Arc::clone(&shared);
         std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(&shared))
-            .map(drop)
-            .map_err(|error| format!("cannot start a thread: {error}"))
+            .name("kafka-minder".to_owned())
+            .spawn(move || minder::run(&minded))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { shared })
     }
 
     /// Takes the submissions, in order, and leaves the vector empty. Never blocks for the broker. Every
@@ -140,17 +132,14 @@ impl Producer {
         let now = Instant::now();
         let mut bag = Bag::default();
         let mut state = self.shared.lock();
-        let (came, before) = (submissions.len(), state.handed());
+        state.begin(submissions.len(), now, &mut bag);
         for submission in submissions.drain(..) {
             state.submit(submission, now, &mut bag);
         }
-        let cut_short = state.cut_short(came, before, now);
+        state.end(now, &mut bag);
         let wake_driver = state.look_sooner();
         let wake_minder = state.needs_minding();
         drop(state);
-        if cut_short {
-            self.shared.linger.cut();
-        }
         if wake_driver {
             self.shared.driver.notify_one();
         }
@@ -182,7 +171,6 @@ impl Producer {
             if left == 0 || Instant::now() >= until {
                 return left;
             }
-            self.shared.linger.cut();
             tokio::time::sleep(FLUSH_LOOK).await;
         }
     }
@@ -215,7 +203,6 @@ impl Producer {
     fn stop_threads(&self) {
         self.shared.lock().stop();
         self.shared.bell.notify_all();
-        self.shared.linger.stop();
         self.shared.driver.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! The task that takes librdkafka's events and sees to deadlines.
+//! The task that takes librdkafka's events, sees to deadlines and sends on what was gathered.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,6 +67,7 @@ fn serve(
         shared.driver.notify_one();
     }
     deliveries.clear();
+    state.send_gathered(now, &mut bag);
     state.sweep(now, &mut bag);
     shared.log_health(was_down, &state);
     let look = state.next_look();

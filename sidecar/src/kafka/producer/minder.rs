@@ -90,11 +90,7 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
     }
     shared.log_health(was_down, &state);
     let wake_driver = state.look_sooner();
-    let handed = state.handed() > 0;
     drop(state);
-    if handed {
-        shared.linger.cut();
-    }
     if wake_driver {
         shared.driver.notify_one();
     }

@@ -12,7 +12,7 @@ use slab::Slab;
 use sluice_proto::v1::ErrorClass;
 
 use super::bag::Bag;
-use super::linger::Pace;
+use super::gather::{Gather, Gathered};
 use super::topics::{Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
@@ -32,6 +32,8 @@ pub(super) struct Limits {
     pub(super) auto_create: bool,
     /// How long a buffered record may be held; the same as librdkafka would have it.
     pub(super) buffered_for: Option<Duration>,
+    /// How long load is gathered; not at all when zero.
+    pub(super) linger: Duration,
 }
 
 /// A record whose outcome is to come.
@@ -56,7 +58,11 @@ pub(super) struct State {
     topics: Topics,
     bytes: usize,
     handed: usize,
-    pace: Pace,
+    gather: Gather,
+    /// Whether this call's records may be gathered.
+    gathers: bool,
+    /// Topics that records were submitted for in this call.
+    touched: Vec<usize>,
     held: usize,
     health: Health,
     fatal: Option<String>,
@@ -78,7 +84,9 @@ impl State {
             topics: Topics::default(),
             bytes: 0,
             handed: 0,
-            pace: Pace::default(),
+            gather: Gather::new(limits.linger),
+            gathers: false,
+            touched: Vec::new(),
             limits,
             held: 0,
             health: Health::Unknown,
@@ -172,15 +180,40 @@ impl State {
             topic.metrics.bytes.inc_by(bytes as u64);
         }
         self.expect_deadline(until);
-        self.place(key, topic, record, until, now, bag);
+        if self.gathers(topic, now) {
+            self.gather.put(
+                Gathered {
+                    key,
+                    topic,
+                    record,
+                    until,
+                },
+                now,
+            );
+        } else {
+            self.place(key, topic, record, until, now, bag);
+        }
     }
 
-    /// Ends a call that brought `came` submissions when librdkafka had `before`. Whether what it has now is to
-    /// be sent without lingering over it.
-    pub(super) fn cut_short(&mut self, came: usize, before: usize, now: Instant) -> bool {
-        let calm = !self.pace.is_loaded(now);
-        self.pace.note(came, self.handed, now);
-        calm && self.handed > before
+    /// Begins a call with this many submissions.
+    pub(super) fn begin(&mut self, submissions: usize, now: Instant, bag: &mut Bag) {
+        self.gathers = self.gather.is_for(submissions);
+        if !self.gathers {
+            self.hand_over_gathered(now, bag);
+        }
+    }
+
+    /// Ends a call's submissions: what it brought decides about the next ones.
+    pub(super) fn end(&mut self, now: Instant, bag: &mut Bag) {
+        for key in self.touched.drain(..) {
+            if let Some(topic) = self.topics.get(key)
+                && topic.pace.note(topic.pending, now)
+                && topic.gathered > 0
+            {
+                self.gather.hurry(now);
+            }
+        }
+        self.send_gathered(now, bag);
     }
 
     /// Why a record cannot be taken on.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::gather::Pace;
 use crate::kafka::native;
 use crate::kafka::record::{Failure, Record};
 use crate::metrics::{ProducerMetrics, TopicMetrics};
@@ -54,8 +55,11 @@ pub(super) struct Topic {
     not_before: Option<Instant>,
     /// Records that wait, in order.
     pub(super) held: VecDeque<Held>,
-    /// Records with an outcome to come, held ones included.
+    /// Records with an outcome to come, held and gathered ones included.
     pub(super) pending: usize,
+    /// Records that are gathered.
+    pub(super) gathered: usize,
+    pub(super) pace: Pace,
 }
 
 /// All topics that a record was submitted for.
@@ -86,6 +90,8 @@ impl Topics {
             not_before: None,
             held: VecDeque::new(),
             pending: 0,
+            gathered: 0,
+            pace: Pace::default(),
         });
         self.names.insert(name, key);
         key

@@ -183,13 +183,15 @@ impl State {
         self.metrics.rebuilds.inc();
     }
 
-    /// Takes nothing on any more and gives up what is held.
+    /// Takes nothing on any more and gives up what is held or gathered.
     pub(in crate::kafka::producer) fn close(&mut self, bag: &mut Bag) {
         self.closed = true;
         let mut held = Vec::new();
         for (_, topic) in self.topics.iter() {
             held.extend(topic.held.drain(..).map(|held| held.key));
+            topic.gathered = 0;
         }
+        held.extend(self.gather.take().into_iter().map(|gathered| gathered.key));
         self.held = 0;
         let failure = Failure::new(ErrorClass::SidecarUnavailable, "the sidecar shut down first");
         for key in held {

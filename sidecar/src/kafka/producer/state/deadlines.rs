@@ -22,13 +22,13 @@ impl State {
 
     /// Whether there is something to see to before the driver looks next.
     pub(in crate::kafka::producer) fn look_sooner(&self) -> bool {
-        self.earliest
-            .is_some_and(|next| self.next_look.is_none_or(|planned| next < planned))
+        let next = self.earliest.into_iter().chain(self.gather.due()).min();
+        next.is_some_and(|next| self.next_look.is_none_or(|planned| next < planned))
     }
 
     /// When the driver must look again; `None`: not before it is woken.
     pub(in crate::kafka::producer) fn next_look(&mut self) -> Option<Instant> {
-        self.next_look = self.earliest;
+        self.next_look = self.earliest.into_iter().chain(self.gather.due()).min();
         self.next_look
     }
 

@@ -1,4 +1,4 @@
-//! A record's way to librdkafka: held, handed over.
+//! A record's way to librdkafka: gathered, held, handed over.
 
 use std::time::Instant;
 
@@ -9,10 +9,49 @@ use super::State;
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::producer::bag::Bag;
+use crate::kafka::producer::gather::Gathered;
 use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
 use crate::kafka::record::{Failure, Record};
 
 impl State {
+    /// Whether the topic's next record is gathered; what comes after a gathered record always is.
+    pub(super) fn gathers(&mut self, key: usize, now: Instant) -> bool {
+        let on = self.gathers;
+        let Some(topic) = self.topics.get(key) else {
+            return false;
+        };
+        if self.touched.last() != Some(&key) {
+            self.touched.push(key);
+        }
+        let gathers = topic.gathered > 0 || (on && topic.pace.is_loaded(now));
+        topic.gathered += usize::from(gathers);
+        gathers
+    }
+
+    /// Sends on what was gathered, when it is time.
+    pub(in crate::kafka::producer) fn send_gathered(&mut self, now: Instant, bag: &mut Bag) {
+        if self.gather.is_due(now) {
+            self.hand_over_gathered(now, bag);
+        }
+    }
+
+    pub(super) fn hand_over_gathered(&mut self, now: Instant, bag: &mut Bag) {
+        let mut gathered = self.gather.take();
+        for Gathered {
+            key,
+            topic,
+            record,
+            until,
+        } in gathered.drain(..)
+        {
+            if let Some(topic) = self.topics.get(topic) {
+                topic.gathered -= 1;
+            }
+            self.place(key, topic, record, until, now, bag);
+        }
+        self.gather.recycle(gathered);
+    }
+
     /// Hands a record over, or holds it.
     pub(super) fn place(
         &mut self,

@@ -92,6 +92,29 @@ impl Load {
         .await
     }
 
+    /// Waits for `more` further answers of any of these statuses.
+    ///
+    /// # Errors
+    /// When they do not come in time.
+    pub async fn wait_for_any(&self, more: usize, statuses: &[u16]) -> Result<()> {
+        let answered = || {
+            statuses
+                .iter()
+                .map(|status| self.answered(*status))
+                .sum::<usize>()
+        };
+        let goal = answered() + more;
+        wait::until(
+            &format!("{more} more answers of {statuses:?}"),
+            Duration::from_secs(60),
+            async || {
+                ensure!(answered() >= goal, "{} of {goal} so far", answered());
+                Ok(())
+            },
+        )
+        .await
+    }
+
     /// Stops the clients once each has its last answer, and gives all that was sent.
     ///
     /// # Errors

@@ -24,12 +24,13 @@ fn the_broker_is_stopped_killed_and_started() -> Result<()> {
 
         let load = Load::start(&rig.envoy.h1(), "/", 16, PAUSE);
         load.wait_for(300, 200).await?;
+        // Held in the sidecar is 503, on its way to the broker 504: how many are which depends on the moment.
         kafka.node(1)?.stop().await?;
-        load.wait_for(16, 504).await?;
+        load.wait_for_any(32, &[503, 504]).await?;
         kafka.node(1)?.restart().await?;
         load.wait_for(300, 200).await?;
         kafka.node(1)?.kill()?;
-        load.wait_for(16, 504).await?;
+        load.wait_for_any(32, &[503, 504]).await?;
         kafka.node(1)?.restart().await?;
         load.wait_for(300, 200).await?;
         let sent = load.finish().await?;
@@ -37,7 +38,10 @@ fn the_broker_is_stopped_killed_and_started() -> Result<()> {
         // What was still under way may come in now.
         rig.sidecar.stop(Duration::from_secs(60)).await?;
         let tally = truthful(&sent, &kafka.records(&topic).await?)?;
-        ensure!(tally.stored >= 900 && tally.unknown >= 32, "{tally:?}");
+        ensure!(
+            tally.stored >= 900 && tally.unknown + tally.refused >= 64,
+            "{tally:?}"
+        );
         rig.envoy.healthy()
     })
 }

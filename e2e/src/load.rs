@@ -74,22 +74,7 @@ impl Load {
     /// # Errors
     /// When they do not come in time.
     pub async fn wait_for(&self, more: usize, status: u16) -> Result<()> {
-        let goal = self.answered(status) + more;
-        wait::until(
-            &format!("{more} more answers {status}"),
-            Duration::from_secs(60),
-            async || {
-                let answers = self
-                    .shared
-                    .answers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                ensure!(self.answered(status) >= goal, "answers so far: {answers:?}");
-                Ok(())
-            },
-        )
-        .await
+        self.wait_for_any(more, &[status]).await
     }
 
     /// Waits for `more` further answers of any of these statuses.
@@ -108,7 +93,13 @@ impl Load {
             &format!("{more} more answers of {statuses:?}"),
             Duration::from_secs(60),
             async || {
-                ensure!(answered() >= goal, "{} of {goal} so far", answered());
+                let answers = self
+                    .shared
+                    .answers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                ensure!(answered() >= goal, "answers so far: {answers:?}");
                 Ok(())
             },
         )

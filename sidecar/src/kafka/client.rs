@@ -9,21 +9,22 @@ use crate::config::{Acks, Cluster, Profile};
 /// What librdkafka is set to where neither cluster nor profile says otherwise.
 ///
 /// - `partitioner`: the Java client's, so that a key goes to the partition every other client puts it in.
-/// - `linger.ms`: records are gathered before they are handed to librdkafka (see [`take_linger`]).
+/// - `linger.ms`: records are gathered while others are under way, before they are handed to librdkafka (see
+///   [`super::producer`]); what waits on top of that is what a profile asks for.
+/// - `sticky.partitioning.linger.ms`: librdkafka's own default is twice its linger, and so none: each record without
+///   a key would go to another partition, and the records of a moment into as many requests as there are partitions.
 /// - `reconnect.backoff.max.ms`: librdkafka's own 10 s would keep records waiting after an outage has ended.
 /// - `queue.buffering.max.*`: the producer's own bound on records and bytes is the one that holds, so that
 ///   there is one; 0 and the maximum switch librdkafka's off.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("partitioner", "murmur2_random"),
-    ("linger.ms", DEFAULT_LINGER_MS),
+    ("linger.ms", "0"),
+    ("sticky.partitioning.linger.ms", "10"),
     ("reconnect.backoff.max.ms", "1000"),
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),
     ("client.id", "sluice"),
 ];
-
-/// How long load is gathered at most; a lone record does not wait.
-const DEFAULT_LINGER_MS: &str = "1";
 
 /// The client configuration of `profile`'s producer on `cluster`. What the profile sets wins over what the
 /// cluster sets, and both over the defaults.
@@ -75,14 +76,8 @@ pub(super) fn message_timeout(config: &ClientConfig) -> Option<Duration> {
     (ms != 0).then(|| Duration::from_millis(ms))
 }
 
-/// Takes the time that records are gathered for out of the configuration: librdkafka itself is to send what it
-/// gets at once.
-pub(super) fn take_linger(config: &mut ClientConfig) -> Duration {
-    let ms = config
-        .get("linger.ms")
-        .unwrap_or(DEFAULT_LINGER_MS)
-        .parse()
-        .unwrap_or(1.0);
-    config.set("linger.ms", "0");
-    Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
+/// Whether librdkafka itself is asked to keep records waiting for others.
+pub(super) fn lingers(config: &ClientConfig) -> bool {
+    let ms = config.get("linger.ms").and_then(|ms| ms.parse::<f64>().ok());
+    ms.is_some_and(|ms| ms > 0.0)
 }

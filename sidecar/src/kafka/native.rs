@@ -142,15 +142,15 @@ impl Native {
     ///
     /// Fails with the library's words when a property is not known or has a bad value.
     pub(super) fn new(config: &ClientConfig, wake: &Arc<Notify>) -> Result<Self, String> {
-        let conf = config
-            .create_native_config()
-            .map_err(|error| without_value(&error))?;
-        #[allow(unsafe_code, reason = "conf is a valid configuration that is not in use yet")]
-        unsafe {
-            sys::rd_kafka_conf_set_events(conf.ptr(), sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR);
-        }
-        let client = Client::new(config, conf, RDKafkaType::RD_KAFKA_PRODUCER, Context)
-            .map_err(|error| without_value(&error))?;
+        // The library's threads have the scheduling policy of the one that makes the client.
+        let client = std::thread::scope(|scope| {
+            let make = scope.spawn(|| {
+                be_a_batch_thread();
+                producer(config)
+            });
+            make.join()
+        });
+        let client = client.map_err(|_| "librdkafka could not make the client".to_owned())??;
         let queue = Queue::new(&client, Arc::clone(wake)).ok_or("the client has no event queue")?;
         Ok(Self { queue, client })
     }
@@ -317,6 +317,36 @@ impl Native {
                 c"by a test".as_ptr(),
             );
         }
+    }
+}
+
+/// A producer whose delivery reports are events.
+fn producer(config: &ClientConfig) -> Result<Client<Context>, String> {
+    let conf = config
+        .create_native_config()
+        .map_err(|error| without_value(&error))?;
+    #[allow(unsafe_code, reason = "conf is a valid configuration that is not in use yet")]
+    unsafe {
+        sys::rd_kafka_conf_set_events(conf.ptr(), sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR);
+    }
+    Client::new(config, conf, RDKafkaType::RD_KAFKA_PRODUCER, Context).map_err(|error| without_value(&error))
+}
+
+/// Has the calling thread wait for the end of whatever runs when it is woken, instead of interrupting it.
+///
+/// A broker thread is woken by the first of the records that are handed over, and what it interrupts, on a machine
+/// without a core to spare, is the handing over of the others: it would send a request for one record, and one
+/// for the rest.
+fn be_a_batch_thread() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    #[allow(
+        unsafe_code,
+        reason = "the pointer is that of a live variable; 0 is the calling thread"
+    )]
+    let changed = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+    if changed != 0 {
+        let error = std::io::Error::last_os_error();
+        tracing::debug!(%error, "no SCHED_BATCH for librdkafka's threads");
     }
 }
 

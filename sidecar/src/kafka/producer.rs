@@ -14,12 +14,12 @@
 //! - What is still held is certainly not stored; what librdkafka has is of unknown outcome until its report.
 //!
 //! A task takes librdkafka's events and sees to deadlines ([`driver`]); under load records are gathered before
-//! they are handed over ([`gather`]); a thread asks the cluster what must be known and replaces a producer that
+//! they are handed over ([`gate`]); a thread asks the cluster what must be known and replaces a producer that
 //! failed fatally ([`minder`]).
 
 mod bag;
 mod driver;
-mod gather;
+mod gate;
 mod minder;
 mod state;
 #[cfg(test)]
@@ -90,14 +90,14 @@ impl Producer {
         profile: &Profile,
         metrics: ProducerMetrics,
     ) -> Result<Self, String> {
-        let mut config = client::producer_config(cluster, profile);
+        let config = client::producer_config(cluster, profile);
         let limits = Limits {
             records: profile.max_records,
             bytes: profile.max_bytes,
             unacknowledged: client::is_unacknowledged(&config),
             auto_create: profile.allow_auto_create_topics,
             buffered_for: client::message_timeout(&config),
-            linger: client::take_linger(&mut config),
+            gathers: !client::lingers(&config),
         };
         let driver = Arc::new(Notify::new());
         let native = Arc::new(Native::new(&config, &driver)?);
@@ -132,11 +132,11 @@ impl Producer {
         let now = Instant::now();
         let mut bag = Bag::default();
         let mut state = self.shared.lock();
-        state.begin(submissions.len(), now, &mut bag);
+        state.begin();
         for submission in submissions.drain(..) {
             state.submit(submission, now, &mut bag);
         }
-        state.end(now, &mut bag);
+        state.send_gathered(now, &mut bag);
         let wake_driver = state.look_sooner();
         let wake_minder = state.needs_minding();
         drop(state);

@@ -12,8 +12,8 @@ use slab::Slab;
 use sluice_proto::v1::ErrorClass;
 
 use super::bag::Bag;
-use super::gather::{Gather, Gathered};
-use super::topics::{Standing, Topics};
+use super::gate::Pass;
+use super::topics::{Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
@@ -32,8 +32,8 @@ pub(super) struct Limits {
     pub(super) auto_create: bool,
     /// How long a buffered record may be held; the same as librdkafka would have it.
     pub(super) buffered_for: Option<Duration>,
-    /// How long load is gathered; not at all when zero.
-    pub(super) linger: Duration,
+    /// Records are gathered while others are under way.
+    pub(super) gathers: bool,
 }
 
 /// A record whose outcome is to come.
@@ -46,7 +46,7 @@ struct Pending {
     bytes: usize,
     since: Instant,
     /// librdkafka has it: its report is to come.
-    handed: bool,
+    handed: Option<Pass>,
 }
 
 /// See the module.
@@ -58,11 +58,10 @@ pub(super) struct State {
     topics: Topics,
     bytes: usize,
     handed: usize,
-    gather: Gather,
-    /// Whether this call's records may be gathered.
-    gathers: bool,
-    /// Topics that records were submitted for in this call.
-    touched: Vec<usize>,
+    /// Counts the calls that bring submissions.
+    call: u64,
+    /// The topics that have gathered records.
+    gathering: Vec<usize>,
     held: usize,
     health: Health,
     fatal: Option<String>,
@@ -84,9 +83,8 @@ impl State {
             topics: Topics::default(),
             bytes: 0,
             handed: 0,
-            gather: Gather::new(limits.linger),
-            gathers: false,
-            touched: Vec::new(),
+            call: 0,
+            gathering: Vec::new(),
             limits,
             held: 0,
             health: Health::Unknown,
@@ -172,7 +170,7 @@ impl State {
             topic,
             bytes,
             since: now,
-            handed: false,
+            handed: None,
         });
         self.bytes += bytes;
         if let Some(topic) = self.topics.get(topic) {
@@ -180,40 +178,15 @@ impl State {
             topic.metrics.bytes.inc_by(bytes as u64);
         }
         self.expect_deadline(until);
-        if self.gathers(topic, now) {
-            self.gather.put(
-                Gathered {
-                    key,
-                    topic,
-                    record,
-                    until,
-                },
-                now,
-            );
-        } else {
-            self.place(key, topic, record, until, now, bag);
+        let held = Held { key, record, until };
+        if let Some(held) = self.gather(topic, held, bytes, now) {
+            self.place(topic, held, now, bag);
         }
     }
 
-    /// Begins a call with this many submissions.
-    pub(super) fn begin(&mut self, submissions: usize, now: Instant, bag: &mut Bag) {
-        self.gathers = self.gather.is_for(submissions);
-        if !self.gathers {
-            self.hand_over_gathered(now, bag);
-        }
-    }
-
-    /// Ends a call's submissions: what it brought decides about the next ones.
-    pub(super) fn end(&mut self, now: Instant, bag: &mut Bag) {
-        for key in self.touched.drain(..) {
-            if let Some(topic) = self.topics.get(key)
-                && topic.pace.note(topic.pending, now)
-                && topic.gathered > 0
-            {
-                self.gather.hurry(now);
-            }
-        }
-        self.send_gathered(now, bag);
+    /// Begins a call that brings submissions.
+    pub(super) fn begin(&mut self) {
+        self.call += 1;
     }
 
     /// Why a record cannot be taken on.
@@ -282,12 +255,15 @@ impl State {
             return;
         };
         self.bytes = self.bytes.saturating_sub(pending.bytes);
-        if pending.handed {
-            self.handed -= 1;
-        }
         let Some(topic) = self.topics.get(pending.topic) else {
             return;
         };
+        if let Some(pass) = pending.handed {
+            self.handed -= 1;
+            topic
+                .gate
+                .reported(pass, matches!(outcome, Outcome::Stored { .. }), now);
+        }
         topic.pending -= 1;
         match pending.receipt {
             Some(receipt) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::gather::Pace;
+use super::gate::{self, Gate};
 use crate::kafka::native;
 use crate::kafka::record::{Failure, Record};
 use crate::metrics::{ProducerMetrics, TopicMetrics};
@@ -57,9 +57,61 @@ pub(super) struct Topic {
     pub(super) held: VecDeque<Held>,
     /// Records with an outcome to come, held and gathered ones included.
     pub(super) pending: usize,
-    /// Records that are gathered.
-    pub(super) gathered: usize,
-    pub(super) pace: Pace,
+    /// Records that wait for those that are under way, in order. What is held is before them.
+    pub(super) gathered: VecDeque<Held>,
+    /// Bytes of them.
+    pub(super) gathered_bytes: usize,
+    pub(super) gate: Gate,
+    /// The last call that brought records of the topic, and whether it found the gate open.
+    pub(super) call: (u64, bool),
+}
+
+impl Topic {
+    /// Whether the records of that call are handed over: those of one call go together, or none of them.
+    pub(super) fn passes(&mut self, call: u64, now: Instant) -> bool {
+        if self.call.0 != call {
+            self.call = (call, self.gathered.is_empty() && self.gate.open(now));
+        }
+        self.call.1
+    }
+
+    /// What is gathered; nothing is any more.
+    pub(super) fn take_gathered(&mut self) -> VecDeque<Held> {
+        self.gathered_bytes = 0;
+        std::mem::take(&mut self.gathered)
+    }
+
+    /// Takes out of `queue` what is not to wait after `now`, and gives it and when the next is due.
+    fn expire(queue: &mut VecDeque<Held>, now: Instant) -> (Vec<Held>, Option<Instant>) {
+        let late = |held: &Held| held.until.is_some_and(|until| until <= now);
+        let (expired, left): (Vec<_>, VecDeque<_>) = if queue.iter().any(late) {
+            let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(queue).into_iter().partition(late);
+            (gone, left.into())
+        } else {
+            (Vec::new(), std::mem::take(queue))
+        };
+        *queue = left;
+        let next = queue.iter().filter_map(|held| held.until).min();
+        (expired, next)
+    }
+
+    /// Takes out the held records that are not to wait after `now`, and gives them and when the next are due.
+    pub(super) fn expire_held(&mut self, now: Instant) -> (Vec<Held>, Option<Instant>) {
+        Self::expire(&mut self.held, now)
+    }
+
+    /// The same for gathered ones.
+    pub(super) fn expire_gathered(&mut self, now: Instant) -> (Vec<Held>, Option<Instant>) {
+        let (expired, next) = Self::expire(&mut self.gathered, now);
+        let gone: usize = expired.iter().map(|held| held.record.size()).sum();
+        self.gathered_bytes -= gone;
+        (expired, next)
+    }
+
+    /// Whether what is gathered is to be handed over.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        gate::is_much(self.gathered.len(), self.gathered_bytes) || self.gate.open(now)
+    }
 }
 
 /// All topics that a record was submitted for.
@@ -90,8 +142,10 @@ impl Topics {
             not_before: None,
             held: VecDeque::new(),
             pending: 0,
-            gathered: 0,
-            pace: Pace::default(),
+            gathered: VecDeque::new(),
+            gathered_bytes: 0,
+            gate: Gate::default(),
+            call: (0, false),
         });
         self.names.insert(name, key);
         key

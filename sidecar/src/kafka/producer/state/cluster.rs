@@ -157,7 +157,7 @@ impl State {
         let lost: Vec<usize> = self
             .pending
             .iter()
-            .filter(|(_, p)| p.handed)
+            .filter(|(_, p)| p.handed.is_some())
             .map(|(key, _)| key)
             .collect();
         for key in lost {
@@ -189,9 +189,9 @@ impl State {
         let mut held = Vec::new();
         for (_, topic) in self.topics.iter() {
             held.extend(topic.held.drain(..).map(|held| held.key));
-            topic.gathered = 0;
+            held.extend(topic.gathered.drain(..).map(|held| held.key));
         }
-        held.extend(self.gather.take().into_iter().map(|gathered| gathered.key));
+        self.gathering.clear();
         self.held = 0;
         let failure = Failure::new(ErrorClass::SidecarUnavailable, "the sidecar shut down first");
         for key in held {

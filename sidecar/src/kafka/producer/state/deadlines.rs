@@ -21,14 +21,14 @@ impl State {
     }
 
     /// Whether there is something to see to before the driver looks next.
-    pub(in crate::kafka::producer) fn look_sooner(&self) -> bool {
-        let next = self.earliest.into_iter().chain(self.gather.due()).min();
+    pub(in crate::kafka::producer) fn look_sooner(&mut self) -> bool {
+        let next = self.earliest.into_iter().chain(self.gathered_until()).min();
         next.is_some_and(|next| self.next_look.is_none_or(|planned| next < planned))
     }
 
     /// When the driver must look again; `None`: not before it is woken.
     pub(in crate::kafka::producer) fn next_look(&mut self) -> Option<Instant> {
-        self.next_look = self.earliest.into_iter().chain(self.gather.due()).min();
+        self.next_look = self.earliest.into_iter().chain(self.gathered_until()).min();
         self.next_look
     }
 
@@ -38,12 +38,12 @@ impl State {
             return;
         }
         self.earliest = None;
-        self.expire_held(now, bag);
+        self.expire_waiting(now, bag);
         let mut earliest = self.earliest;
         for (_, pending) in &mut self.pending {
             let Some(deadline) = pending
                 .deadline
-                .filter(|_| pending.handed && pending.receipt.is_some())
+                .filter(|_| pending.handed.is_some() && pending.receipt.is_some())
             else {
                 continue;
             };
@@ -65,34 +65,42 @@ impl State {
         self.earliest = earliest.map(|earliest| earliest.max(now + SWEEP_EVERY));
     }
 
-    fn expire_held(&mut self, now: Instant, bag: &mut Bag) {
-        if self.held == 0 {
-            return;
-        }
-        let why = match &self.health {
-            Health::Down(why) => format!("the cluster cannot be reached: {why}"),
-            Health::Unknown => "the cluster has not answered yet".to_owned(),
-            Health::Up => "the cluster did not tell about the topic in time".to_owned(),
-        };
+    /// Gives up what waits in the sidecar for too long.
+    fn expire_waiting(&mut self, now: Instant, bag: &mut Bag) {
         let mut expired = Vec::new();
         let mut earliest: Option<Instant> = None;
-        for (_, topic) in self.topics.iter() {
-            topic.held.retain(|held| match held.until {
-                Some(until) if until <= now => {
-                    expired.push(held.key);
-                    false
-                }
-                Some(until) => {
-                    earliest = Some(earliest.map_or(until, |e| e.min(until)));
-                    true
-                }
-                None => true,
-            });
+        let mut expect = |next: Option<Instant>| earliest = earliest.into_iter().chain(next).min();
+        if self.held > 0 {
+            let why = match &self.health {
+                Health::Down(why) => format!("the cluster cannot be reached: {why}"),
+                Health::Unknown => "the cluster has not answered yet".to_owned(),
+                Health::Up => "the cluster did not tell about the topic in time".to_owned(),
+            };
+            for (_, topic) in self.topics.iter() {
+                let (gone, next) = topic.expire_held(now);
+                expect(next);
+                self.held -= gone.len();
+                expired.extend(gone.into_iter().map(|held| (held.key, why.clone())));
+            }
         }
-        self.held -= expired.len();
-        for key in expired {
-            let failure = Failure::new(ErrorClass::ClusterUnavailable, why.clone());
-            self.settle(key, failure.into(), now, bag);
+        let topics = &mut self.topics;
+        self.gathering.retain(|key| {
+            let Some(topic) = topics.get(*key) else {
+                return false;
+            };
+            let (gone, next) = topic.expire_gathered(now);
+            expect(next);
+            let why = "the records before it are not acknowledged yet";
+            expired.extend(gone.into_iter().map(|held| (held.key, why.to_owned())));
+            !topic.gathered.is_empty()
+        });
+        for (key, why) in expired {
+            self.settle(
+                key,
+                Failure::new(ErrorClass::ClusterUnavailable, why).into(),
+                now,
+                bag,
+            );
         }
         self.expect_deadline(earliest);
     }

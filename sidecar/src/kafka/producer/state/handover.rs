@@ -1,5 +1,6 @@
 //! A record's way to librdkafka: gathered, held, handed over.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -9,59 +10,58 @@ use super::State;
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::producer::bag::Bag;
-use crate::kafka::producer::gather::Gathered;
 use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
 use crate::kafka::record::{Failure, Record};
 
 impl State {
-    /// Whether the topic's next record is gathered; what comes after a gathered record always is.
-    pub(super) fn gathers(&mut self, key: usize, now: Instant) -> bool {
-        let on = self.gathers;
-        let Some(topic) = self.topics.get(key) else {
-            return false;
+    /// Has the record wait for those that are under way; gives it back when it is not to.
+    pub(super) fn gather(&mut self, topic: usize, held: Held, bytes: usize, now: Instant) -> Option<Held> {
+        let (gathers, call) = (self.limits.gathers, self.call);
+        let Some(found) = self.topics.get(topic).filter(|_| gathers) else {
+            return Some(held);
         };
-        if self.touched.last() != Some(&key) {
-            self.touched.push(key);
+        if found.passes(call, now) {
+            return Some(held);
         }
-        let gathers = topic.gathered > 0 || (on && topic.pace.is_loaded(now));
-        topic.gathered += usize::from(gathers);
-        gathers
+        if found.gathered.is_empty() {
+            self.gathering.push(topic);
+        }
+        found.gathered.push_back(held);
+        found.gathered_bytes += bytes;
+        None
     }
 
-    /// Sends on what was gathered, when it is time.
+    /// Hands over what was gathered, as far as it is time.
     pub(in crate::kafka::producer) fn send_gathered(&mut self, now: Instant, bag: &mut Bag) {
-        if self.gather.is_due(now) {
-            self.hand_over_gathered(now, bag);
+        let mut at = 0;
+        while let Some(topic) = self.gathering.get(at).copied() {
+            let mut gathered = VecDeque::new();
+            if let Some(topic) = self.topics.get(topic) {
+                if !topic.is_due(now) {
+                    at += 1;
+                    continue;
+                }
+                gathered = topic.take_gathered();
+            }
+            self.gathering.swap_remove(at);
+            for held in gathered {
+                self.place(topic, held, now, bag);
+            }
         }
     }
 
-    pub(super) fn hand_over_gathered(&mut self, now: Instant, bag: &mut Bag) {
-        let mut gathered = self.gather.take();
-        for Gathered {
-            key,
-            topic,
-            record,
-            until,
-        } in gathered.drain(..)
-        {
-            if let Some(topic) = self.topics.get(topic) {
-                topic.gathered -= 1;
-            }
-            self.place(key, topic, record, until, now, bag);
-        }
-        self.gather.recycle(gathered);
+    /// When something that was gathered is to be handed over, whether or not reports come.
+    pub(super) fn gathered_until(&mut self) -> Option<Instant> {
+        let topics = &mut self.topics;
+        self.gathering
+            .iter()
+            .filter_map(|topic| topics.get(*topic)?.gate.closed_until())
+            .min()
     }
 
     /// Hands a record over, or holds it.
-    pub(super) fn place(
-        &mut self,
-        key: usize,
-        topic: usize,
-        record: Record,
-        until: Option<Instant>,
-        now: Instant,
-        bag: &mut Bag,
-    ) {
+    pub(super) fn place(&mut self, topic: usize, held: Held, now: Instant, bag: &mut Bag) {
+        let Held { key, record, until } = held;
         let record = match self.may_hand_over(topic) {
             true => self.hand_over(key, topic, record, now, bag),
             false => Some(record),
@@ -131,7 +131,7 @@ impl State {
         match self.native.produce(handle, &record, key) {
             Ok(()) => {
                 if let Some(pending) = self.pending.get_mut(key) {
-                    pending.handed = true;
+                    pending.handed = Some(found.gate.pass(now));
                     self.handed += 1;
                 }
                 None

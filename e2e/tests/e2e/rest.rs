@@ -1,13 +1,16 @@
 //! The sidecar's REST face and its producer profiles, on a real Kafka.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use hyper::Method;
 use serde_json::{Value, json};
 use sluice_e2e::client::{Client, full};
+use sluice_e2e::envoy::{Config, Envoy, by_call, produce};
 use sluice_e2e::scenario::scenario;
 use sluice_e2e::sidecar::Sidecar;
-use sluice_e2e::{Context, Result, ensure, kafka};
+use sluice_e2e::{Context, Result, ensure, kafka, parts};
 
 fn settings(bootstrap: &str, producers: Value) -> Value {
     json!({
@@ -142,6 +145,8 @@ async fn curl(args: &[&str], url: &str, content_type: &str, body: &Path) -> Resu
         .args(["--write-out", "\n%{http_version} %{response_code}"])
         .args(["--header", &format!("content-type: {content_type}")])
         .args(["--data-binary", &format!("@{}", body.display()), url])
+        // Where sockets' paths begin.
+        .current_dir(parts::root())
         .kill_on_drop(true)
         .output()
         .await
@@ -224,6 +229,54 @@ fn http2_with_prior_knowledge() -> Result<()> {
             );
         }
         ensure!(records.len() == 151, "{}", records.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn over_a_unix_socket() -> Result<()> {
+    scenario("rest-unix", async |s| {
+        let kafka = kafka::shared().await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 1).await?;
+        let socket = s.dir().strip_prefix(parts::root())?.join("data.sock");
+        let mut settings = settings(&kafka.bootstrap(), json!({}));
+        settings["listeners"] = json!({"data": {"path": socket, "mode": "0600"}});
+        let mut sidecar = Sidecar::start(s.dir(), &settings).await?;
+        let found = parts::root().join(&socket);
+        let mode = std::fs::metadata(&found)?.permissions().mode();
+        ensure!(mode & 0o777 == 0o600, "{mode:o}");
+
+        let url = format!("http://sluice/topics/{topic}/records");
+        let file = s.dir().join("body");
+        let over = socket.display().to_string();
+        for (version, option) in [("1.1", "--http1.1"), ("2", "--http2-prior-knowledge")] {
+            std::fs::write(&file, version)?;
+            let args = [option, "--unix-socket", &over];
+            let (spoken, status, json) = curl(&args, &url, "text/plain", &file).await?;
+            ensure!(
+                spoken == version && status == "200" && json == json!({"message": "message sent"}),
+                "{spoken} {status} {json}"
+            );
+        }
+
+        let mut config = Config::new(sidecar.stream(), sidecar.data());
+        config.data_socket = Some(socket);
+        config.routes = vec![produce("/", by_call(json!({"topic": topic, "value": "body"})))];
+        let mut envoy = Envoy::start(s.dir(), &config).await?;
+        let reply = envoy.h1().post("/", "", "by Envoy's call").await?;
+        ensure!(
+            reply.expect(200)?.header("x-kafka-offset") == "2",
+            "{:?}",
+            reply.headers
+        );
+
+        let records = kafka.records(&topic).await?;
+        let values: Vec<_> = records.iter().filter_map(|record| record.text().ok()).collect();
+        ensure!(values == ["1.1", "2", "by Envoy's call"], "{values:?}");
+        envoy.healthy()?;
+        sidecar.stop(Duration::from_secs(30)).await?;
+        ensure!(!found.exists(), "the socket is left behind");
         Ok(())
     })
 }

@@ -11,12 +11,16 @@ use crate::config::{Acks, Cluster, Profile};
 /// - `partitioner`: the Java client's, so that a key goes to the partition every other client puts it in.
 /// - `linger.ms`: records are gathered before they are handed to librdkafka (see [`take_linger`]).
 /// - `reconnect.backoff.max.ms`: librdkafka's own 10 s would keep records waiting after an outage has ended.
+/// - `topic.metadata.propagation.max.ms`: for librdkafka's own 30 s after it first heard of a topic, records for one
+///   that was deleted would wait instead of failing. A topic is looked up before records for it are handed over, so
+///   what is left to wait for is a broker that has not heard of a new topic yet.
 /// - `queue.buffering.max.*`: the producer's own bound on records and bytes is the one that holds, so that
 ///   there is one; 0 and the maximum switch librdkafka's off.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("partitioner", "murmur2_random"),
     ("linger.ms", DEFAULT_LINGER_MS),
     ("reconnect.backoff.max.ms", "1000"),
+    ("topic.metadata.propagation.max.ms", "1000"),
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),
     ("client.id", "sluice"),

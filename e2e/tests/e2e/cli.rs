@@ -116,6 +116,27 @@ fn topics_are_created_written_and_tailed() -> Result<()> {
             described.lines().count() == 6 && described.lines().skip(1).all(both),
             "{described}"
         );
+        run(&replicated)
+            .await?
+            .is(&format!("{topic} exists with 3 partitions\n"))?;
+        let others = [
+            (
+                "--partitions",
+                "4",
+                format!("{topic} exists with 3 partitions, not 4"),
+            ),
+            (
+                "--replication-factor",
+                "1",
+                format!("{topic} exists with replication factor 2, not 1"),
+            ),
+        ];
+        for (option, number, complaint) in others {
+            let other = ["topics", "create", &topic, option, number];
+            run(&other)
+                .await?
+                .failed(&format!("sluice: topic {complaint}\n"))?;
+        }
         let too_many = ["topics", "create", &s.topic("x"), "--replication-factor", "3"];
         let complaint = format!("sluice: Kafka does not create topic {}: ", s.topic("x"));
         run(&too_many).await?.failed(&complaint)?;

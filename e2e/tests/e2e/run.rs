@@ -189,8 +189,27 @@ fn left_behind() -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The printed curl and the printed tail.
+/// The printed curl and the printed tail; and a creation, as Kong's quick start begins with one.
 async fn try_out(run: &Run) -> Result<()> {
+    let config = "target/run/sluice.yaml";
+    let create = [
+        "topics",
+        "create",
+        "kong-upstream",
+        "--partitions",
+        "1",
+        "--config",
+        config,
+    ];
+    let created = tokio::process::Command::new(parts::sidecar()?)
+        .args(create)
+        .current_dir(parts::root())
+        .output()
+        .await?;
+    ensure!(
+        created.status.success() && created.stdout == b"kong-upstream exists with 1 partition\n",
+        "{created:?}"
+    );
     let reply = run.curl().await?;
     ensure!(reply.expect(200)?.json()? == json!({"message": "message sent"}));
     let printed = run.command(" tail ", &["--timeout-ms", "3000"]).await?;

@@ -43,9 +43,11 @@ test-build: wasm ## Build the tests, and the filter and the sidecar that they st
 test: test-build envoy kafka ## Run every test, unit to end-to-end
 	cargo test --workspace
 
+# --workspace for the features of its dependencies: they are those that the tests' sidecar is built from, so that
+# there is one of it. Nothing else is built.
 .PHONY: build
 build: toolchain ## Build the sidecar (PROFILE=release for the one that ships)
-	cargo build --profile $(PROFILE) --package sluice --bin sluice
+	cargo build --profile $(PROFILE) --workspace --bin sluice
 
 .PHONY: wasm
 wasm: toolchain ## Build the filter
@@ -106,15 +108,14 @@ $(CARGO_DENY):
 	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --quiet --root target/tools --target-dir target/tools/build
 	rm -rf target/tools/build
 
-# With the sidecar of the tests: on its own it would be built from other features of its dependencies, once more.
 .PHONY: check-envoy
-check-envoy: test-build envoy ## Check every shipped configuration
+check-envoy: build wasm envoy ## Check every shipped configuration
 	@for config in $(ENVOY_CONFIGS); do \
 	  echo "$$config"; \
 	  $(ENVOY) --mode validate --log-level warn --config-path "$$config"; \
-	  target/debug/sluice check-config --envoy "$$config"; \
+	  $(SLUICE) check-config --envoy "$$config"; \
 	done
-	target/debug/sluice check-config --config sluice.yaml
+	$(SLUICE) check-config --config sluice.yaml
 
 .PHONY: verify
 verify: fmt-check lint test audit check-envoy ## Everything that has to be green

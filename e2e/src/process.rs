@@ -5,11 +5,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::wait;
@@ -83,14 +84,30 @@ impl Process {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal. After SIGSTOP it stands still when this returns.
     ///
     /// # Errors
     /// When it has ended.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         // Until it is waited for its id cannot be another's.
         self.running()?;
-        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, signal)?;
+        if signal == Signal::SIGSTOP {
+            self.stopped(pid)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until each of its threads has stopped: on another CPU one may still run when `kill` returns.
+    fn stopped(&self, pid: Pid) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(10);
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+        while waitid(Id::Pid(pid), flags)? == WaitStatus::StillAlive {
+            ensure!(Instant::now() < until, "{} does not stop", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// SIGKILL, and its end.
@@ -242,6 +259,19 @@ mod tests {
         assert!(alive(pid));
         drop(second);
         assert!(!alive(pid));
+    }
+
+    #[tokio::test]
+    async fn stands_still_once_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = sleeper(dir.path());
+        let stat = format!("/proc/{}/stat", child.pid());
+        for _ in 0..20 {
+            child.signal(Signal::SIGSTOP).unwrap();
+            assert!(std::fs::read_to_string(&stat).unwrap().contains(" T "));
+            child.signal(Signal::SIGCONT).unwrap();
+        }
+        assert!(ended_well(child.terminate(Duration::from_secs(5)).await.unwrap()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::sidecar::Sidecar;
 /// What a rig is made of.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// The sidecar's settings; `listeners` is the harness's.
+    /// The sidecar's settings; the harness adds `listeners`.
     pub sidecar: Value,
     /// The filter's configuration.
     pub filter: Value,

@@ -26,8 +26,8 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts `sluice serve` with these settings, its listeners in `dir` and on ports of its own, and waits
-    /// until it is ready.
+    /// Starts `sluice serve` with these settings, its listeners (those that the settings do not have) in `dir`
+    /// and on ports of its own, and waits until it is ready.
     ///
     /// # Errors
     /// When the binary is missing or it does not come up; the end of its log is in the error.
@@ -54,14 +54,17 @@ impl Sidecar {
         // Relative, since a socket's path may have 107 bytes only.
         let stream = dir.strip_prefix(parts::root()).unwrap_or(dir).join("stream.sock");
         let mut tree = settings.clone();
-        let listeners = json!({
+        let mut listeners = json!({
             "stream": {"path": stream},
             "data": {"address": format!("127.0.0.1:{data}")},
             "admin": {"address": format!("127.0.0.1:{admin}")},
         });
-        tree.as_object_mut()
-            .context("the settings are no mapping")?
-            .insert("listeners".to_owned(), listeners);
+        let root = tree.as_object_mut().context("the settings are no mapping")?;
+        let own = root.get("listeners").and_then(Value::as_object);
+        if let (Some(all), Some(own)) = (listeners.as_object_mut(), own) {
+            all.extend(own.clone());
+        }
+        root.insert("listeners".to_owned(), listeners);
         let config = dir.join("sluice.yaml");
         std::fs::write(&config, serde_json::to_string_pretty(&tree)?)?;
         let log = dir.join("sidecar.log");

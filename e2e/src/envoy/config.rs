@@ -20,6 +20,8 @@ pub struct Config {
     pub stream: PathBuf,
     /// The port of the sidecar's REST face.
     pub data: u16,
+    /// The Unix socket of its REST face, relative to the workspace's root, where it has one instead of the port.
+    pub data_socket: Option<PathBuf>,
     /// Another filter than the shipped one; for tests of what Envoy does with a bad one.
     pub wasm: Option<PathBuf>,
     /// Leaves the filter out of the chain.
@@ -70,6 +72,7 @@ impl Config {
             upstreams: Vec::new(),
             stream: stream.to_owned(),
             data,
+            data_socket: None,
             wasm: None,
             without_filter: false,
             buffer_limit: None,
@@ -97,11 +100,14 @@ impl Config {
         {
             match cluster.get("name").and_then(Value::as_str) {
                 Some("sluice") => set(cluster, &format!("{address}/pipe/path"), json!(self.stream))?,
-                Some("sluice_data") => set(
-                    cluster,
-                    &format!("{address}/socket_address/port_value"),
-                    json!(self.data),
-                )?,
+                Some("sluice_data") => match &self.data_socket {
+                    Some(socket) => set(cluster, address, json!({"pipe": {"path": socket}}))?,
+                    None => set(
+                        cluster,
+                        &format!("{address}/socket_address/port_value"),
+                        json!(self.data),
+                    )?,
+                },
                 _ => {}
             }
         }

@@ -11,6 +11,8 @@ use sluice_e2e::scenario::{Scenario, scenario};
 use sluice_e2e::sidecar::Sidecar;
 use sluice_e2e::{Context, Result, ensure, kafka, parts, ports, wait};
 
+use crate::cli;
+
 /// The shipped Envoy configuration, with nothing changed but ports and the socket.
 async fn shipped(s: &Scenario, kafka: &Kafka, topics: &[&str]) -> Result<(Sidecar, Envoy)> {
     let settings =
@@ -51,20 +53,7 @@ fn kongs_quick_start() -> Result<()> {
         };
         // The step that is easily forgotten.
         post().await?.expect_error(404, "unknown_topic")?;
-        let sluice = async |args: &[&str]| -> Result<String> {
-            let output = tokio::process::Command::new(parts::sidecar()?)
-                .args(args)
-                .args(["--bootstrap-servers", &kafka.bootstrap()])
-                .kill_on_drop(true)
-                .output()
-                .await?;
-            ensure!(
-                output.status.success(),
-                "{args:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            Ok(String::from_utf8(output.stdout)?)
-        };
+        let sluice = async |args: &[&str]| cli::sluice(&kafka.bootstrap(), args).await?.succeeded();
         sluice(&["topics", "create", "kong-upstream", "--partitions", "1"]).await?;
         // The sidecar believes for a moment what it has just heard of the topic.
         let reply = wait::until("the new topic is known", Duration::from_secs(20), async || {

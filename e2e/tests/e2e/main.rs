@@ -1,6 +1,7 @@
 //! End to end: real Envoy, real Kafka, the shipped filter and sidecar.
 
 mod bodies;
+mod cli;
 mod errors;
 mod fail_closed;
 mod harness;

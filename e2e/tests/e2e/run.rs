@@ -1,43 +1,85 @@
-//! `make run`, without the building.
+//! `make run`.
 
+use std::fmt::Write;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Method;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::json;
 use sluice_e2e::client::{Client, Reply, full};
 use sluice_e2e::process::{Launch, Process};
 use sluice_e2e::scenario::{Scenario, scenario};
 use sluice_e2e::{Context, Result, bail, ensure, kafka, parts, ports, wait};
 
-/// `scripts/run`, ready.
+/// A checkout runs one at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+const OTHER_PORTS: [&str; 4] = ["ADMIN_PORT", "DATA_PORT", "DEV_BROKER_PORT", "ENVOY_ADMIN_PORT"];
+
+/// It runs, and has said what to try.
 struct Run {
     process: Process,
     http: Client,
     port: u16,
+    /// What it calls the command.
+    sluice: String,
+    /// Whether it has a terminal of its own.
+    terminal: bool,
 }
 
 impl Run {
-    async fn start(s: &Scenario, kafka: &str) -> Result<Self> {
+    /// `scripts/run` alone, without the building.
+    async fn script(s: &Scenario, kafka: &str) -> Result<Self> {
         let port = ports::pick()?;
+        let sluice = parts::sidecar()?;
         let mut command = Command::new(parts::root().join("scripts/run"));
         command
             .env("HTTP_PORT", port.to_string())
             .env("KAFKA", kafka)
-            .env("SLUICE", parts::sidecar()?)
+            .env("SLUICE", &sluice)
             .env("ENVOY", parts::envoy()?);
-        for name in ["ADMIN_PORT", "DATA_PORT", "DEV_BROKER_PORT", "ENVOY_ADMIN_PORT"] {
+        for name in OTHER_PORTS {
             command.env(name, ports::pick()?.to_string());
         }
-        let log = s.dir().join(format!("run-{port}.log"));
-        let launch = Launch {
-            command,
-            log,
-            cpus: Vec::new(),
-        };
-        let mut process = Process::start("run", launch)?;
-        wait::until("it says what to try", Duration::from_secs(60), async || {
+        let process = launch(s, command, port)?;
+        let sluice = sluice.display().to_string();
+        Self::ready(process, port, sluice, false).await
+    }
+
+    /// `make run` at a terminal, which ends what runs there when it goes away. There has to be nothing to build: other
+    /// tests use what is built.
+    async fn make(s: &Scenario) -> Result<Self> {
+        parts::filter()?;
+        parts::sidecar()?;
+        parts::envoy()?;
+        let port = ports::pick()?;
+        let mut line = format!("make --assume-old=target/envoy/envoy run HTTP_PORT={port}");
+        for name in OTHER_PORTS {
+            write!(line, " {name}={}", ports::pick()?)?;
+        }
+        let mut command = Command::new("script");
+        command.current_dir(parts::root()).args([
+            "--quiet",
+            "--flush",
+            "--return",
+            "--command",
+            &line,
+            "/dev/null",
+        ]);
+        // Of a `make test` around it.
+        for name in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PROFILE", "KAFKA"] {
+            command.env_remove(name);
+        }
+        let process = launch(s, command, port)?;
+        Self::ready(process, port, "target/debug/sluice".to_owned(), true).await
+    }
+
+    async fn ready(mut process: Process, port: u16, sluice: String, terminal: bool) -> Result<Self> {
+        let limit = Duration::from_secs(if terminal { 120 } else { 60 });
+        wait::until("it says what to try", limit, async || {
             if let Err(ended) = process.running() {
                 return Ok(Err(ended));
             }
@@ -45,8 +87,13 @@ impl Run {
             Ok(Ok(()))
         })
         .await??;
-        let http = Client::h1(port);
-        Ok(Self { process, http, port })
+        Ok(Self {
+            process,
+            http: Client::h1(port),
+            port,
+            sluice,
+            terminal,
+        })
     }
 
     /// What the printed curl sends.
@@ -74,9 +121,7 @@ impl Run {
             .lines()
             .find(|line| line.contains(part))
             .context("no such command was printed")?;
-        let start = line
-            .find(&parts::sidecar()?.display().to_string())
-            .context("not of this sluice")?;
+        let start = line.find(&self.sluice).context("not of this sluice")?;
         let mut words = line.get(start..).unwrap_or_default().split(' ');
         let output = tokio::process::Command::new(words.next().unwrap_or_default())
             .args(words)
@@ -91,19 +136,40 @@ impl Run {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Ctrl-C.
+    /// Ctrl-C: at a terminal the signal goes to everything that runs there.
     async fn stop(mut self) -> Result<()> {
-        self.process.signal(Signal::SIGINT)?;
+        if self.terminal {
+            let pid = self.process.pid();
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            let leader = children.trim().parse().context(children)?;
+            killpg(Pid::from_raw(leader), Signal::SIGINT)?;
+        } else {
+            self.process.signal(Signal::SIGINT)?;
+        }
         let status = self.process.ended(Duration::from_secs(40)).await?;
-        ensure!(status.success(), "{status}\n{}", self.process.log_tail(20));
+        // Make's own status tells of the interruption.
+        ensure!(
+            self.terminal || status.success(),
+            "{status}\n{}",
+            self.process.log_tail(20)
+        );
         let left = left_behind()?;
         ensure!(left.is_empty(), "left behind: {left:?}");
-        ensure!(
-            !parts::root().join("target/run").exists(),
-            "target/run is left behind"
-        );
+        for name in ["target/run", "target/run.lock"] {
+            ensure!(!parts::root().join(name).exists(), "{name} is left behind");
+        }
         Ok(())
     }
+}
+
+fn launch(s: &Scenario, command: Command, port: u16) -> Result<Process> {
+    let log = s.dir().join(format!("run-{port}.log"));
+    let launch = Launch {
+        command,
+        log,
+        cpus: Vec::new(),
+    };
+    Process::start("run", launch)
 }
 
 /// The processes of this checkout that use `target/run`.
@@ -123,24 +189,60 @@ fn left_behind() -> Result<Vec<String>> {
     Ok(found)
 }
 
-// One after the other: a checkout runs one at a time.
+/// The printed curl and the printed tail; and a creation, as Kong's quick start begins with one.
+async fn try_out(run: &Run) -> Result<()> {
+    let config = "target/run/sluice.yaml";
+    let create = [
+        "topics",
+        "create",
+        "kong-upstream",
+        "--partitions",
+        "1",
+        "--config",
+        config,
+    ];
+    let created = tokio::process::Command::new(parts::sidecar()?)
+        .args(create)
+        .current_dir(parts::root())
+        .output()
+        .await?;
+    ensure!(
+        created.status.success() && created.stdout == b"kong-upstream exists with 1 partition\n",
+        "{created:?}"
+    );
+    let reply = run.curl().await?;
+    ensure!(reply.expect(200)?.json()? == json!({"message": "message sent"}));
+    let printed = run.command(" tail ", &["--timeout-ms", "3000"]).await?;
+    ensure!(
+        printed.contains(r#"{"body":"foo=bar","body_args":{"foo":"bar"}}"#),
+        "{printed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn make_run_does_what_it_prints_and_ctrl_c_ends_it() -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    scenario("run-make", async |s| {
+        let run = Run::make(s).await?;
+        ensure!(!left_behind()?.is_empty());
+        try_out(&run).await?;
+        run.stop().await
+    })
+}
+
 #[test]
 fn it_does_what_it_prints_and_leaves_nothing_behind() -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     scenario("run", async |s| {
-        let run = Run::start(s, "").await?;
+        let run = Run::script(s, "").await?;
         ensure!(!left_behind()?.is_empty());
-        let reply = run.curl().await?;
-        ensure!(reply.expect(200)?.json()? == json!({"message": "message sent"}));
-        let printed = run.command(" tail ", &["--timeout-ms", "3000"]).await?;
-        ensure!(
-            printed.contains(r#"{"body":"foo=bar","body_args":{"foo":"bar"}}"#),
-            "{printed}"
-        );
+        try_out(&run).await?;
         run.stop().await?;
 
         // The same with a Kafka of the user's own, which has no topic yet.
         let mut kafka = kafka::Kafka::start(s.dir(), &kafka::Setup::default()).await?;
-        let run = Run::start(s, &kafka.bootstrap()).await?;
+        let run = Run::script(s, &kafka.bootstrap()).await?;
         run.curl().await?.expect_error(404, "unknown_topic")?;
         run.command(" topics create ", &[]).await?;
         wait::until("the new topic is known", Duration::from_secs(20), async || {

@@ -71,10 +71,7 @@ fn a_topic_that_is_deleted_under_load() -> Result<()> {
             produce("/call", by_call(raw(&topic))),
         ];
         routes.push(produce("/", raw(&topic)));
-        // For 30 s after it first heard of a topic librdkafka would not believe that there is none.
-        let believing = json!({"topic.metadata.propagation.max.ms": 1000});
-        let parts = Parts::new(&kafka.bootstrap(), routes).sidecar("producers/default/properties", believing);
-        let mut rig = Rig::start(s, parts).await?;
+        let mut rig = Rig::start(s, Parts::new(&kafka.bootstrap(), routes)).await?;
         for path in ["/", "/call"] {
             let load = Load::start(&rig.envoy.h1(), path, 16, Duration::from_millis(1));
             let beside = Load::start(&rig.envoy.h1(), "/other", 2, Duration::from_millis(2));
@@ -106,6 +103,55 @@ fn a_topic_that_is_deleted_under_load() -> Result<()> {
                 Ok(())
             })
             .await?;
+        }
+        rig.envoy.healthy()
+    })
+}
+
+/// librdkafka by itself would not believe it for 30 s after it first heard of the topic, and the answer be a 504.
+#[test]
+fn a_topic_that_is_deleted_right_after_its_first_record() -> Result<()> {
+    scenario("truth-deleted-soon", async |s| {
+        let kafka = kafka::shared().await?;
+        let topics = ["stream", "call", "rest"].map(|suffix| s.topic(suffix));
+        let raw = |topic: &str| json!({"topic": topic, "value": "body", "answer_timeout": 20_000});
+        let routes = vec![
+            produce("/call", by_call(raw(&topics[1]))),
+            produce("/stream", raw(&topics[0])),
+        ];
+        let parts = Parts::new(&kafka.bootstrap(), routes).sidecar("answer_timeout", json!(20_000));
+        let mut rig = Rig::start(s, parts).await?;
+        let rest = format!("/topics/{}/records", topics[2]);
+        let faces = [
+            (rig.envoy.h1(), "/stream"),
+            (rig.envoy.h1(), "/call"),
+            (rig.sidecar.rest(), &rest),
+        ];
+        for (topic, (http, path)) in topics.iter().zip(faces) {
+            kafka.create_topic(topic, 1).await?;
+            http.post(path, "", "first").await?.expect(200)?;
+            kafka.delete_topic(topic).await?;
+            // Before any deadline.
+            wait::until("the deletion is noticed", Duration::from_secs(15), async || {
+                http.post(path, "", "late")
+                    .await?
+                    .expect_error(404, "unknown_topic")?;
+                Ok(())
+            })
+            .await?;
+            kafka.create_topic(topic, 1).await?;
+            wait::until("the new topic is written", Duration::from_secs(30), async || {
+                http.post(path, "", "new").await?.expect(200)?;
+                Ok(())
+            })
+            .await?;
+            let records = kafka.records(topic).await?;
+            ensure!(
+                records
+                    .iter()
+                    .all(|record| record.text().is_ok_and(|text| text == "new")),
+                "what was 404 is stored: {records:?}"
+            );
         }
         rig.envoy.healthy()
     })

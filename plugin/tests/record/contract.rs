@@ -1,12 +1,11 @@
 //! What is frozen in testdata/contract/v1: the filter's encodings, byte for byte.
 
-use std::path::PathBuf;
+#[path = "../../../testdata/contract/frozen.rs"]
+mod frozen;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
 use serde_json::{Value as Json, json};
-use sluice_proto::v1::{ProduceRequest, Record};
+use sluice_proto::v1::ProduceRequest;
 
 use crate::harness::{encode_parsed, parse, route};
 
@@ -72,58 +71,17 @@ fn encode(example: &Example) -> Vec<u8> {
     out
 }
 
-/// What a reader must see in the message.
-fn description(example: &Example, encoded: &[u8]) -> String {
-    let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
-    let record = |record: &Record| {
-        let headers = record
-            .headers
-            .iter()
-            .map(|h| json!({"name": h.name, "value_base64": h.value.as_deref().map(base64)}));
-        json!({
-            "id": record.id.to_string(),
-            "cluster": record.cluster,
-            "producer": record.producer,
-            "topics": record.topics,
-            "key_base64": record.key.as_deref().map(base64),
-            "partition": record.partition,
-            "headers": headers.collect::<Vec<_>>(),
-            "timestamp_ms": record.timestamp_ms,
-            "delivery": record.delivery().as_str_name(),
-            "deadline_ms": record.deadline_ms,
-            "value_base64": record.value.as_deref().map(base64),
-        })
-    };
-    let request = ProduceRequest::decode(encoded).unwrap();
-    let records = request.records.iter().map(record).collect::<Vec<_>>();
-    let description = json!({"says": example.says, "records": records});
-    serde_json::to_string_pretty(&description).unwrap() + "\n"
-}
-
 #[test]
 fn the_filter_still_writes_what_is_frozen() {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/contract/v1"));
-    // Adds what is missing. A frozen file is never written again: what it holds is deployed somewhere.
-    let freeze = std::env::var_os("FREEZE_CONTRACT").is_some();
     for example in examples() {
         let encoded = encode(&example);
-        let stem = folder.join(format!("produce_request_{}", example.name));
-        let description = description(&example, &encoded);
-        for (file, expected) in [
-            (stem.with_extension("bin"), &encoded[..]),
-            (stem.with_extension("json"), description.as_bytes()),
-        ] {
-            if freeze && !file.exists() {
-                std::fs::write(&file, expected).unwrap();
-            }
-            let frozen = std::fs::read(&file)
-                .unwrap_or_else(|error| panic!("{}: {error}; FREEZE_CONTRACT=1 adds it", file.display()));
-            assert_eq!(
-                frozen.escape_ascii().to_string(),
-                expected.escape_ascii().to_string(),
-                "{}",
-                file.display()
-            );
-        }
+        let request = ProduceRequest::decode(&encoded[..]).unwrap();
+        let records: Vec<Json> = request.records.iter().map(frozen::described).collect();
+        let description = json!({"says": example.says, "records": records});
+        frozen::check(
+            &format!("produce_request_{}", example.name),
+            &encoded,
+            &description,
+        );
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Failure;
 use crate::config::{Address, Listener};
+use crate::kafka::topics::Creation;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -22,7 +23,7 @@ pub(super) async fn create_topic(
     listener: &Listener,
     name: &str,
     partitions: Option<i32>,
-) -> Result<(), Failure> {
+) -> Result<Creation, Failure> {
     let body = json!({"name": name, "partitions": partitions}).to_string();
     let at = match &listener.address {
         Address::Tcp(address) => address.to_string(),
@@ -49,9 +50,12 @@ pub(super) async fn create_topic(
         Ok(Ok(answer)) => answer,
     };
     if status == StatusCode::CREATED {
-        return Ok(());
+        return Ok(Creation::Created);
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if body.get("code").and_then(Value::as_str) == Some("topic_exists") {
+        return Ok(Creation::Exists);
+    }
     Err(Failure::Other(match body.get("error").and_then(Value::as_str) {
         Some(error) => error.to_owned(),
         None => format!("the sidecar at {at} answers {status}"),

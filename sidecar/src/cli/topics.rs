@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Environment, Failure, admin, block_on, target};
 use crate::config::check_topic;
-use crate::kafka::topics::{self, Topic};
+use crate::kafka::topics::{self, Creation, Topic};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -70,7 +70,7 @@ fn create(arguments: &CreateArguments, environment: Environment) -> Result<(), F
     let name = &arguments.name;
     check_topic(name).map_err(Failure::Other)?;
     let target = arguments.target.resolve(environment)?;
-    match target.dev_broker {
+    let done = match target.dev_broker {
         Some(_) if arguments.replication_factor.is_some_and(|n| n > 1) => {
             return Err(Failure::Other(
                 "the dev broker is one broker: it has no replicas".to_owned(),
@@ -83,9 +83,32 @@ fn create(arguments: &CreateArguments, environment: Environment) -> Result<(), F
             arguments.partitions,
             arguments.replication_factor,
         ))??,
-    }
-    writeln!(std::io::stdout(), "created {name}")?;
+    };
+    let said = match done {
+        Creation::Created => format!("created {name}"),
+        Creation::Exists => existing(&topics::find(&target.connection, name)?, arguments)?,
+    };
+    writeln!(std::io::stdout(), "{said}")?;
     Ok(())
+}
+
+/// What to say of a topic that is there already: a failure only where another one was asked for.
+fn existing(topic: &Topic, arguments: &CreateArguments) -> Result<String, Failure> {
+    let name = &topic.name;
+    let partitions = topic.partitions.len();
+    let replicas = topic.partitions.first().map_or(0, |one| one.replicas.len());
+    let other = |asked: Option<i32>, found: usize| asked.filter(|asked| usize::try_from(*asked) != Ok(found));
+    let plural = if partitions == 1 { "" } else { "s" };
+    let exists = format!("{name} exists with {partitions} partition{plural}");
+    if let Some(asked) = other(arguments.partitions, partitions) {
+        return Err(Failure::Other(format!("topic {exists}, not {asked}")));
+    }
+    if let Some(asked) = other(arguments.replication_factor, replicas) {
+        return Err(Failure::Other(format!(
+            "topic {name} exists with replication factor {replicas}, not {asked}"
+        )));
+    }
+    Ok(exists)
 }
 
 fn describe(topic: &Topic) -> Result<(), Failure> {

@@ -14,13 +14,17 @@ use crate::config::{Acks, Cluster, Profile};
 /// - `sticky.partitioning.linger.ms`: librdkafka's own default is twice its linger, and so none: each record without
 ///   a key would go to another partition, and the records of a moment into as many requests as there are partitions.
 /// - `reconnect.backoff.max.ms`: librdkafka's own 10 s would keep records waiting after an outage has ended.
+/// - `topic.metadata.propagation.max.ms`: for librdkafka's own 30 s after it first heard of a topic, records for one
+///   that was deleted would wait instead of failing. A topic is looked up before records for it are handed over, so
+///   what is left to wait for is a broker that has not heard of a new topic yet.
 /// - `queue.buffering.max.*`: the producer's own bound on records and bytes is the one that holds, so that
 ///   there is one; 0 and the maximum switch librdkafka's off.
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("partitioner", "murmur2_random"),
     ("linger.ms", "0"),
     ("sticky.partitioning.linger.ms", "10"),
     ("reconnect.backoff.max.ms", "1000"),
+    ("topic.metadata.propagation.max.ms", "1000"),
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),
     ("client.id", "sluice"),

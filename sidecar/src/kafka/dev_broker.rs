@@ -145,6 +145,9 @@ impl Mock {
             )));
         }
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if topics.contains_key(name) {
+            return Err(Error::Exists(name.to_owned()));
+        }
         let have: i64 = topics.values().copied().map(i64::from).sum();
         if have + i64::from(partitions) > DEV_BROKER_PARTITIONS {
             return Err(Error::Full(have));

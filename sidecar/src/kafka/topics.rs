@@ -34,6 +34,15 @@ pub struct Partition {
     pub offsets: Option<(i64, i64)>,
 }
 
+/// What came of asking for a new topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// There is one now.
+    Created,
+    /// There was one of this name.
+    Exists,
+}
+
 /// Every topic of the cluster by name, those inside Kafka (`__…`) included. Blocks.
 ///
 /// # Errors
@@ -44,6 +53,14 @@ pub fn list(connection: &Connection) -> Result<Vec<Topic>, Error> {
     let mut topics: Vec<Topic> = metadata.topics().iter().map(read).collect();
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(topics)
+}
+
+/// One topic, without offsets. Blocks.
+///
+/// # Errors
+/// No broker answers, or there is no such topic.
+pub fn find(connection: &Connection, name: &str) -> Result<Topic, Error> {
+    connection.topic(&connection.asker()?, name, read)
 }
 
 /// One topic, with its partitions' offsets. Blocks.
@@ -70,13 +87,13 @@ pub fn describe(connection: &Connection, name: &str) -> Result<Topic, Error> {
 /// Creates a topic through CreateTopics; what is `None` is as the brokers have it configured.
 ///
 /// # Errors
-/// No broker answers, or Kafka refuses: the topic exists, there are fewer brokers than replicas, and so on.
+/// No broker answers, or Kafka refuses: there are fewer brokers than replicas, and so on.
 pub async fn create(
     connection: &Connection,
     name: &str,
     partitions: Option<i32>,
     replication: Option<i32>,
-) -> Result<(), Error> {
+) -> Result<Creation, Error> {
     let probe = connection.clone();
     let reachable = tokio::task::spawn_blocking(move || {
         let client = probe.asker()?;
@@ -102,13 +119,11 @@ pub async fn create(
         error => error.into(),
     })?;
     match results.into_iter().next() {
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-            Err(Error::Kafka(format!("topic {name} exists")))
-        }
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::Exists),
         Some(Err((_, code))) => Err(Error::Kafka(format!(
             "Kafka does not create topic {name}: {code}"
         ))),
-        Some(Ok(_)) | None => Ok(()),
+        Some(Ok(_)) | None => Ok(Creation::Created),
     }
 }
 

@@ -38,8 +38,18 @@ async fn topics_are_created_listed_and_described() {
          0 leader=1 replicas=1 in-sync=1 offsets=0..0\n\
          1 leader=1 replicas=1 in-sync=1 offsets=0..1\n",
         );
+    // One that is there as it is asked for is as good as created.
+    for more in [&[][..], &["--partitions", "3"], &["--replication-factor", "1"]] {
+        let create = [&["topics", "create", "orders"][..], more].concat();
+        sluice(&kafka, &create)
+            .await
+            .is_ok("orders exists with 3 partitions\n");
+    }
     let refused = [
-        (&["topics", "create", "orders"][..], "topic orders exists"),
+        (
+            &["topics", "create", "orders", "--partitions", "1"][..],
+            "topic orders exists with 3 partitions, not 1",
+        ),
         (
             &["topics", "create", "a b"],
             "\"a b\" is no topic's name: 1 to 249 of the characters a-z, A-Z, 0-9, `.`, `_` and `-`, but not `.` or `..`",

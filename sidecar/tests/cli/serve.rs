@@ -5,12 +5,32 @@ use std::net::TcpListener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::command::{Kafka, sluice};
+use crate::command::{Kafka, Running, sluice};
 
 /// Ports that nobody has just now.
 fn ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A configuration: the ports of the data listener and of the only broker, and `more` top-level keys.
+fn config(data: u16, broker: u16, more: &str) -> String {
+    format!(
+        "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
+         clusters: {{main: {{bootstrap_servers: 127.0.0.1:{broker}, allowed_topics: [orders, new]}}}}\n{more}\n"
+    )
+}
+
+/// Starts `sluice serve` with this configuration, which is in `own.yaml` then, and waits until it listens.
+async fn serve(kafka: Kafka, config: &str, admin: u16, variables: &[(&str, &str)]) -> (Kafka, Running) {
+    kafka.write("own.yaml", config);
+    let admin = format!("127.0.0.1:{admin}");
+    let kafka = kafka.with_admin(&admin);
+    let mut serve = kafka.spawn_with(&["serve", "--config", "own.yaml"], variables);
+    serve
+        .wait_for(&format!("listener=\"admin\" address={admin}"))
+        .await;
+    (kafka, serve)
 }
 
 /// The answer to `POST path` with `body`, head and all.
@@ -30,20 +50,11 @@ async fn post(port: u16, path: &str, body: &str) -> String {
 async fn it_takes_a_record_and_ends_when_told() {
     let kafka = Kafka::start("").await;
     let [data, admin, broker] = ports();
-    kafka.write(
-        "own.yaml",
-        &format!(
-            "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
-             clusters: {{main: {{bootstrap_servers: 127.0.0.1:{broker}, allowed_topics: [orders, new]}}}}\n\
-             dev_broker: {{address: 127.0.0.1:{broker}, topics: [{{name: orders, partitions: 1}}], default_partitions: 2}}\n"
-        ),
+    let dev = format!(
+        "dev_broker: {{address: 127.0.0.1:{broker}, topics: [{{name: orders, partitions: 1}}], default_partitions: 2}}"
     );
-    let admin = format!("127.0.0.1:{admin}");
-    let kafka = kafka.with_admin(&admin);
-    let mut serve = kafka.spawn(&["serve", "--config", "own.yaml"]);
-    serve
-        .wait_for(&format!("listener=\"admin\" address={admin}"))
-        .await;
+    let config = config(data, broker, &dev);
+    let (kafka, serve) = serve(kafka, &config, admin, &[]).await;
     let answer = post(data, "/topics/orders/records", "hello").await;
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.contains("message sent"),
@@ -76,19 +87,8 @@ async fn it_takes_a_record_and_ends_when_told() {
 async fn a_cluster_that_is_away_is_logged_once() {
     let kafka = Kafka::start("").await;
     let [data, admin, broker] = ports();
-    kafka.write(
-        "own.yaml",
-        &format!(
-            "answer_timeout: 1s\nlisteners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
-             clusters: {{main: {{bootstrap_servers: 127.0.0.1:{broker}, allowed_topics: [orders]}}}}\n"
-        ),
-    );
-    let admin = format!("127.0.0.1:{admin}");
-    let kafka = kafka.with_admin(&admin);
-    let mut serve = kafka.spawn(&["serve", "--config", "own.yaml"]);
-    serve
-        .wait_for(&format!("listener=\"admin\" address={admin}"))
-        .await;
+    let config = config(data, broker, "answer_timeout: 1s");
+    let (_kafka, serve) = serve(kafka, &config, admin, &[]).await;
     let answer = post(data, "/topics/orders/records", "hello").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     serve.terminate().await;
@@ -108,21 +108,13 @@ async fn secrets_are_not_logged() {
     let kafka = Kafka::start("").await;
     let [data, admin] = ports();
     let broker = kafka.brokers();
-    kafka.write(
-        "own.yaml",
-        &format!(
-            "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}, tokens: [SENTINEL]}}\n\
-             clusters:\n  main:\n    bootstrap_servers: {broker}\n    allowed_topics: [orders]\n    \
-             properties: {{security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: SENTINEL, \
-             sasl.password: SENTINEL}}\n"
-        ),
+    let config = format!(
+        "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}, tokens: [SENTINEL]}}\n\
+         clusters:\n  main:\n    bootstrap_servers: {broker}\n    allowed_topics: [orders]\n    \
+         properties: {{security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: SENTINEL, \
+         sasl.password: SENTINEL}}\n"
     );
-    let admin = format!("127.0.0.1:{admin}");
-    let kafka = kafka.with_admin(&admin);
-    let mut serve = kafka.spawn_with(&["serve", "--config", "own.yaml"], &[("RUST_LOG", "trace")]);
-    serve
-        .wait_for(&format!("listener=\"admin\" address={admin}"))
-        .await;
+    let (_kafka, mut serve) = serve(kafka, &config, admin, &[("RUST_LOG", "trace")]).await;
     let answer = post(data, "/topics/orders/records", "hello").await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     // The broker has no SASL: what librdkafka says about that is logged.
@@ -158,22 +150,10 @@ async fn status(port: u16, path: &str) -> Option<u16> {
 async fn what_could_not_be_flushed_is_logged_with_its_count() {
     let kafka = Kafka::start("").await;
     let [data, admin, nobody] = ports();
-    kafka.write(
-        "own.yaml",
-        &format!(
-            "listeners:\n  stream: {{path: stream.sock}}\n  data: {{address: 127.0.0.1:{data}}}\n\
-             clusters: {{main: {{bootstrap_servers: 127.0.0.1:{nobody}, allowed_topics: [orders]}}}}\n\
-             grace_period: 1h\n"
-        ),
-    );
-    let address = format!("127.0.0.1:{admin}");
-    let kafka = kafka.with_admin(&address);
+    let config = config(data, nobody, "grace_period: 1h");
     // The environment reaches the running sidecar: with the file's hour this test would not end.
     let variables = [("SLUICE__GRACE_PERIOD", "2s")];
-    let mut serve = kafka.spawn_with(&["serve", "--config", "own.yaml"], &variables);
-    serve
-        .wait_for(&format!("listener=\"admin\" address={address}"))
-        .await;
+    let (_kafka, mut serve) = serve(kafka, &config, admin, &variables).await;
     assert_eq!(status(admin, "/readyz").await, Some(200));
     for _ in 0..3 {
         let answer = post(data, "/topics/orders/records?delivery=buffered", "x").await;

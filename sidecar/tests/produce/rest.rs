@@ -246,6 +246,26 @@ async fn lines_and_arrays_carry_many_records_with_a_result_each() {
 }
 
 #[tokio::test]
+async fn null_is_json_and_no_tombstone() {
+    let mock = mock(&[("orders", 1)]);
+    let sidecar = Sidecar::on(&mock).await;
+    let answer = http::post(
+        &sidecar.url(ORDERS),
+        &[ARRAY],
+        r#"[{"json":null}, {"value":null}]"#,
+    )
+    .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let messages = read(&mock, "orders", 0, 2).await;
+    assert_eq!(
+        (messages[0].payload(), messages[1].payload()),
+        (Some(&b"null"[..]), None)
+    );
+    let both = http::post(&sidecar.url(ORDERS), &[ARRAY], r#"[{"json":null,"value":null}]"#).await;
+    assert!(check_error(&both, 400, "invalid_request").contains("both there"));
+}
+
+#[tokio::test]
 async fn many_records_of_which_none_is_stored_have_the_class_of_one() {
     let mock = mock(&[]);
     let sidecar = Sidecar::on(&mock).await;

@@ -110,6 +110,13 @@ async fn the_admin_route_creates_topics() {
             "topic_exists",
             "topic orders exists",
         ),
+        // Even where it would not fit a second time.
+        (
+            r#"{"name": "orders", "partitions": 1000}"#,
+            StatusCode::CONFLICT,
+            "topic_exists",
+            "topic orders exists",
+        ),
         (
             r#"{"name": "big", "partitions": 1000}"#,
             StatusCode::INSUFFICIENT_STORAGE,

@@ -232,7 +232,9 @@ impl State {
                 partition: report.partition,
                 offset: report.offset,
             },
-            // Seen after a topic was deleted.
+            // Seen after a topic was deleted, and right after one was made: a broker that is not yet its leader refuses the
+            // first batch and, being it a moment later, takes the second, and librdkafka takes the first for
+            // acknowledged with it ("implicitly acked"). It is lost.
             Code::NoError => error::unknown("acknowledged without an offset").into(),
             code => error::of_delivery(code, report.status).into(),
         };

@@ -20,7 +20,7 @@ struct Written<'a> {
     #[serde(default, deserialize_with = "there")]
     value: Option<Option<Binary>>,
     /// A value that is JSON: its text, as it was sent.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "raw")]
     json: Option<&'a RawValue>,
     #[serde(default)]
     partition: Option<i32>,
@@ -75,6 +75,11 @@ impl<'de> Deserialize<'de> for Binary {
 /// Tells a field that is `null` from one that is not there.
 fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Binary>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// `null` is JSON like any other.
+fn raw<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// One record a line; empty lines are skipped.

@@ -1,20 +1,17 @@
 //! What is frozen in testdata/contract/v1: the sidecar's replies, byte for byte, and the filter's requests.
 
+#[path = "../../../../testdata/contract/frozen.rs"]
+mod frozen;
+
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
 use serde_json::{Value, json};
 use sluice_proto::v1::topic_fate::Result as Fated;
-use sluice_proto::v1::{ErrorClass, Fate, ProduceReply, ProduceRequest, Record};
+use sluice_proto::v1::{ErrorClass, Fate, ProduceReply, ProduceRequest};
 
 use super::fate;
 use crate::kafka::record::{Failure, Outcome};
-
-fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/contract/v1"))
-}
 
 /// Names, descriptions and messages.
 fn replies() -> Vec<(&'static str, &'static str, ProduceReply)> {
@@ -104,49 +101,11 @@ fn described_reply(says: &str, encoded: &[u8]) -> Value {
 
 #[test]
 fn the_sidecar_still_writes_what_is_frozen() {
-    // Adds what is missing. A frozen file is never written again: what it holds is deployed somewhere.
-    let freeze = std::env::var_os("FREEZE_CONTRACT").is_some();
     for (name, says, reply) in replies() {
         let encoded = reply.encode_to_vec();
-        let stem = folder().join(format!("produce_reply_{name}"));
-        let description = serde_json::to_string_pretty(&described_reply(says, &encoded)).unwrap() + "\n";
-        for (file, expected) in [
-            (stem.with_extension("bin"), &encoded[..]),
-            (stem.with_extension("json"), description.as_bytes()),
-        ] {
-            if freeze && !file.exists() {
-                std::fs::write(&file, expected).unwrap();
-            }
-            let frozen = std::fs::read(&file)
-                .unwrap_or_else(|error| panic!("{}: {error}; FREEZE_CONTRACT=1 adds it", file.display()));
-            let (frozen, expected) = (
-                frozen.escape_ascii().to_string(),
-                expected.escape_ascii().to_string(),
-            );
-            assert_eq!(frozen, expected, "{}", file.display());
-        }
+        let description = described_reply(says, &encoded);
+        frozen::check(&format!("produce_reply_{name}"), &encoded, &description);
     }
-}
-
-fn described_record(record: &Record) -> Value {
-    let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
-    let headers = record
-        .headers
-        .iter()
-        .map(|header| json!({"name": header.name, "value_base64": header.value.as_deref().map(base64)}));
-    json!({
-        "id": record.id.to_string(),
-        "cluster": record.cluster,
-        "producer": record.producer,
-        "topics": record.topics,
-        "key_base64": record.key.as_deref().map(base64),
-        "partition": record.partition,
-        "headers": headers.collect::<Vec<_>>(),
-        "timestamp_ms": record.timestamp_ms,
-        "delivery": record.delivery().as_str_name(),
-        "deadline_ms": record.deadline_ms,
-        "value_base64": record.value.as_deref().map(base64),
-    })
 }
 
 #[test]
@@ -158,7 +117,7 @@ fn every_frozen_request_reads_as_it_is_described() {
             .unwrap_or_default();
         name.starts_with("produce_request_") && path.extension().is_some_and(|extension| extension == "bin")
     };
-    let files = std::fs::read_dir(folder())
+    let files = std::fs::read_dir(frozen::folder())
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let requests: Vec<PathBuf> = files.filter(|path| is_request(path)).collect();
@@ -167,7 +126,7 @@ fn every_frozen_request_reads_as_it_is_described() {
         let request = ProduceRequest::decode(&std::fs::read(&path).unwrap()[..]).unwrap();
         let description = std::fs::read(path.with_extension("json")).unwrap();
         let description: Value = serde_json::from_slice(&description).unwrap();
-        let records: Vec<Value> = request.records.iter().map(described_record).collect();
+        let records: Vec<Value> = request.records.iter().map(frozen::described).collect();
         assert_eq!(Value::from(records), description["records"], "{}", path.display());
     }
 }

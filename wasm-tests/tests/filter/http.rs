@@ -273,3 +273,24 @@ fn an_answer_to_a_client_that_left_is_nobodys() {
     host.reset_call(token);
     assert_eq!(host.reply(id).status, 504);
 }
+
+#[test]
+fn memory_does_not_grow_with_calls_whose_clients_left() {
+    let mut host = host_at("127.0.0.1:9", json!({}));
+    host.hold_calls(true);
+    let round = |host: &mut Host| {
+        for _ in 0..2_000 {
+            let id = host.send(Request::post("/").json("{}"));
+            host.leave(id);
+            let token = host.calls()[0].token;
+            host.answer_call(token, 503, &[], b"");
+        }
+        assert!(host.calls().is_empty());
+    };
+    round(&mut host);
+    let before = host.memory_bytes();
+    for _ in 0..10 {
+        round(&mut host);
+    }
+    assert_eq!(host.memory_bytes(), before);
+}

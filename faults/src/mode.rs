@@ -1,0 +1,46 @@
+//! Ways in which a route can promise something, each of which every fault is run in.
+
+use serde_json::{Value, json};
+
+/// What a success promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// It is stored: none may be missing, whatever happens.
+    Stored,
+    /// It is held in memory: what is missing is bounded, and the sidecar says how much it is while it lives.
+    Held,
+}
+
+/// A mode.
+#[derive(Debug, Clone, Copy)]
+pub struct Mode {
+    /// Its name, in tables and topics.
+    pub name: &'static str,
+    /// What its successes promise.
+    pub promise: Promise,
+}
+
+/// All modes. A new one is one more entry.
+pub const MODES: &[Mode] = &[
+    Mode {
+        name: "acked",
+        promise: Promise::Stored,
+    },
+    Mode {
+        name: "buffered",
+        promise: Promise::Held,
+    },
+];
+
+impl Mode {
+    /// The route's settings in this mode.
+    pub fn route(&self, topic: &str) -> Value {
+        json!({
+            "topic": topic,
+            "value": "body",
+            "key": {"header": "x-key"},
+            "delivery": self.name,
+            "answer_timeout": 3000,
+        })
+    }
+}

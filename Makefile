@@ -61,6 +61,10 @@ bench: wasm envoy kafka ## Run the benchmarks (BENCH="--rounds 3 --backend dev" 
 faults: test-build envoy kafka ## Break everything under load and count; writes docs/faults.md (FAULTS="broker-kill --mode acked" for some of it)
 	target/debug/sluice-faults $(FAULTS)
 
+.PHONY: soak
+soak: test-build envoy kafka ## All modes at once for SOAK_MINUTES=20, brokers and sidecar restarted at random
+	target/debug/sluice-faults --soak $(SOAK_MINUTES)
+
 .PHONY: kafka
 kafka: $(KAFKA_LIB) ## Fetch the Apache Kafka that the tests run
 

@@ -202,9 +202,13 @@ pub fn seen(ledger: &[Entry], healed: Duration, lasted: Duration) -> Seen {
         .filter(|second| !answered.contains(second))
         .count() as u64;
     times.sort_unstable();
-    let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
-    (seen.p50, seen.p99) = (at(50), at(99));
+    (seen.p50, seen.p99) = (percentile(&times, 50), percentile(&times, 99));
     seen
+}
+
+/// Of sorted times, the one that so many in a hundred are below.
+pub fn percentile(sorted: &[Duration], part: usize) -> Duration {
+    sorted.get(sorted.len() * part / 100).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -94,6 +94,27 @@ impl Ledger {
         all
     }
 
+    /// What the last answers were, for messages.
+    pub fn recent(&self) -> String {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = std::collections::BTreeMap::<String, usize>::new();
+        for entry in all.iter().rev().take(500) {
+            let what = match &entry.answer {
+                Answer::Status { status, code, .. } => format!("{status} {code}"),
+                Answer::NotSent => "not sent".to_owned(),
+                Answer::Nothing(why) => why.clone(),
+            };
+            *counts.entry(what).or_default() += 1;
+        }
+        let last = all.last().map(|entry| {
+            format!(
+                "due {:?}, sent {:?}, answered {:?}",
+                entry.due, entry.sent, entry.answered
+            )
+        });
+        format!("of the last 500 answers {counts:?}, the last {last:?}")
+    }
+
     /// How many successes were answered after `since`.
     pub fn successes_since(&self, since: Duration) -> usize {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

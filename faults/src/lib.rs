@@ -11,5 +11,6 @@ pub mod link;
 pub mod load;
 pub mod mode;
 pub mod run;
+pub mod soak;
 pub mod table;
 pub mod world;

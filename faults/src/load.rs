@@ -35,7 +35,7 @@ impl Default for Plan {
             rate: 200,
             keys: 50,
             size: 200,
-            connections: 2000,
+            connections: 10_000,
             patience: Duration::from_secs(20),
         }
     }

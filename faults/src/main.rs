@@ -6,17 +6,20 @@ use clap::Parser;
 use sluice_e2e::{Context, Result, ensure, parts};
 use sluice_faults::faults::{FAULTS, Fault};
 use sluice_faults::mode::{MODES, Mode};
-use sluice_faults::{run, table};
+use sluice_faults::{run, soak, table};
 
 /// Breaks things under load and counts what became of every record.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-faults")]
 struct Cli {
-    /// The faults to run; all of them and the table of docs/faults.md without.
+    /// The faults to run, whose rows in docs/faults.md are replaced; all of them without.
     faults: Vec<String>,
     /// Run in this mode only (may be repeated).
     #[arg(long)]
     mode: Vec<String>,
+    /// Instead: all modes together for so many minutes, brokers and sidecar restarted at random.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "mode"])]
+    soak: Option<u32>,
     /// List the faults.
     #[arg(long)]
     list: bool,
@@ -41,6 +44,12 @@ fn start(cli: &Cli) -> Result<bool> {
             .for_each(|fault| println!("{:22} {}", fault.name, fault.what));
         return Ok(true);
     }
+    if let Some(minutes) = cli.soak {
+        let soaked = soak::soak(minutes, MODES)?;
+        println!("{}", soaked.text);
+        rewrite(|document| table::replace(document, "soak", &soaked.text))?;
+        return Ok(soaked.broken.is_empty());
+    }
     let chosen = |name: &str, among: &[String]| among.is_empty() || among.iter().any(|one| one == name);
     let faults: Vec<&Fault> = FAULTS
         .iter()
@@ -55,7 +64,7 @@ fn start(cli: &Cli) -> Result<bool> {
         faults.len() >= cli.faults.len() && modes.len() >= cli.mode.len(),
         "no such fault or mode: --list"
     );
-    let (mut outcomes, mut well) = (Vec::new(), true);
+    let mut well = true;
     for fault in faults {
         let found = match run::run(fault, &modes) {
             Ok(found) => found,
@@ -73,13 +82,14 @@ fn start(cli: &Cli) -> Result<bool> {
                 why.for_each(|what| println!("    {what}"));
             }
         }
-        outcomes.extend(found);
-    }
-    if cli.faults.is_empty() && cli.mode.is_empty() {
-        let path = parts::root().join("docs/faults.md");
-        let document = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        std::fs::write(&path, table::write(&document, &outcomes)?)?;
-        println!("written: {}", path.display());
+        rewrite(|document| table::update(document, &found))?;
     }
     Ok(well)
+}
+
+/// Changes docs/faults.md.
+fn rewrite(change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
+    let path = parts::root().join("docs/faults.md");
+    let document = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    std::fs::write(&path, change(&document)?).with_context(|| format!("write {}", path.display()))
 }

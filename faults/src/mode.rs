@@ -1,6 +1,7 @@
 //! Ways in which a route can promise something, each of which every fault is run in.
 
 use serde_json::{Value, json};
+use sluice_e2e::scenario::Scenario;
 
 /// What a success promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +34,20 @@ pub const MODES: &[Mode] = &[
 ];
 
 impl Mode {
-    /// The route's settings in this mode.
-    pub fn route(&self, topic: &str) -> Value {
+    /// The topic of a scenario's route of this mode.
+    pub fn topic(&self, scenario: &Scenario) -> String {
+        scenario.topic(self.name)
+    }
+
+    /// That route's path.
+    pub fn path(&self) -> String {
+        format!("/{}", self.name)
+    }
+
+    /// That route's settings.
+    pub fn route(&self, scenario: &Scenario) -> Value {
         json!({
-            "topic": topic,
+            "topic": self.topic(scenario),
             "value": "body",
             "key": {"header": "x-key"},
             "delivery": self.name,

@@ -11,7 +11,7 @@ use crate::compare::{Counts, Seen, compare, seen};
 use crate::faults::{Fault, Keeps};
 use crate::load::Plan;
 use crate::mode::{Mode, Promise};
-use crate::world::{Ground, Lost, World};
+use crate::world::{Ground, Lost, World, settled};
 
 /// How long all modes of a fault may take together.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -81,7 +81,7 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode) -> R
     let lasted = world.load.now();
     let ledger = world.load.finish().await?;
     if !keeps.ends {
-        world.settled().await?;
+        settled(&world.rig).await?;
         world.rig.envoy.healthy()?;
     }
     // Two looks of it.
@@ -129,7 +129,8 @@ pub fn judge(counts: &Counts, seen: &Seen, lost: Lost, mode: &Mode, keeps: &Keep
         Promise::Held => {
             let (least, most) = (lost.surely, lost.surely + lost.perhaps);
             let missing = counts.lost as u64;
-            if missing < least || missing > most + keeps.untold as u64 {
+            // What went with its topic may be either.
+            if missing + (counts.gone as u64) < least || missing > most + keeps.untold as u64 {
                 broken.push(format!(
                     "{missing} accepted and missing, of which the sidecar tells {least} to {most}"
                 ));

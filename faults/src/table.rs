@@ -1,15 +1,35 @@
 //! The table in `docs/faults.md`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sluice_e2e::{Context, Result};
 
 use crate::faults::{FAULTS, Fault};
+use crate::mode::MODES;
 use crate::run::Outcome;
 
-/// Between these the document's table is, and is replaced.
-const BEGIN: &str = "<!-- `make faults` writes what follows -->";
-const END: &str = "<!-- `make faults` wrote what precedes -->";
+/// Replaces what the document has between the marks of `name`.
+///
+/// # Errors
+/// When it has no such marks.
+pub fn replace(document: &str, name: &str, text: &str) -> Result<String> {
+    let (before, _, after) = parts(document, name)?;
+    Ok(format!("{before}\n\n{text}\n{after}"))
+}
+
+/// A document up to and with the first mark of `name`, what is between the two, and the rest from the second on.
+fn parts<'a>(document: &'a str, name: &str) -> Result<(&'a str, &'a str, &'a str)> {
+    let (begin, end) = (
+        format!("<!-- {name}: generated -->"),
+        format!("<!-- {name}: end -->"),
+    );
+    let first = document.find(&begin).with_context(|| format!("no {begin}"))? + begin.len();
+    let (before, rest) = document.split_at(first);
+    let second = rest.find(&end).with_context(|| format!("no {end}"))?;
+    let (between, after) = rest.split_at(second);
+    Ok((before, between, after))
+}
 
 const HEAD: &[&str] = &[
     "fault",
@@ -29,17 +49,8 @@ const HEAD: &[&str] = &[
     "recovered after",
     "p50 / p99 / longest",
     "sidecar MB",
+    "not kept",
 ];
-
-/// The outcomes as a table.
-pub fn render(outcomes: &[Outcome]) -> String {
-    let mut text = row(HEAD.iter().map(|cell| (*cell).to_owned()));
-    text += &row(HEAD.iter().map(|_| "---".to_owned()));
-    for outcome in outcomes {
-        text += &line(outcome);
-    }
-    text
-}
 
 /// One of its lines.
 pub fn line(outcome: &Outcome) -> String {
@@ -64,9 +75,8 @@ fn cells(outcome: &Outcome) -> Vec<String> {
         (surely, 0) => surely.to_string(),
         (surely, perhaps) => format!("{surely} to {}", surely + perhaps),
     };
-    let place = if outcome.broken.is_empty() { "" } else { " **✗**" };
     vec![
-        format!("{}{place}", outcome.fault),
+        outcome.fault.to_owned(),
         outcome.mode.to_owned(),
         counts.sent.to_string(),
         counts.success.to_string(),
@@ -91,7 +101,8 @@ fn cells(outcome: &Outcome) -> Vec<String> {
             seconds(seen.p99),
             seconds(seen.longest)
         ),
-        outcome.peak.map_or_else(String::new, |mb| mb.to_string()),
+        outcome.peak.map_or_else(|| "–".to_owned(), |mb| mb.to_string()),
+        outcome.broken.join("; "),
     ]
 }
 
@@ -114,47 +125,73 @@ fn legend(faults: &[Fault]) -> String {
     text
 }
 
-/// Replaces the tables of the document.
+/// The document with the outcomes in its table: a row for each, in the place of an older one. Rows of other faults
+/// stay, unless there is no such fault any more.
 ///
 /// # Errors
-/// When the document has no place for them.
-pub fn write(document: &str, outcomes: &[Outcome]) -> Result<String> {
-    let (before, rest) = document
-        .split_once(BEGIN)
-        .context("the document has no place for the table")?;
-    let (_, after) = rest
-        .split_once(END)
-        .context("the document has no end of the table")?;
-    let broken: String = outcomes
-        .iter()
-        .flat_map(|outcome| {
-            let line = move |what: &String| format!("- {}, {}: {what}\n", outcome.fault, outcome.mode);
-            outcome.broken.iter().map(line)
-        })
-        .collect();
-    let broken = if broken.is_empty() {
-        "Nothing was broken.\n".to_owned()
-    } else {
-        broken
+/// When the document has no place for the table.
+pub fn update(document: &str, outcomes: &[Outcome]) -> Result<String> {
+    let place = |fault: &str, mode: &str| {
+        let fault = FAULTS.iter().position(|known| known.name == fault)?;
+        Some((fault, MODES.iter().position(|known| known.name == mode)?))
     };
-    Ok(format!(
-        "{before}{BEGIN}\n\n{}\n{}\n### Not kept\n\n{broken}\n{END}{after}",
-        legend(FAULTS),
-        render(outcomes)
-    ))
+    let mut rows = BTreeMap::new();
+    for old in parts(document, "faults")?.1.lines() {
+        let mut cells = old.split('|').map(str::trim).skip(1);
+        let (fault, mode) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        rows.extend(place(fault, mode).map(|place| (place, format!("{old}\n"))));
+    }
+    for new in outcomes {
+        rows.extend(place(new.fault, new.mode).map(|place| (place, line(new))));
+    }
+    let mut text = legend(FAULTS) + "\n";
+    text += &row(HEAD.iter().map(|cell| (*cell).to_owned()));
+    text += &row(HEAD.iter().map(|_| "---".to_owned()));
+    text.extend(rows.into_values());
+    replace(document, "faults", &text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::{Counts, Seen};
+    use crate::world::Lost;
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
-        let document = format!("before\n{BEGIN}\nstale rows\n{END}\nafter\n");
-        let written = write(&document, &[]).unwrap();
-        assert!(written.starts_with("before\n") && written.ends_with("\nafter\n"));
-        assert!(!written.contains("stale rows") && written.contains("broker-stop"));
-        assert_eq!(write(&written, &[]).unwrap(), written);
-        assert!(write("nothing", &[]).is_err());
+        let document = "before\n<!-- a: generated -->\nstale\n<!-- a: end -->\nafter\n";
+        let written = replace(document, "a", "new\n").unwrap();
+        assert_eq!(
+            written,
+            "before\n<!-- a: generated -->\n\nnew\n\n<!-- a: end -->\nafter\n"
+        );
+        assert_eq!(replace(&written, "a", "new\n").unwrap(), written);
+        assert!(replace(document, "b", "").is_err());
+    }
+
+    #[test]
+    fn a_row_replaces_its_older_one_and_leaves_the_others() {
+        let outcome = Outcome {
+            fault: "broker-kill",
+            mode: "acked",
+            counts: Counts::default(),
+            seen: Seen::default(),
+            lost: Lost::default(),
+            peak: None,
+            broken: vec!["a promise".to_owned()],
+        };
+        let old = "| broker-kill | acked | 7 |\n| broker-kill | buffered | 8 |\n| no-fault | acked | 9 |\n";
+        let document = replace("<!-- faults: generated --><!-- faults: end -->", "faults", old).unwrap();
+        let updated = update(&document, &[outcome]).unwrap();
+        assert!(updated.contains("a promise") && updated.contains("| broker-kill | buffered | 8 |"));
+        assert!(!updated.contains("| 7 |") && !updated.contains("no-fault"));
+        assert_eq!(update(&updated, &[]).unwrap(), updated);
+    }
+
+    #[test]
+    fn the_document_has_a_place_for_each() {
+        let document = include_str!("../../docs/faults.md");
+        update(document, &[]).unwrap();
+        replace(document, "soak", "").unwrap();
     }
 }

@@ -12,7 +12,7 @@ use sluice_e2e::scenario::Scenario;
 use sluice_e2e::{Context, Result, ensure, wait};
 
 use crate::link::Link;
-use crate::load::Load;
+use crate::load::{Load, Plan};
 use crate::mode::Mode;
 
 /// The Kafka that a fault needs.
@@ -79,6 +79,62 @@ impl Ground {
         }
     }
 
+    /// Makes the modes' topics and starts sidecar and Envoy for them; returns once a record was stored.
+    ///
+    /// # Errors
+    /// When something does not come up.
+    pub async fn gateway(
+        &self,
+        scenario: &Scenario,
+        modes: &[Mode],
+        settings: &[(&str, Value)],
+    ) -> Result<Rig> {
+        // Whether all is up is asked with another topic: the first records of the run's own are counted too.
+        let probe = scenario.topic("probe");
+        let topics: Vec<String> = modes.iter().map(|mode| mode.topic(scenario)).collect();
+        let known = self.kafka.topics().await?;
+        for topic in topics
+            .iter()
+            .chain([&probe])
+            .filter(|topic| !known.contains(topic))
+        {
+            self.create_topic(topic).await?;
+            if self.shape == Shape::Secured {
+                for operation in ["Write", "Describe"] {
+                    self.kafka.allow(USER, operation, topic).await?;
+                }
+            }
+        }
+        let mut routes = vec![produce("/probe", json!({"topic": probe, "value": "body"}))];
+        routes.extend(
+            modes
+                .iter()
+                .map(|mode| produce(&mode.path(), mode.route(scenario))),
+        );
+        let mut parts = Parts::new(&self.bootstrap(), routes);
+        if self.shape == Shape::Secured {
+            let properties = json!({
+                "security.protocol": "sasl_plaintext",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": USER,
+                "sasl.password": PASSWORD,
+            });
+            parts = parts.sidecar("clusters/main/properties", properties);
+        }
+        for (path, value) in settings {
+            parts = parts.sidecar(path, value.clone());
+        }
+        parts.hot_restart = true;
+        let rig = Rig::start(scenario, parts).await?;
+        let client = rig.envoy.h1();
+        wait::until("a record is stored", Duration::from_secs(30), async || {
+            client.post("/probe", "text/plain", "x").await?.expect(200)?;
+            Ok(())
+        })
+        .await?;
+        Ok(rig)
+    }
+
     fn bootstrap(&self) -> String {
         match self.shape {
             Shape::One | Shape::Three => self.kafka.bootstrap(),
@@ -121,53 +177,19 @@ impl<'a> World<'a> {
         ground: &'a mut Ground,
         mode: &Mode,
         settings: &[(&str, Value)],
-        plan: crate::load::Plan,
+        plan: Plan,
     ) -> Result<Self> {
-        let topic = scenario.topic(mode.name);
-        ground.create_topic(&topic).await?;
-        // Whether all is up is asked with another topic: the first records of the run's own are counted too.
-        let probe = scenario.topic(&format!("{}-probe", mode.name));
-        ground.create_topic(&probe).await?;
-        if ground.shape == Shape::Secured {
-            for topic in [&topic, &probe] {
-                for operation in ["Write", "Describe"] {
-                    ground.kafka.allow(USER, operation, topic).await?;
-                }
-            }
-        }
-        let routes = vec![
-            produce("/probe", json!({"topic": probe, "value": "body"})),
-            produce("/", mode.route(&topic)),
-        ];
-        let mut parts = Parts::new(&ground.bootstrap(), routes);
-        if ground.shape == Shape::Secured {
-            let properties = json!({
-                "security.protocol": "sasl_plaintext",
-                "sasl.mechanism": "PLAIN",
-                "sasl.username": USER,
-                "sasl.password": PASSWORD,
-            });
-            parts = parts.sidecar("clusters/main/properties", properties);
-        }
-        for (path, value) in settings {
-            parts = parts.sidecar(path, value.clone());
-        }
-        parts.hot_restart = true;
-        let rig = Rig::start(scenario, parts).await?;
-        let client = rig.envoy.h1();
-        wait::until("a record is stored", Duration::from_secs(30), async || {
-            client.post("/probe", "text/plain", "x").await?.expect(200)?;
-            Ok(())
-        })
-        .await?;
+        let rig = ground
+            .gateway(scenario, std::slice::from_ref(mode), settings)
+            .await?;
         let counters = Counters::watch(rig.sidecar.admin());
-        let load = Load::start(client, "/", plan);
+        let load = Load::start(rig.envoy.h1(), &mode.path(), plan);
         Ok(Self {
+            topic: mode.topic(scenario),
             kafka: &mut ground.kafka,
             link: ground.link.as_ref(),
             rig,
             load,
-            topic,
             deleted: None,
             counters,
         })
@@ -189,20 +211,7 @@ impl<'a> World<'a> {
         let since = self.load.now();
         wait::until("requests are answered 2xx again", limit, async || {
             let found = self.load.ledger().successes_since(since);
-            ensure!(found >= 50, "{found} so far");
-            Ok(())
-        })
-        .await
-    }
-
-    /// Waits until the sidecar knows every record's fate.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub async fn settled(&self) -> Result<()> {
-        wait::until("nothing is outstanding", Duration::from_secs(60), async || {
-            let left = self.rig.sidecar.metric("sluice_outstanding_records", "").await?;
-            ensure!(left == 0.0, "{left} records are");
+            ensure!(found >= 50, "{found} so far, {}", self.load.ledger().recent());
             Ok(())
         })
         .await
@@ -212,14 +221,23 @@ impl<'a> World<'a> {
     pub fn sidecar_peak(&self) -> Option<u64> {
         memory(self.rig.sidecar.pid()?, "VmHWM:")
     }
-
-    /// The memory that the sidecar has resident, in MB.
-    pub fn sidecar_memory(&self) -> Option<u64> {
-        memory(self.rig.sidecar.pid()?, "VmRSS:")
-    }
 }
 
-fn memory(pid: u32, field: &str) -> Option<u64> {
+/// Waits until the sidecar knows every record's fate.
+///
+/// # Errors
+/// When it does not in time.
+pub async fn settled(rig: &Rig) -> Result<()> {
+    wait::until("nothing is outstanding", Duration::from_secs(60), async || {
+        let left = rig.sidecar.metric("sluice_outstanding_records", "").await?;
+        ensure!(left == 0.0, "{left} records are");
+        Ok(())
+    })
+    .await
+}
+
+/// A process's memory in MB: `VmRSS:` as it is, `VmHWM:` at its largest.
+pub fn memory(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kb: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -249,7 +267,8 @@ pub struct Lost {
 }
 
 impl Counters {
-    fn watch(admin: sluice_e2e::client::Client) -> Self {
+    /// Reads them again and again until it is dropped.
+    pub fn watch(admin: sluice_e2e::client::Client) -> Self {
         let read = Arc::new(std::sync::Mutex::new(Total::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let (total, stopped) = (Arc::clone(&read), Arc::clone(&stop));

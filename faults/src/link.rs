@@ -142,16 +142,19 @@ async fn forward(
                 Weather::AnswersLost => to_broker,
                 Weather::Fair | Weather::Slow(_) | Weather::Narrow(_) => true,
             };
-            let now = match weather.wait_for(passes).await {
-                Ok(weather) => *weather,
-                Err(_) => return,
-            };
-            if let (Weather::Narrow(rate), true) = (now, to_broker) {
-                let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                sleep(Duration::from_secs(1) * bytes / rate.max(1)).await;
-            }
-            if to.write_all(&bytes).await.is_err() {
-                return;
+            // In pieces, so that what changes is heeded soon.
+            for piece in bytes.chunks(1024) {
+                let now = match weather.wait_for(passes).await {
+                    Ok(weather) => *weather,
+                    Err(_) => return,
+                };
+                if let (Weather::Narrow(rate), true) = (now, to_broker) {
+                    let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+                    sleep(Duration::from_secs(1) * bytes / rate.max(1)).await;
+                }
+                if to.write_all(piece).await.is_err() {
+                    return;
+                }
             }
         }
     };

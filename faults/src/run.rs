@@ -7,7 +7,7 @@ use sluice_e2e::scenario::{Scenario, scenario_within};
 use sluice_e2e::{Context, Result};
 use tokio::time::sleep;
 
-use crate::compare::{Counts, Seen, compare, seen};
+use crate::compare::{Counts, PROMPT, Seen, compare, seen};
 use crate::faults::{Fault, Keeps};
 use crate::load::Plan;
 use crate::mode::{Mode, Promise};
@@ -140,6 +140,10 @@ pub fn judge(counts: &Counts, seen: &Seen, lost: Lost, mode: &Mode, keeps: &Keep
     if counts.success == 0 {
         broken.push("no success at all".to_owned());
     }
+    let noticed = counts.success < counts.sent || seen.longest > PROMPT;
+    if keeps.felt && mode.promise == Promise::Stored && !noticed {
+        broken.push("nobody noticed: nothing was shown".to_owned());
+    }
     if !keeps.ends && seen.recovered_after > keeps.recovers_within {
         broken.push(format!(
             "as before only {:.1} s after it was over, not {:.1}",
@@ -159,6 +163,7 @@ mod tests {
         answers: &[404],
         untold: 0,
         ends: false,
+        felt: false,
     };
 
     fn mode(promise: Promise) -> Mode {
@@ -202,6 +207,13 @@ mod tests {
             recovered_after: Duration::from_secs(3),
             ..Seen::default()
         };
+        let felt = Keeps { felt: true, ..KEEPS };
+        let stored = mode(Promise::Stored);
+        let broken = |sent| {
+            let counts = Counts { sent, ..well() };
+            judge(&counts, &Seen::default(), Lost::default(), &stored, &felt).len()
+        };
+        assert_eq!((broken(10), broken(11)), (1, 0));
         assert_eq!(
             judge(&well(), &late, Lost::default(), &mode(Promise::Stored), &KEEPS).len(),
             1

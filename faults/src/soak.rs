@@ -144,6 +144,7 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: 
         answers: &[],
         untold: UNTOLD * events.killed,
         ends: false,
+        felt: false,
     };
     let mut broken = Vec::new();
     let mut text = format!(

@@ -33,6 +33,11 @@ fn the_link_is_cut_one_way() -> Result<()> {
 }
 
 #[test]
+fn a_record_that_is_too_large_takes_no_other_with_it() -> Result<()> {
+    kept("too-large")
+}
+
+#[test]
 fn the_sidecar_is_killed() -> Result<()> {
     kept("sidecar-kill")
 }

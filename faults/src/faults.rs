@@ -250,6 +250,26 @@ pub const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "sidecar-kill-holding",
+        what: "the sidecar is killed while the broker is stopped: what it holds goes with it",
+        shape: Shape::One,
+        settings: &[],
+        // Two seconds of the load, and what the kill and the stop take.
+        keeps: Keeps {
+            untold: 1000,
+            ..KEEPS
+        },
+        inflict: |world| {
+            Box::pin(async {
+                world.kafka.node(1)?.stop().await?;
+                sleep(S * 2).await;
+                world.rig.sidecar.kill()?;
+                world.rig.sidecar.restart().await?;
+                world.kafka.node(1)?.restart().await
+            })
+        },
+    },
+    Fault {
         name: "sidecar-frozen",
         what: "the sidecar is frozen (SIGSTOP) for 5 s",
         shape: Shape::One,

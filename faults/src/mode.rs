@@ -19,6 +19,9 @@ pub struct Mode {
     pub name: &'static str,
     /// What its successes promise.
     pub promise: Promise,
+    /// What it needs of the sidecar, as [`crate::faults::Fault::settings`] has it; `{dir}` stands for a directory that
+    /// outlives the sidecar.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
 /// All modes. A new one is one more entry.
@@ -26,10 +29,12 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "acked",
         promise: Promise::Stored,
+        settings: &[],
     },
     Mode {
         name: "buffered",
         promise: Promise::Held,
+        settings: &[],
     },
 ];
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use sluice_e2e::scenario::{Scenario, scenario_within};
 use sluice_e2e::{Context, Result};
 use tokio::time::sleep;
@@ -59,12 +58,7 @@ pub fn run(fault: &Fault, modes: &[Mode]) -> Result<Vec<Outcome>> {
 }
 
 async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode) -> Result<Outcome> {
-    let settings: Vec<(&str, Value)> = fault
-        .settings
-        .iter()
-        .map(|(path, value)| Ok((*path, serde_json::from_str(value)?)))
-        .collect::<Result<_>>()?;
-    let mut world = World::start(s, ground, mode, &settings, Plan::default()).await?;
+    let mut world = World::start(s, ground, mode, fault.settings, Plan::default()).await?;
     world.flowing(Duration::from_secs(20)).await?;
     sleep(BEFORE).await;
     (fault.inflict)(&mut world).await.context("the fault")?;
@@ -167,7 +161,11 @@ mod tests {
     };
 
     fn mode(promise: Promise) -> Mode {
-        Mode { name: "m", promise }
+        Mode {
+            name: "m",
+            promise,
+            settings: &[],
+        }
     }
 
     fn well() -> Counts {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_e2e::envoy::produce;
 use sluice_e2e::kafka::{Kafka, Setup};
 use sluice_e2e::rig::{Parts, Rig};
@@ -87,7 +87,7 @@ impl Ground {
         &self,
         scenario: &Scenario,
         modes: &[Mode],
-        settings: &[(&str, Value)],
+        settings: &[(&str, &str)],
     ) -> Result<Rig> {
         // Whether all is up is asked with another topic: the first records of the run's own are counted too.
         let probe = scenario.topic("probe");
@@ -121,8 +121,12 @@ impl Ground {
             });
             parts = parts.sidecar("clusters/main/properties", properties);
         }
-        for (path, value) in settings {
-            parts = parts.sidecar(path, value.clone());
+        let dir = scenario.dir().display().to_string();
+        let of_modes = modes.iter().flat_map(|mode| mode.settings);
+        for (path, value) in settings.iter().chain(of_modes) {
+            let value = serde_json::from_str(&value.replace("{dir}", &dir))
+                .with_context(|| format!("the setting {path}"))?;
+            parts = parts.sidecar(path, value);
         }
         parts.hot_restart = true;
         let rig = Rig::start(scenario, parts).await?;
@@ -176,7 +180,7 @@ impl<'a> World<'a> {
         scenario: &Scenario,
         ground: &'a mut Ground,
         mode: &Mode,
-        settings: &[(&str, Value)],
+        settings: &[(&str, &str)],
         plan: Plan,
     ) -> Result<Self> {
         let rig = ground

@@ -10,7 +10,6 @@ DATA_PORT ?= 9071
 DEV_BROKER_PORT ?= 9092
 ENVOY_ADMIN_PORT ?= 9901
 KAFKA ?=
-
 # The sidecar's build profile: `dev` builds sooner and is what the tests run, `release` is what ships.
 PROFILE ?= dev
 SLUICE := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/sluice
@@ -57,6 +56,14 @@ wasm: toolchain ## Build the filter
 bench: wasm envoy kafka ## Run the benchmarks (BENCH="--rounds 3 --backend dev" for some of it; BENCH=--help)
 	cargo build --release --package sluice --package sluice-bench
 	target/release/sluice-bench $(BENCH)
+
+.PHONY: faults
+faults: test-build envoy kafka ## Break everything under load and count; writes docs/faults.md (FAULTS="broker-kill --mode acked" for some of it)
+	target/debug/sluice-faults $(FAULTS)
+
+.PHONY: soak
+soak: test-build envoy kafka ## All modes at once for SOAK_MINUTES=20, brokers and sidecar restarted at random
+	target/debug/sluice-faults --soak $(SOAK_MINUTES)
 
 .PHONY: kafka
 kafka: $(KAFKA_LIB) ## Fetch the Apache Kafka that the tests run

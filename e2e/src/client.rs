@@ -112,6 +112,13 @@ impl Client {
     }
 }
 
+/// Whether a request that [`Client::send`] gave no answer for was never sent, since there was no connection.
+pub fn was_not_sent(error: &anyhow::Error) -> bool {
+    let causes = error.chain();
+    let mut ours = causes.filter_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>());
+    ours.any(hyper_util::client::legacy::Error::is_connect)
+}
+
 /// A body that is there as a whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use config::{Config, by_call, forward, produce};
 
-use crate::client::Client;
+use crate::client::{Client, full};
 use crate::process::{Launch, Process};
 use crate::{parts, ports, wait};
 
@@ -18,9 +18,20 @@ use crate::{parts, ports, wait};
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
+    how: How,
     dir: PathBuf,
     port: u16,
     admin: u16,
+}
+
+/// How an Envoy was started, to start its successor.
+#[derive(Debug, Clone)]
+struct How {
+    path: PathBuf,
+    concurrency: usize,
+    cpus: Vec<usize>,
+    /// How many were started before it, where it can be restarted hot.
+    epoch: Option<u32>,
 }
 
 impl Envoy {
@@ -34,7 +45,13 @@ impl Envoy {
         let bootstrap = config.bootstrap(admin, &dir.join("listeners.json"))?;
         let path = dir.join("envoy.json");
         std::fs::write(&path, serde_json::to_string_pretty(&bootstrap)?)?;
-        Self::launch(dir, &path, config.concurrency, &config.cpus, (port, admin)).await
+        let how = How {
+            path,
+            concurrency: config.concurrency,
+            cpus: config.cpus.clone(),
+            epoch: config.hot_restart.then_some(0),
+        };
+        Self::launch(dir, how, (port, admin)).await
     }
 
     /// Starts Envoy with a configuration file of the caller's, which listens on these two ports.
@@ -42,40 +59,19 @@ impl Envoy {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_file(dir: &Path, path: &Path, port: u16, admin: u16) -> Result<Self> {
-        Self::launch(dir, path, 1, &[], (port, admin)).await
+        let how = How {
+            path: path.to_owned(),
+            concurrency: 1,
+            cpus: Vec::new(),
+            epoch: None,
+        };
+        Self::launch(dir, how, (port, admin)).await
     }
 
-    async fn launch(
-        dir: &Path,
-        path: &Path,
-        concurrency: usize,
-        cpus: &[usize],
-        (port, admin): (u16, u16),
-    ) -> Result<Self> {
-        let mut command = Command::new(parts::envoy()?);
-        command
-            .current_dir(parts::root())
-            .arg("-c")
-            .arg(path)
-            .args([
-                "--disable-hot-restart",
-                "--log-level",
-                "warn",
-                "--drain-time-s",
-                "10",
-                "--drain-strategy",
-                "immediate",
-            ])
-            .arg("--concurrency")
-            .arg(concurrency.to_string());
-        let launch = Launch {
-            command,
-            log: dir.join("envoy.log"),
-            cpus: cpus.to_vec(),
-        };
-        let process = Process::start("envoy", launch)?;
+    async fn launch(dir: &Path, how: How, (port, admin): (u16, u16)) -> Result<Self> {
         let mut envoy = Self {
-            process,
+            process: Self::process(dir, &how)?,
+            how,
             dir: dir.to_owned(),
             port,
             admin,
@@ -84,6 +80,71 @@ impl Envoy {
             Ok(()) => Ok(envoy),
             Err(error) => Err(error.context(envoy.process.log_tail(40))),
         }
+    }
+
+    fn process(dir: &Path, how: &How) -> Result<Process> {
+        let mut command = Command::new(parts::envoy()?);
+        command
+            .current_dir(parts::root())
+            .arg("-c")
+            .arg(&how.path)
+            .args(["--log-level", "warn", "--drain-strategy", "immediate"])
+            .arg("--concurrency")
+            .arg(how.concurrency.to_string());
+        let base = dir.join("envoy.base-id");
+        match how.epoch {
+            None => command.args(["--disable-hot-restart", "--drain-time-s", "10"]),
+            Some(epoch) => {
+                command.args(["--drain-time-s", "4", "--parent-shutdown-time-s", "6"]);
+                if epoch == 0 {
+                    command
+                        .arg("--use-dynamic-base-id")
+                        .arg("--base-id-path")
+                        .arg(&base)
+                } else {
+                    let id = std::fs::read_to_string(&base).context("Envoy's base id")?;
+                    let epoch = epoch.to_string();
+                    command.args(["--base-id", id.trim(), "--restart-epoch", &epoch])
+                }
+            }
+        };
+        let launch = Launch {
+            command,
+            log: dir.join("envoy.log"),
+            cpus: how.cpus.clone(),
+        };
+        Process::start("envoy", launch)
+    }
+
+    /// Has a new process take over, and waits until the old one has drained and ended. It must have been started
+    /// with [`Config::hot_restart`].
+    ///
+    /// # Errors
+    /// When the new one does not come up or the old one does not end.
+    pub async fn hot_restart(&mut self) -> Result<()> {
+        let epoch = self.how.epoch.context("it cannot be restarted hot")? + 1;
+        self.how.epoch = Some(epoch);
+        let new = Self::process(&self.dir, &self.how)?;
+        let mut old = std::mem::replace(&mut self.process, new);
+        old.ended(Duration::from_secs(30)).await?;
+        self.serving().await
+    }
+
+    /// Has it close its listeners as an orderly end begins: first every answer says that its connection is closed,
+    /// then, after the drain time, nobody is listened to. Waits for that.
+    ///
+    /// # Errors
+    /// When it does not do so in time.
+    pub async fn drain(&self) -> Result<()> {
+        let admin = Client::h1(self.admin);
+        let drain = admin.request(hyper::Method::POST, "/drain_listeners?graceful");
+        admin.send(drain.body(full(""))?).await?.expect(200)?;
+        wait::until("nobody listens any more", Duration::from_secs(30), async || {
+            let connected = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await;
+            ensure!(connected.is_err(), "somebody does");
+            Ok(())
+        })
+        .await
     }
 
     async fn serving(&mut self) -> Result<()> {

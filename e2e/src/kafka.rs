@@ -30,6 +30,9 @@ pub struct Setup {
     /// Adds a SASL/PLAIN listener with these users (name, password), and ACLs without which they may do
     /// nothing. The harness's own plaintext listener stays, and may do everything.
     pub users: Vec<(String, String)>,
+    /// Adds a listener that advertises another port than it has: whoever stands between the brokers and their
+    /// clients listens there ([`Node::link`]).
+    pub linked: bool,
     /// The CPUs that the brokers may run on; empty: all.
     pub cpus: Vec<usize>,
 }
@@ -40,6 +43,7 @@ impl Default for Setup {
             nodes: 1,
             properties: Vec::new(),
             users: Vec::new(),
+            linked: false,
             cpus: Vec::new(),
         }
     }
@@ -93,6 +97,11 @@ impl Kafka {
             .filter_map(Node::sasl_address)
             .collect::<Vec<_>>()
             .join(",")
+    }
+
+    /// The two ports of every broker's [`Node::link`], by broker.
+    pub fn links(&self) -> Vec<(u16, u16)> {
+        self.nodes.iter().filter_map(Node::link).collect()
     }
 
     /// One broker; `id` counts from 1.

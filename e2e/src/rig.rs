@@ -20,6 +20,8 @@ pub struct Parts {
     pub upstreams: Vec<(String, u16)>,
     /// Envoy's worker threads.
     pub concurrency: usize,
+    /// Whether another Envoy can take over ([`Envoy::hot_restart`]).
+    pub hot_restart: bool,
 }
 
 impl Parts {
@@ -31,6 +33,7 @@ impl Parts {
             routes,
             upstreams: Vec::new(),
             concurrency: 1,
+            hot_restart: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl Rig {
         config.routes = parts.routes;
         config.upstreams = parts.upstreams;
         config.concurrency = parts.concurrency;
+        config.hot_restart = parts.hot_restart;
         let envoy = Envoy::start(scenario.dir(), &config).await.context("envoy")?;
         Ok(Self {
             sidecar,

@@ -35,12 +35,24 @@ impl Scenario {
     }
 }
 
-/// Runs `body`, for 180 seconds at most, with a directory `target/e2e/<name>` which is removed if it succeeds,
-/// and kept, its logs' ends printed, if it does not.
+/// Runs `body` as [`scenario_within`] does, for 180 seconds at most.
 ///
 /// # Errors
 /// What `body` gives, or that it took too long.
 pub fn scenario(name: &str, body: impl AsyncFnOnce(&Scenario) -> Result<()>) -> Result<()> {
+    scenario_within(Duration::from_secs(180), name, body)
+}
+
+/// Runs `body`, for `limit` at most, with a directory `target/e2e/<name>` which is removed if it succeeds,
+/// and kept, its logs' ends printed, if it does not.
+///
+/// # Errors
+/// What `body` gives, or that it took too long.
+pub fn scenario_within<T>(
+    limit: Duration,
+    name: &str,
+    body: impl AsyncFnOnce(&Scenario) -> Result<T>,
+) -> Result<T> {
     let dir = parts::root().join("target/e2e").join(name);
     if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
@@ -57,11 +69,11 @@ pub fn scenario(name: &str, body: impl AsyncFnOnce(&Scenario) -> Result<()>) -> 
         name: name.to_owned(),
         dir,
     };
-    let limit = Duration::from_secs(180);
     let outcome = runtime.block_on(async { tokio::time::timeout(limit, body(&given)).await });
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|_| Err(anyhow!("{name} took longer than {limit:?}")))?;
-    evidence.remove()
+    let given = outcome.unwrap_or_else(|_| Err(anyhow!("{name} took longer than {limit:?}")))?;
+    evidence.remove()?;
+    Ok(given)
 }
 
 /// Keeps a directory unless told that all went well.

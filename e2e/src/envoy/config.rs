@@ -28,6 +28,8 @@ pub struct Config {
     pub without_filter: bool,
     /// `per_connection_buffer_limit_bytes`, if not the shipped one.
     pub buffer_limit: Option<u32>,
+    /// Lets another process take over ([`super::Envoy::hot_restart`]).
+    pub hot_restart: bool,
     /// Worker threads.
     pub concurrency: usize,
     /// The CPUs that Envoy may run on; empty: all.
@@ -76,6 +78,7 @@ impl Config {
             wasm: None,
             without_filter: false,
             buffer_limit: None,
+            hot_restart: false,
             concurrency: 1,
             cpus: Vec::new(),
         }

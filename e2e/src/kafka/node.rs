@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::{Setup, connect};
@@ -18,6 +18,7 @@ pub struct Node {
     pub(super) id: usize,
     port: u16,
     sasl_port: Option<u16>,
+    link: Option<(u16, u16)>,
     pub(super) properties: PathBuf,
     log: PathBuf,
     cpus: Vec<usize>,
@@ -35,10 +36,16 @@ impl Node {
                 } else {
                     Some(ports::pick()?)
                 };
+                let link = if setup.linked {
+                    Some((ports::pick()?, ports::pick()?))
+                } else {
+                    None
+                };
                 let node = Self {
                     id,
                     port: ports::pick()?,
                     sasl_port,
+                    link,
                     properties: dir.join(format!("broker-{id}.properties")),
                     log: dir.with_file_name(format!("kafka-{id}.log")),
                     cpus: setup.cpus.clone(),
@@ -55,6 +62,11 @@ impl Node {
         if let Some(port) = self.sasl_port {
             write!(listeners, ",SASL_PLAINTEXT://127.0.0.1:{port}")?;
         }
+        let mut advertised = listeners.clone();
+        if let Some((front, back)) = self.link {
+            write!(listeners, ",LINK://127.0.0.1:{back}")?;
+            write!(advertised, ",LINK://127.0.0.1:{front}")?;
+        }
         let (roles, all) = if self.id == 1 {
             (
                 "broker,controller",
@@ -69,8 +81,8 @@ impl Node {
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
              controller.listener.names=CONTROLLER\n\
              listeners={all}\n\
-             advertised.listeners={listeners}\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
+             advertised.listeners={advertised}\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,LINK:PLAINTEXT\n\
              inter.broker.listener.name=PLAINTEXT\n\
              log.dirs={data}\n\
              offsets.topic.num.partitions=1\n\
@@ -113,6 +125,11 @@ impl Node {
 
     pub(super) fn sasl_address(&self) -> Option<String> {
         self.sasl_port.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// The port that its linked listener says it has, where nobody listens yet, and the port that it has.
+    pub fn link(&self) -> Option<(u16, u16)> {
+        self.link
     }
 
     /// Its process id, while it runs.
@@ -207,6 +224,29 @@ impl Node {
             .as_mut()
             .context("it does not run")?
             .signal(Signal::SIGSTOP)
+    }
+
+    /// Has every write past `bytes` into a file of its fail, as on a disk that is full, until it is started again.
+    ///
+    /// # Errors
+    /// When it does not run, or `prlimit` (util-linux) fails.
+    pub fn fill_disk(&self, bytes: u64) -> Result<()> {
+        let pid = self.pid().context("it does not run")?;
+        let status = Command::new("prlimit")
+            .args([format!("--pid={pid}"), format!("--fsize={bytes}")])
+            .status()
+            .context("start prlimit")?;
+        ensure!(status.success(), "prlimit: {status}");
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("it does not run")?;
+        process.ended(limit).await
     }
 
     /// Lets it go on.

@@ -93,11 +93,24 @@ impl Kafka {
     /// # Errors
     /// When the tool fails.
     pub async fn allow(&self, user: &str, operation: &str, topic: &str) -> Result<()> {
+        self.acl("--add", user, operation, topic).await
+    }
+
+    /// Takes back what [`Self::allow`] gave.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn revoke(&self, user: &str, operation: &str, topic: &str) -> Result<()> {
+        self.acl("--remove", user, operation, topic).await
+    }
+
+    async fn acl(&self, action: &str, user: &str, operation: &str, topic: &str) -> Result<()> {
         let (bootstrap, principal) = (self.bootstrap(), format!("User:{user}"));
         let args = [
             "--bootstrap-server",
             &bootstrap,
-            "--add",
+            action,
+            "--force",
             "--allow-principal",
             &principal,
             "--operation",
@@ -108,6 +121,46 @@ impl Kafka {
         run("org.apache.kafka.tools.AclCommand", &args, "")
             .await
             .map(|_| ())
+    }
+
+    /// Gives a topic more partitions, `count` in all.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn add_partitions(&self, topic: &str, count: i32) -> Result<()> {
+        let (bootstrap, count) = (self.bootstrap(), count.to_string());
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--alter",
+            "--topic",
+            topic,
+            "--partitions",
+            &count,
+        ];
+        run("org.apache.kafka.tools.TopicCommand", &args, "")
+            .await
+            .map(|_| ())
+    }
+
+    /// Sets a property of a topic that exists.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn set_topic(&self, topic: &str, property: &str) -> Result<()> {
+        let bootstrap = self.bootstrap();
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--alter",
+            "--entity-type",
+            "topics",
+            "--entity-name",
+            topic,
+            "--add-config",
+            property,
+        ];
+        run("kafka.admin.ConfigCommand", &args, "").await.map(|_| ())
     }
 
     /// Writes records with Kafka's own Java producer and its default partitioner: the reference for what goes

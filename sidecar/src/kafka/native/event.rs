@@ -1,16 +1,19 @@
 //! The library's events.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 
+use bytes::Bytes;
 use rdkafka::bindings as sys;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode as Code;
+use sluice_proto::v1::Header;
 
 use crate::kafka::error::Persistence;
+use crate::kafka::record::Record;
 
 /// One delivery report.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::kafka) struct Delivery {
     /// What was given to [`Native::produce`].
     pub(in crate::kafka) opaque: usize,
@@ -22,6 +25,8 @@ pub(in crate::kafka) struct Delivery {
     pub(in crate::kafka) partition: i32,
     /// The offset; negative where the broker did not say.
     pub(in crate::kafka) offset: i64,
+    /// The record, without topic and timestamp, where it was refused for a larger one in the same batch.
+    pub(in crate::kafka) again: Option<Box<Record>>,
 }
 
 /// What [`Native::poll`] saw.
@@ -69,6 +74,7 @@ impl Event {
     }
 
     fn deliveries(&self, into: &mut Vec<Delivery>) {
+        let mut refused = Vec::new();
         loop {
             #[allow(
                 unsafe_code,
@@ -76,7 +82,7 @@ impl Event {
             )]
             let message = unsafe { sys::rd_kafka_event_message_next(self.0.as_ptr()) };
             if message.is_null() {
-                return;
+                break;
             }
             #[allow(
                 unsafe_code,
@@ -96,9 +102,31 @@ impl Event {
                     status,
                     partition: message.partition,
                     offset: message.offset,
+                    again: None,
                 }
             };
+            let too_large = matches!(
+                delivery.code,
+                Code::MessageSizeTooLarge | Code::MessageBatchTooLarge
+            );
+            if too_large && delivery.status == Persistence::Not {
+                #[allow(unsafe_code, reason = "checked for null above; the event lives")]
+                let size = unsafe { (*message).len + (*message).key_len };
+                refused.push((size, into.len(), message));
+            }
             into.push(delivery);
+        }
+        // An event is about one batch. The broker refuses it as a whole, and does not say for which record.
+        let largest = refused.iter().map(|(size, at, _)| (*size, *at)).max();
+        let spared = refused
+            .iter()
+            .filter(|(size, at, _)| largest != Some((*size, *at)));
+        for (_, at, message) in spared {
+            if let Some(delivery) = into.get_mut(*at) {
+                #[allow(unsafe_code, reason = "messages live as long as their event")]
+                let record = unsafe { copy(*message, delivery.partition) };
+                delivery.again = record.map(Box::new);
+            }
         }
     }
 
@@ -137,6 +165,52 @@ impl Event {
         if found == 0 {
             log(level_of(level), &facility, &text);
         }
+    }
+}
+
+/// The record of a message; `None` if its headers cannot be read.
+#[allow(
+    unsafe_code,
+    reason = "reads what the caller vouches for, and headers as long as there are any"
+)]
+/// # Safety
+/// `message` is one of an event that lives.
+unsafe fn copy(message: *const sys::rd_kafka_message_t, partition: i32) -> Option<Record> {
+    let bytes = |from: *const c_void, len: usize| {
+        (!from.is_null()).then(|| unsafe { std::slice::from_raw_parts(from.cast::<u8>(), len) })
+    };
+    let mut headers = Vec::new();
+    let mut list = ptr::null_mut();
+    unsafe {
+        if Code::from(sys::rd_kafka_message_headers(message, &raw mut list)) == Code::NoError {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            let mut next = |at: usize| {
+                let code =
+                    sys::rd_kafka_header_get_all(list, at, &raw mut name, &raw mut value, &raw mut size);
+                if Code::from(code) != Code::NoError {
+                    return None;
+                }
+                Some(Header {
+                    name: CStr::from_ptr(name).to_str().ok()?.to_owned(),
+                    value: bytes(value, size).map(<[u8]>::to_vec),
+                })
+            };
+            while let Some(header) = next(headers.len()) {
+                headers.push(header);
+            }
+            if headers.len() != sys::rd_kafka_header_cnt(list) {
+                return None;
+            }
+        }
+        let message = &*message;
+        let owned = |from: *mut c_void, len| bytes(from, len).map(Bytes::copy_from_slice);
+        Some(Record {
+            partition: Some(partition),
+            key: owned(message.key, message.key_len),
+            value: owned(message.payload, message.len),
+            headers,
+            ..Record::default()
+        })
     }
 }
 

@@ -53,7 +53,7 @@ fn serve(
     let was_down = state.is_down();
     // What a producer that was replaced reports is about records that were settled with it.
     if Arc::ptr_eq(native, state.native()) {
-        for delivery in &*deliveries {
+        for delivery in deliveries.drain(..) {
             state.delivered(delivery, now, &mut bag);
         }
         if let Some(why) = down {

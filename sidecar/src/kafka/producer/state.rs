@@ -17,7 +17,7 @@ use super::topics::{Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
-use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Submission};
+use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Record, Submission};
 use crate::metrics::ProducerMetrics;
 
 /// What a producer is held to.
@@ -45,6 +45,8 @@ struct Pending {
     topic: usize,
     bytes: usize,
     since: Instant,
+    /// What the record says of its time.
+    timestamp_ms: Option<i64>,
     /// librdkafka has it: its report is to come.
     handed: Option<Pass>,
 }
@@ -170,6 +172,7 @@ impl State {
             topic,
             bytes,
             since: now,
+            timestamp_ms: record.timestamp_ms,
             handed: None,
         });
         self.bytes += bytes;
@@ -225,7 +228,12 @@ impl State {
     }
 
     /// A delivery report.
-    pub(super) fn delivered(&mut self, report: &Report, now: Instant, bag: &mut Bag) {
+    pub(super) fn delivered(&mut self, mut report: Report, now: Instant, bag: &mut Bag) {
+        if let Some(record) = report.again.take()
+            && self.again(report.opaque, *record, now, bag)
+        {
+            return;
+        }
         let outcome = match report.code {
             Code::NoError if self.limits.unacknowledged => Outcome::Accepted,
             Code::NoError if report.offset >= 0 => Outcome::Stored {
@@ -249,6 +257,31 @@ impl State {
             topic.standing = Standing::Unknown;
         }
         self.settle(report.opaque, outcome, now, bag);
+    }
+
+    /// Hands a record over once more that was refused for the sake of another in its batch, and is not stored; or
+    /// not, if its client was told that nobody knows, or it is too late.
+    fn again(&mut self, key: usize, mut record: Record, now: Instant, bag: &mut Bag) -> bool {
+        let Some(pending) = self.pending.get_mut(key).filter(|_| !self.closed) else {
+            return false;
+        };
+        if pending.deadline.is_some() && pending.receipt.is_none() {
+            return false;
+        }
+        let Some(pass) = pending.handed.take() else {
+            return false;
+        };
+        let buffered_until = self.limits.buffered_for.map(|time| pending.since + time);
+        let until = pending.deadline.or(buffered_until);
+        record.timestamp_ms = pending.timestamp_ms;
+        self.handed -= 1;
+        let place = pending.topic;
+        if let Some(topic) = self.topics.get(place) {
+            topic.gate.reported(pass, false, now);
+            record.topic = topic.name.to_string();
+        }
+        self.place(place, Held { key, record, until }, now, bag);
+        true
     }
 
     /// Ends a pending record with `outcome`.

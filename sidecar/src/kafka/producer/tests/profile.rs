@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use sluice_proto::v1::Header;
+
 use super::*;
+use crate::config::Secret;
+use crate::kafka::connection::Connection;
+use crate::kafka::consumer::{Next, Reader, Selection};
 
 /// The producer of a profile of `testdata/config/sidecar/good/full.yaml` on the cluster.
 fn written(profile: &str, servers: String) -> Producer {
@@ -94,4 +100,102 @@ async fn records_are_gathered_while_others_are_under_way() {
         handed == 10
     });
     assert!(gathered, "every record was handed over at once");
+}
+
+/// A batch that the broker refuses as too large is not too large for each of its records: those are sent again, as
+/// they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_too_large_takes_no_other_with_it() {
+    let mock = mock();
+    // It lingers for a second, so that all are in one batch.
+    let bulk = written("bulk", mock.bootstrap_servers());
+    let told = Arc::new(Told::default());
+    send(&bulk, &told, 0..1);
+    told.wait(1);
+    mock.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2],
+    );
+    let header = |name: &str, value: Option<&[u8]>| Header {
+        name: name.to_owned(),
+        value: value.map(<[u8]>::to_vec),
+    };
+    let record = |key: Option<&'static str>, value: Option<&'static str>, headers| Record {
+        topic: "orders".to_owned(),
+        key: key.map(Into::into),
+        value: value.map(Into::into),
+        headers,
+        timestamp_ms: Some(1_700_000_000_123),
+        ..Record::default()
+    };
+    // The second and the third are the largest: each is refused with what is left of the batch.
+    let records = [
+        record(None, None, vec![]),
+        record(Some("k"), Some("larger than others"), vec![]),
+        record(None, Some("the largest of all of them"), vec![]),
+        record(
+            Some(""),
+            Some(""),
+            vec![header("b", Some(b"1")), header("a", None), header("b", Some(b""))],
+        ),
+        record(Some("key"), Some("value"), vec![header("h", Some(b"\xff"))]),
+    ];
+    let mut submissions: Vec<Submission> = (1..)
+        .zip(&records)
+        .map(|(token, record)| Submission {
+            record: record.clone(),
+            delivery: Delivery::Acked {
+                deadline: Instant::now() + PATIENCE,
+            },
+            receipt: Receipt {
+                recipient: Arc::clone(&told) as Arc<dyn Recipient>,
+                token,
+            },
+            label: "orders".into(),
+        })
+        .collect();
+    bulk.submit(&mut submissions);
+    for (token, outcome) in told.wait(6).drain(1..) {
+        match outcome {
+            Outcome::Failed(failure) if [2, 3].contains(&token) => {
+                assert_eq!(failure.class, ErrorClass::TooLarge);
+            }
+            outcome => assert!(matches!(outcome, Outcome::Stored { .. }), "{token}: {outcome:?}"),
+        }
+    }
+    assert_eq!(bulk.outstanding(), 0);
+
+    let connection = Connection {
+        brokers: vec![mock.bootstrap_servers()],
+        properties: [("fetch.wait.max.ms".to_owned(), Secret::new("10"))].into(),
+    };
+    let all = Selection {
+        topic: "orders".to_owned(),
+        partition: None,
+        from_beginning: true,
+    };
+    let read = move || {
+        let mut reader = Reader::open(connection, all).unwrap();
+        let until = Instant::now() + PATIENCE;
+        let mut found = Vec::new();
+        while found.len() < 4 {
+            assert!(Instant::now() < until, "{found:?}");
+            if let Next::Record(record) = reader.next(Duration::from_millis(50)).unwrap() {
+                found.push(record);
+            }
+        }
+        found.split_off(1)
+    };
+    let stored = tokio::task::spawn_blocking(read).await.unwrap();
+    let kept = [&records[0], &records[3], &records[4]];
+    for (found, sent) in stored.iter().zip(kept) {
+        assert_eq!(found.key.as_deref(), sent.key.as_deref());
+        assert_eq!(found.value.as_deref(), sent.value.as_deref());
+        assert_eq!(found.timestamp, sent.timestamp_ms);
+        let headers = |header: &Header| (header.name.clone().into_bytes(), header.value.clone());
+        assert_eq!(
+            found.headers,
+            sent.headers.iter().map(headers).collect::<Vec<_>>()
+        );
+    }
 }

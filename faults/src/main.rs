@@ -1,0 +1,95 @@
+//! `make faults` and `make soak`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluice_e2e::{Context, Result, ensure, parts};
+use sluice_faults::faults::{FAULTS, Fault};
+use sluice_faults::mode::{MODES, Mode};
+use sluice_faults::{run, soak, table};
+
+/// Breaks things under load and counts what became of every record.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-faults")]
+struct Cli {
+    /// The faults to run, whose rows in docs/faults.md are replaced; all of them without.
+    faults: Vec<String>,
+    /// Run in this mode only (may be repeated).
+    #[arg(long)]
+    mode: Vec<String>,
+    /// Instead: all modes together for so many minutes, brokers and sidecar restarted at random.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "mode"])]
+    soak: Option<u32>,
+    /// List the faults.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    match start(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sluice-faults: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every promise was kept.
+fn start(cli: &Cli) -> Result<bool> {
+    if cli.list {
+        FAULTS
+            .iter()
+            .for_each(|fault| println!("{:22} {}", fault.name, fault.what));
+        return Ok(true);
+    }
+    if let Some(minutes) = cli.soak {
+        let soaked = soak::soak(minutes, MODES)?;
+        println!("{}", soaked.text);
+        rewrite(|document| table::replace(document, "soak", &soaked.text))?;
+        return Ok(soaked.broken.is_empty());
+    }
+    let chosen = |name: &str, among: &[String]| among.is_empty() || among.iter().any(|one| one == name);
+    let faults: Vec<&Fault> = FAULTS
+        .iter()
+        .filter(|fault| chosen(fault.name, &cli.faults))
+        .collect();
+    let modes: Vec<Mode> = MODES
+        .iter()
+        .filter(|mode| chosen(mode.name, &cli.mode))
+        .copied()
+        .collect();
+    ensure!(
+        faults.len() >= cli.faults.len() && modes.len() >= cli.mode.len(),
+        "no such fault or mode: --list"
+    );
+    let mut well = true;
+    for fault in faults {
+        let found = match run::run(fault, &modes) {
+            Ok(found) => found,
+            Err(error) => {
+                println!("{}: could not be run: {error:#}", fault.name);
+                well = false;
+                continue;
+            }
+        };
+        for outcome in &found {
+            print!("{}", table::line(outcome));
+            if !outcome.broken.is_empty() {
+                well = false;
+                let why = outcome.broken.iter().chain(&outcome.counts.examples);
+                why.for_each(|what| println!("    {what}"));
+            }
+        }
+        rewrite(|document| table::update(document, &found))?;
+    }
+    Ok(well)
+}
+
+/// Changes docs/faults.md.
+fn rewrite(change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
+    let path = parts::root().join("docs/faults.md");
+    let document = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    std::fs::write(&path, change(&document)?).with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,260 @@
+//! All modes at once for long, with brokers and sidecar restarted at random.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sluice_e2e::rig::Rig;
+use sluice_e2e::scenario::{Scenario, scenario_within};
+use sluice_e2e::{Context, Result};
+use tokio::time::{Instant, sleep};
+
+use crate::compare::{Counts, compare, percentile};
+use crate::faults::Keeps;
+use crate::ledger::Entry;
+use crate::load::{Load, Plan};
+use crate::mode::{Mode, Promise};
+use crate::run::judge;
+use crate::world::{Counters, Ground, Lost, Shape, memory, settled};
+
+/// Starting, ending and reading back.
+const AROUND: Duration = Duration::from_secs(600);
+const MINUTE: Duration = Duration::from_secs(60);
+/// How many accepted records a sidecar that is killed may take with it.
+const UNTOLD: usize = 200;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Soaked {
+    /// For docs/faults.md.
+    pub text: String,
+    /// What was promised and not kept.
+    pub broken: Vec<String>,
+}
+
+/// Soaks for so many minutes.
+///
+/// # Errors
+/// When it could not be done.
+pub fn soak(minutes: u32, modes: &[Mode]) -> Result<Soaked> {
+    let limit = MINUTE * minutes + AROUND;
+    scenario_within(limit, "faults-soak", async |s| run(s, minutes, modes).await)
+}
+
+/// Numbers that nobody expects: xorshift, since nothing depends on how good they are.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end.max(1)
+    }
+}
+
+/// What was done, and the sidecar's memory at its times.
+#[derive(Debug, Default)]
+struct Events {
+    broker: usize,
+    drained: usize,
+    killed: usize,
+    memory: Vec<(Duration, u64)>,
+}
+
+async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() | 1;
+    println!("seed {seed}");
+    let mut ground = Ground::start(s, Shape::Three).await?;
+    let mut rig = ground.gateway(s, modes, &[]).await?;
+    let counters = Counters::watch(rig.sidecar.admin());
+    let plan = Plan {
+        rate: 100,
+        ..Plan::default()
+    };
+    let begin = Instant::now();
+    let mut loads: Vec<Load> = modes
+        .iter()
+        .map(|mode| Load::start(rig.envoy.h1(), &mode.path(), plan.clone()))
+        .collect();
+    let mut events = Events::default();
+    let mut chance = Chance(seed);
+    let until = begin + MINUTE * minutes;
+    while Instant::now() < until {
+        let pause = begin.elapsed() + Duration::from_secs(5 + chance.below(20));
+        while begin.elapsed() < pause && Instant::now() < until {
+            let pid = rig.sidecar.pid().context("no sidecar")?;
+            events
+                .memory
+                .extend(memory(pid, "VmRSS:").map(|mb| (begin.elapsed(), mb)));
+            sleep(Duration::from_secs(1)).await;
+        }
+        disturb(&mut ground, &mut rig, &mut chance, &mut events).await?;
+    }
+    // Whatever was last is over.
+    sleep(Duration::from_secs(10)).await;
+    let mut ledgers = Vec::new();
+    for load in &mut loads {
+        ledgers.push(load.finish().await?);
+    }
+    settled(&rig).await?;
+    rig.envoy.healthy()?;
+    sleep(Duration::from_millis(150)).await;
+    let lost = counters.lost();
+    let mut all = Vec::new();
+    for (mode, ledger) in modes.iter().zip(ledgers) {
+        let records = ground.kafka.records(&mode.topic(s)).await?;
+        all.push((*mode, compare(&ledger, &records, None), ledger));
+    }
+    Ok(report(minutes, &all, lost, &events))
+}
+
+/// Restarts something, one way or the other.
+async fn disturb(ground: &mut Ground, rig: &mut Rig, chance: &mut Chance, events: &mut Events) -> Result<()> {
+    match chance.below(6) {
+        0 => {
+            rig.sidecar.stop(Duration::from_secs(30)).await?;
+            rig.sidecar.restart().await?;
+            events.drained += 1;
+        }
+        1 => {
+            rig.sidecar.kill()?;
+            sleep(Duration::from_millis(chance.below(2000))).await;
+            rig.sidecar.restart().await?;
+            events.killed += 1;
+        }
+        way => {
+            // Broker 1 is the controller too.
+            let id = usize::try_from(1 + chance.below(3))?;
+            let node = ground.kafka.node(id)?;
+            if way % 2 == 0 {
+                node.kill()?;
+            } else {
+                node.stop().await?;
+            }
+            sleep(Duration::from_millis(chance.below(8000))).await;
+            node.restart().await?;
+            events.broker += 1;
+        }
+    }
+    Ok(())
+}
+
+fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: &Events) -> Soaked {
+    let keeps = Keeps {
+        recovers_within: Duration::MAX,
+        answers: &[],
+        untold: UNTOLD * events.killed,
+        ends: false,
+        felt: false,
+    };
+    let mut broken = Vec::new();
+    let mut text = format!(
+        "{minutes} minutes: {} restarts of a broker, {} drains and {} kills of the sidecar.\n\n\
+         | mode | sent | 2xx | 503 | 504 | lost | duplicates | stored though failed | unanswered | order broken |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        events.broker, events.drained, events.killed
+    );
+    for (mode, counts, _) in all {
+        let told = if mode.promise == Promise::Held {
+            lost
+        } else {
+            Lost::default()
+        };
+        let found = judge(counts, &Default::default(), told, mode, &keeps);
+        broken.extend(found.iter().map(|what| format!("{}: {what}", mode.name)));
+        text += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            mode.name,
+            counts.sent,
+            counts.success,
+            counts.refused,
+            counts.unknown,
+            counts.lost,
+            counts.duplicates,
+            counts.stored_though_failed,
+            counts.unanswered,
+            counts.order_broken
+        );
+    }
+    text += &format!(
+        "\nOf what was accepted the sidecar tells {} to {} lost.\n\n",
+        lost.surely,
+        lost.surely + lost.perhaps
+    );
+    text += "| minute | sidecar MB |";
+    all.iter()
+        .for_each(|(mode, ..)| text += &format!(" {} p50 / p99 ms |", mode.name));
+    text += &format!("\n| --- | --- |{}\n", " --- |".repeat(all.len()));
+    let mut medians: Vec<Vec<Duration>> = vec![Vec::new(); all.len()];
+    let mut memories = Vec::new();
+    for minute in 0..minutes {
+        let during = |at: Duration| at.as_secs() / 60 == u64::from(minute);
+        let most = events
+            .memory
+            .iter()
+            .filter(|(at, _)| during(*at))
+            .map(|(_, mb)| *mb)
+            .max();
+        memories.push(most.unwrap_or_default());
+        text += &format!("| {minute} | {} |", most.unwrap_or_default());
+        for ((_, _, ledger), medians) in all.iter().zip(&mut medians) {
+            let due = ledger
+                .iter()
+                .filter(|entry| entry.is_success() && during(entry.due));
+            let mut times: Vec<Duration> = due.map(Entry::took).collect();
+            times.sort_unstable();
+            let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
+            medians.push(p50);
+            text += &format!(" {} / {} |", p50.as_millis(), p99.as_millis());
+        }
+        text += "\n";
+    }
+    broken.extend(grown("MB", &memories, |first, last| last > first + first / 2));
+    for ((mode, ..), medians) in all.iter().zip(&medians) {
+        let what = format!("{} p50", mode.name);
+        broken.extend(grown(&what, medians, |first, last| last > first * 2));
+    }
+    text += "\n";
+    if broken.is_empty() {
+        text += "No promise was broken; neither memory nor latency grew.\n";
+    }
+    broken
+        .iter()
+        .for_each(|what| text += &format!("- **✗** {what}\n"));
+    for example in all.iter().flat_map(|(_, counts, _)| &counts.examples) {
+        println!("    {example}");
+    }
+    Soaked { text, broken }
+}
+
+/// Whether something is larger in the last third of the minutes than it may be for what it was in the first; by the
+/// middle one of each, for a single minute in which much was restarted says nothing.
+fn grown<T: Ord + Copy + std::fmt::Debug>(
+    what: &str,
+    minutes: &[T],
+    too_much: impl Fn(T, T) -> bool,
+) -> Option<String> {
+    let third = minutes.len() / 3;
+    let middle = |part: Option<&[T]>| {
+        let mut part = part?.to_vec();
+        part.sort_unstable();
+        part.get(part.len() / 2).copied()
+    };
+    let (first, last) = (
+        middle(minutes.get(..third))?,
+        middle(minutes.get(minutes.len() - third..))?,
+    );
+    too_much(first, last).then(|| format!("{what} grew from {first:?} to {last:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_seen_and_a_single_minute_is_not_growth() {
+        let much = |first: u64, last: u64| last > first * 2;
+        assert_eq!(grown("x", &[5, 5, 5, 9, 9, 9, 10, 10, 90], much), None);
+        assert!(grown("x", &[5, 5, 5, 9, 9, 9, 11, 11, 5], much).is_some());
+        assert_eq!(grown("x", &[1, 100], much), None);
+    }
+}

@@ -3,6 +3,8 @@
 mod batch;
 mod body;
 mod gather;
+#[cfg(feature = "parsers")]
+pub mod parsers;
 mod reply;
 mod single;
 

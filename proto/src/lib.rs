@@ -6,7 +6,14 @@ pub mod class;
 /// The generated messages (and, with feature `grpc`, the client and server) of package `sluice.v1`.
 ///
 /// `sluice/v1/records.proto` documents every field.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/sluice.v1.rs"));
 }

@@ -30,7 +30,8 @@ pub(super) fn read<'a>(input: &Input<'a>) -> Result<Vec<Attribute<'a>>, Reject> 
         let name = attribute_name(header, name)?;
         let value = decode(raw).ok_or_else(|| {
             Reject::invalid(format!(
-                "CloudEvents: the header ce-{name} is, once decoded, not UTF-8 without control characters"
+                "CloudEvents: the header {} is, once decoded, not UTF-8 without control characters",
+                excerpt(header)
             ))
         })?;
         attributes.push(Attribute { name, value });
@@ -38,8 +39,9 @@ pub(super) fn read<'a>(input: &Input<'a>) -> Result<Vec<Attribute<'a>>, Reject> 
     let grouped = Grouped::new(&attributes, |a| a.name.as_bytes());
     let twice = grouped.firsts().find(|i| !grouped.is_last(*i));
     if let Some(Attribute { name, .. }) = twice.and_then(|i| attributes.get(i)) {
+        let header = excerpt(format!("ce-{name}").as_bytes());
         return Err(Reject::invalid(format!(
-            "CloudEvents: the header ce-{name} came more than once"
+            "CloudEvents: the header {header} came more than once"
         )));
     }
     for name in REQUIRED {

@@ -104,10 +104,10 @@ fn only_version_1_0_is_taken() {
 #[test]
 fn attributes_that_cannot_be_are_refused() {
     for (header, error) in [
-        ("ce-id: 2", "CloudEvents: the header ce-id came more than once"),
+        ("ce-id: 2", "CloudEvents: the header `ce-id` came more than once"),
         (
             "ce-x: %C0%A0",
-            "CloudEvents: the header ce-x is, once decoded, not UTF-8 without control characters",
+            "CloudEvents: the header `ce-x` is, once decoded, not UTF-8 without control characters",
         ),
         (
             "ce-x_y: 1",
@@ -127,6 +127,26 @@ fn attributes_that_cannot_be_are_refused() {
         ),
     ] {
         check_refused(binary(), format!("{BINARY}\n{header}"), InvalidRequest, error);
+    }
+}
+
+#[test]
+fn a_refusal_quotes_no_more_than_the_beginning_of_a_long_name() {
+    let (name, shown) = (
+        format!("ce-{}", "x".repeat(1000)),
+        format!("`ce-{}…`", "x".repeat(37)),
+    );
+    for (headers, error) in [
+        (
+            format!("{name}: %ff"),
+            format!("CloudEvents: the header {shown} is, once decoded, not UTF-8 without control characters"),
+        ),
+        (
+            format!("{name}: 1\n{name}: 2"),
+            format!("CloudEvents: the header {shown} came more than once"),
+        ),
+    ] {
+        check_refused(binary(), format!("{BINARY}\n{headers}"), InvalidRequest, &error);
     }
 }
 

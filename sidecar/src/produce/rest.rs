@@ -3,6 +3,8 @@
 mod batch;
 mod body;
 mod gather;
+#[cfg(feature = "parsers")]
+pub mod parsers;
 mod reply;
 mod single;
 
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -97,11 +100,16 @@ impl Common {
     }
 }
 
-async fn produce(State(face): State<Face>, Path(topic): Path<String>, request: Request) -> Response {
-    match face.answer(&topic, request).await {
-        Ok(response) => response,
-        Err(failure) => reply::refusal(&failure),
-    }
+async fn produce(
+    State(face): State<Face>,
+    topic: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let answered = match topic {
+        Ok(Path(topic)) => face.answer(&topic, request).await,
+        Err(rejection) => Err(invalid(format!("path: {}", rejection.body_text()))),
+    };
+    answered.unwrap_or_else(|failure| reply::refusal(&failure))
 }
 
 impl Face {

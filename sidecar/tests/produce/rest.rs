@@ -100,7 +100,7 @@ async fn what_does_not_add_up_is_refused_and_nothing_is_written() {
         &'static str,
         &'static str,
     );
-    let rows: [Row; 14] = [
+    let rows: [Row; 17] = [
         ("", &[("x-kafka-partition", "two")], "x", "x-kafka-partition"),
         ("", &[("x-kafka-partition", "-1")], "x", "-1"),
         ("", &[("x-kafka-timestamp", "now")], "x", "x-kafka-timestamp"),
@@ -125,12 +125,23 @@ async fn what_does_not_add_up_is_refused_and_nothing_is_written() {
         ("", &[NDJSON], "{\"value\":\"a\"}\n{\"value\":", "line 2"),
         ("", &[ARRAY], "[{\"value\":\"a\"},{\"key\":\"b\"}]", "record 2"),
         ("", &[ARRAY], "[]", "no record"),
+        // A list of the fields' values is no object.
+        ("", &[NDJSON], "[\"key\",\"value\"]", "line 1"),
+        ("", &[ARRAY], "[[\"key\",\"value\"]]", "an object"),
+        (
+            "",
+            &[NDJSON],
+            "{\"value\":\"a\",\"headers\":[[\"a\",\"b\"]]}",
+            "an object",
+        ),
     ];
     for (query, headers, body, part) in rows {
         let answer = http::post(&sidecar.url(&format!("{ORDERS}{query}")), headers, body).await;
         let text = check_error(&answer, 400, "invalid_request");
         assert!(text.contains(part), "{part}: {text}");
     }
+    let no_text = http::post(&sidecar.url("/topics/%ff/records"), &[], "x").await;
+    assert!(check_error(&no_text, 400, "invalid_request").contains("UTF-8"));
     assert_eq!(
         http::post(&sidecar.url(ORDERS), &[], "x")
             .await

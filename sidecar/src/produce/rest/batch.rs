@@ -1,8 +1,11 @@
 //! Many records: a JSON object each, in lines or in an array.
 
+use std::marker::PhantomData;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sluice_proto::v1;
@@ -27,7 +30,7 @@ struct Written<'a> {
     #[serde(default)]
     timestamp: Option<i64>,
     #[serde(default)]
-    headers: Vec<Header>,
+    headers: Vec<Object<Header>>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +75,27 @@ impl<'de> Deserialize<'de> for Binary {
     }
 }
 
+/// What is written as a JSON object. What serde derives takes a list of the fields' values as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
+}
+
 /// Tells a field that is `null` from one that is not there.
 fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Binary>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
@@ -90,7 +114,8 @@ pub(super) fn lines(common: &Common, topic: &str, body: &[u8]) -> Result<Vec<v1:
             continue;
         }
         let place = format!("line {number}");
-        let written = serde_json::from_slice(line).map_err(|error| invalid(format!("{place}: {error}")))?;
+        let Object(written) =
+            serde_json::from_slice(line).map_err(|error| invalid(format!("{place}: {error}")))?;
         records.push(record(common, topic, &place, written)?);
     }
     some(records)
@@ -98,12 +123,12 @@ pub(super) fn lines(common: &Common, topic: &str, body: &[u8]) -> Result<Vec<v1:
 
 /// An array of records.
 pub(super) fn array(common: &Common, topic: &str, body: &[u8]) -> Result<Vec<v1::Record>, Failure> {
-    let written: Vec<Written<'_>> =
+    let written: Vec<Object<Written<'_>>> =
         serde_json::from_slice(body).map_err(|error| invalid(format!("the body: {error}")))?;
     let numbered = (1..).zip(written);
     some(
         numbered
-            .map(|(number, written)| record(common, topic, &format!("record {number}"), written))
+            .map(|(number, Object(written))| record(common, topic, &format!("record {number}"), written))
             .collect::<Result<_, _>>()?,
     )
 }
@@ -126,7 +151,7 @@ fn record(common: &Common, topic: &str, place: &str, written: Written<'_>) -> Re
             )));
         }
     };
-    let header = |Header { name, value }| v1::Header {
+    let header = |Object(Header { name, value })| v1::Header {
         name,
         value: value.map(|Binary(bytes)| bytes),
     };

@@ -1,0 +1,70 @@
+//! A fuzz target for every parser of untrusted bytes.
+//!
+//! A target is a function that takes any bytes and panics where a parser does what it must not: where it and another
+//! implementation disagree, where what was taken apart does not come together again. What the two may disagree about
+//! is named where they are compared, and docs/message.md says which of them is right.
+//!
+//! `make fuzz` runs them under libFuzzer; `cargo test` runs them on what is in `corpus/` and on random input.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a target reports what it found"
+)]
+
+mod bodies;
+mod config;
+mod form;
+mod json;
+mod media;
+mod metadata;
+mod multipart;
+mod pairs;
+mod records;
+mod reply;
+mod request;
+mod rest;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also that of its folder in `corpus/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("envoy_config", config::envoy),
+    ("filter_config", config::filter),
+    ("form", form::form),
+    ("header_pairs", pairs::pairs),
+    ("json", json::json),
+    ("media_type", media::media_type),
+    ("multipart", multipart::multipart),
+    ("produce_reply", reply::produce_reply),
+    ("produce_request", records::produce_request),
+    ("request", request::request),
+    ("rest", rest::rest),
+    ("rest_records", bodies::records),
+    ("route_metadata", metadata::route_metadata),
+    ("sidecar_config", config::sidecar),
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<Target> {
+    let found = TARGETS.iter().find(|(known, _)| *known == name)?;
+    Some(found.1)
+}
+
+/// The target that the environment's `FUZZ_TARGET` names.
+///
+/// # Panics
+/// If there is none of that name.
+pub fn chosen() -> Target {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is what a main would do, which libFuzzer has"
+    )]
+    let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
+    target(&name).unwrap_or_else(|| {
+        let names = TARGETS.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        panic!("FUZZ_TARGET is {name:?}, and must be one of {}", names.join(", "))
+    })
+}

@@ -48,6 +48,24 @@ const JSON: &[&[u8]] = &[
     b"//",
 ];
 
+const STRING: &[&[u8]] = &[
+    b"plain text of some length",
+    b"a",
+    b"\\",
+    b"\\n",
+    b"\\\"",
+    b"\"",
+    b"\\u0",
+    b"\\u00e9",
+    b"\\uD83D",
+    b"\\ude00",
+    b"\x1f",
+    b"\x7f",
+    b"\xc3\xa9",
+    b"\xc3",
+    b"/",
+];
+
 const FORM: &[&[u8]] = &[
     b"a",
     b"b",
@@ -106,6 +124,9 @@ const MULTIPART: &[&[u8]] = &[
     b":",
     b"\"",
     b"\\",
+    b"\t",
+    b"--b \t\r\n",
+    b"\r\n--b--\t",
 ];
 
 const RECORDS: &[&[u8]] = &[
@@ -167,8 +188,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn json_is_what_serde_json_takes_for_it(text in pieces(JSON, 16)) {
+    fn json_is_what_serde_json_takes_for_it(text in pieces(JSON, 16), number in "[-+.eE019]{1,6}", inside in pieces(STRING, 6)) {
         check("json", &text);
+        check("json", format!("[{number}]").as_bytes());
+        check("json", &[b"{\"a\":\"", &inside[..], b"\"}"].concat());
     }
 
     #[test]

@@ -38,7 +38,7 @@ const OPEN_TIMEOUT_US: u64 = 2_000_000;
 const HEALTHY_US: u64 = 1_000_000;
 
 /// So many messages may be under way before records are gathered. A reply, or [`GATHER_MS`], makes room.
-const AT_ONCE: u32 = 1;
+const AT_ONCE: u32 = 2;
 
 /// How many streams that drain are kept for the fates they still owe.
 const MAX_DRAINING: usize = 4;

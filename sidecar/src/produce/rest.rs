@@ -77,6 +77,7 @@ enum Delivery {
     #[default]
     Acked,
     Buffered,
+    Spooled,
 }
 
 impl Common {
@@ -85,6 +86,7 @@ impl Common {
         let delivery = match self.delivery {
             Delivery::Acked => v1::Delivery::Acked,
             Delivery::Buffered => v1::Delivery::Buffered,
+            Delivery::Spooled => v1::Delivery::Spooled,
         };
         v1::Record {
             cluster: self.cluster_name.clone(),

@@ -47,6 +47,8 @@ struct Pending {
     since: Instant,
     /// librdkafka has it: its report is to come.
     handed: Option<Pass>,
+    /// It is on the sidecar's own disk.
+    spooled: bool,
 }
 
 /// See the module.
@@ -55,6 +57,8 @@ pub(super) struct State {
     limits: Limits,
     metrics: ProducerMetrics,
     pending: Slab<Pending>,
+    /// Those of them that are on the sidecar's own disk.
+    spooled: usize,
     topics: Topics,
     bytes: usize,
     handed: usize,
@@ -80,6 +84,7 @@ impl State {
             native,
             metrics,
             pending: Slab::new(),
+            spooled: 0,
             topics: Topics::default(),
             bytes: 0,
             handed: 0,
@@ -106,6 +111,11 @@ impl State {
 
     pub(super) fn outstanding(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Records without an outcome that are on the sidecar's own disk.
+    pub(super) fn spooled(&self) -> usize {
+        self.spooled
     }
 
     /// Records that librdkafka has.
@@ -148,9 +158,10 @@ impl State {
         } = submission;
         let key = self.topics.key(&record.topic, &label, &self.metrics);
         let bytes = record.size();
+        let spooled = matches!(delivery, Delivery::Spooled { .. });
         if let Some(refusal) = self.refusal(key, bytes, now) {
             let outcome = Outcome::Failed(refusal);
-            if let Some(topic) = self.topics.get(key) {
+            if let Some(topic) = self.topics.get(key).filter(|_| !spooled) {
                 topic.metrics.records.count(&outcome);
             }
             bag.settle(receipt, outcome);
@@ -162,6 +173,7 @@ impl State {
                 bag.settle(receipt, Outcome::Accepted);
                 (None, None, self.limits.buffered_for.map(|time| now + time))
             }
+            Delivery::Spooled { held_until } => (Some(receipt), None, Some(held_until)),
         };
         let topic = key;
         let key = self.pending.insert(Pending {
@@ -171,8 +183,10 @@ impl State {
             bytes,
             since: now,
             handed: None,
+            spooled,
         });
         self.bytes += bytes;
+        self.spooled += usize::from(spooled);
         if let Some(topic) = self.topics.get(topic) {
             topic.pending += 1;
             topic.metrics.bytes.inc_by(bytes as u64);
@@ -257,6 +271,7 @@ impl State {
             return;
         };
         self.bytes = self.bytes.saturating_sub(pending.bytes);
+        self.spooled -= usize::from(pending.spooled);
         let Some(topic) = self.topics.get(pending.topic) else {
             return;
         };
@@ -268,6 +283,14 @@ impl State {
         }
         topic.pending -= 1;
         match pending.receipt {
+            // Another attempt follows one that failed: only the last counts, and how long they took is not what a
+            // client waited for.
+            Some(receipt) if pending.spooled => {
+                if matches!(outcome, Outcome::Stored { .. }) {
+                    topic.metrics.records.count(&outcome);
+                }
+                bag.settle(receipt, outcome);
+            }
             Some(receipt) => {
                 topic.metrics.records.count(&outcome);
                 topic

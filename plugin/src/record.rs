@@ -123,6 +123,7 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     let delivery = match route.delivery {
         Delivery::Acked => sluice_proto::v1::Delivery::Acked,
         Delivery::Buffered => sluice_proto::v1::Delivery::Buffered,
+        Delivery::Spooled => sluice_proto::v1::Delivery::Spooled,
     };
     wire::integer(out, DELIVERY, delivery as u64);
     let deadline_ms = u32::try_from(route.answer_timeout.as_millis()).unwrap_or(u32::MAX);

@@ -223,7 +223,11 @@ fn key(section: &Section<'_>) -> Option<Option<Source>> {
 fn delivery(section: &Section<'_>) -> Option<Delivery> {
     let delivery = section.choice(
         "delivery",
-        &[("acked", Delivery::Acked), ("buffered", Delivery::Buffered)],
+        &[
+            ("acked", Delivery::Acked),
+            ("buffered", Delivery::Buffered),
+            ("spooled", Delivery::Spooled),
+        ],
     );
     let shorthand = section.bool("producer_async");
     let meant = shorthand.map(|buffered| {
@@ -239,6 +243,7 @@ fn delivery(section: &Section<'_>) -> Option<Delivery> {
         let name = |delivery| match delivery {
             Delivery::Acked => "acked",
             Delivery::Buffered => "buffered",
+            Delivery::Spooled => "spooled",
         };
         section.problem(
             "producer_async",

@@ -157,6 +157,8 @@ pub enum Delivery {
     Acked,
     /// When the sidecar holds it in memory.
     Buffered,
+    /// When it is in the sidecar's spool, on its disk.
+    Spooled,
 }
 
 /// What happens once the record is stored.

@@ -195,6 +195,7 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
             vec![("value", "Body"), ("cloudevents", "Structured")],
         ),
         (json!({"delivery": "buffered"}), vec![("delivery", "Buffered")]),
+        (json!({"delivery": "spooled"}), vec![("delivery", "Spooled")]),
         (json!({"producer_async": true}), vec![("delivery", "Buffered")]),
         (
             json!({"success_status": 201.0}),

@@ -15,6 +15,7 @@
 //!
 //! `docs/spool.md` says what holds, and where a record may be delivered twice.
 
+pub mod desk;
 mod drainer;
 mod entry;
 mod lane;
@@ -348,20 +349,6 @@ impl Spool {
             state.dead,
             Duration::from_millis(age.unsigned_abs()),
         );
-    }
-
-    /// What is in the spool: each lane's records and bytes, and the dead letters'.
-    pub fn amounts(&self) -> (Amount, Amount) {
-        let state = self.shared.lock();
-        (state.stored, state.dead)
-    }
-
-    /// Up to `records` dead letters after number `after`, by their numbers.
-    ///
-    /// # Errors
-    /// When the disk cannot be read.
-    pub fn dead_letters(&self, after: u64, records: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
-        self.shared.store.dead_letters(after, records)
     }
 
     /// Has dead letters delivered after all (behind what their lanes hold), and others forgotten. Blocks until that is

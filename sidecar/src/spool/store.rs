@@ -333,6 +333,26 @@ impl Store {
         })
     }
 
+    /// Every lane's number and row.
+    pub(super) fn rows(&self) -> Result<Vec<(u64, LaneRow)>, Error> {
+        let found = self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(LANES)?;
+            let mut found = Vec::new();
+            for row in table.iter()? {
+                let (number, row) = row?;
+                found.push((number.value(), row.value().to_vec()));
+            }
+            Ok(found)
+        })?;
+        let decode = |(number, row): (u64, Vec<u8>)| {
+            let row =
+                LaneRow::decode(&row[..]).map_err(|error| self.damaged(format!("a lane's row: {error}")))?;
+            Ok((number, row))
+        };
+        found.into_iter().map(decode).collect()
+    }
+
     /// Up to `records` dead letters after number `after`.
     pub(super) fn dead_letters(&self, after: u64, records: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
         let found = self.with(|database| {

@@ -64,12 +64,28 @@ impl Outlet for Routes {
 #[derive(Clone, Copy)]
 enum Way<'a> {
     Producer(Delivery),
-    Spool {
-        cluster: &'a str,
-        profile: &'a str,
-        /// When it is answered at the latest.
-        deadline: Instant,
-    },
+    Spool(Spooling<'a>),
+    /// To the producer, unless the spool holds records that it must not overtake.
+    Either(Delivery, Spooling<'a>),
+}
+
+/// What the spool is told of a record.
+#[derive(Clone, Copy)]
+struct Spooling<'a> {
+    cluster: &'a str,
+    profile: &'a str,
+    /// When it is answered at the latest.
+    deadline: Instant,
+}
+
+impl Spooling<'_> {
+    fn lane(self, topic: &str) -> Lane {
+        Lane {
+            cluster: self.cluster.to_owned(),
+            producer: self.profile.to_owned(),
+            topic: topic.to_owned(),
+        }
+    }
 }
 
 /// One cluster.
@@ -198,12 +214,12 @@ impl Gateway {
                 name => name.to_owned(),
             };
             let routed = self.route(&record).and_then(|(route, producer)| {
-                let way = self.way(&record, route, &profile, received)?;
+                let way = self.way(&record, (route, producer), &profile, received)?;
                 Ok((route, producer, way))
             });
             match routed {
                 Ok((route, producer, way)) => {
-                    if matches!(way, Way::Producer(_)) {
+                    if !matches!(way, Way::Spool(_)) {
                         batch.go_to(producer);
                     }
                     self.split(record, route, way, &recipient, sink, &mut batch);
@@ -271,37 +287,51 @@ impl Gateway {
     fn way<'a>(
         &self,
         record: &v1::Record,
-        route: &'a Route,
+        (route, producer): (&'a Route, &Producer),
         profile: &'a str,
         received: Instant,
     ) -> Result<Way<'a>, Failure> {
-        if record.delivery == v1::Delivery::Buffered as i32 {
-            return Ok(Way::Producer(Delivery::Buffered));
-        }
         let wait = match record.deadline_ms {
             0 => self.answer_timeout,
             ms => ahead_of(Duration::from_millis(ms.into())),
         };
         let deadline = received + wait;
-        if record.delivery != v1::Delivery::Spooled as i32 {
-            return Ok(Way::Producer(Delivery::Acked { deadline }));
+        let direct = match v1::Delivery::try_from(record.delivery) {
+            Ok(v1::Delivery::Spooled) => None,
+            Ok(v1::Delivery::Buffered) => Some(Delivery::Buffered),
+            Ok(v1::Delivery::Acked | v1::Delivery::Unspecified) | Err(_) => {
+                Some(Delivery::Acked { deadline })
+            }
+        };
+        if let Some(delivery) = direct.filter(|_| !record.spool_on_outage) {
+            return Ok(Way::Producer(delivery));
         }
+        let asked = match direct {
+            None => "delivery is spooled",
+            Some(_) => "spool_on_outage is true",
+        };
         let misconfigured = |text: String| Failure::new(ErrorClass::RouteMisconfigured, text);
         if self.spool.is_none() {
-            let text =
-                "delivery is spooled and the sidecar has no spool: set spool.directory in its configuration";
-            return Err(misconfigured(text.to_owned()));
+            return Err(misconfigured(format!(
+                "{asked} and the sidecar has no spool: set spool.directory in its configuration"
+            )));
         }
         if route.unacknowledged.iter().any(|name| name == profile) {
             return Err(misconfigured(format!(
-                "delivery is spooled, and nobody says when a record of producer {profile:?} is stored: set its \
+                "{asked}, and nobody says when a record of producer {profile:?} is stored: set its \
                  producer_request_acks to -1 or 1"
             )));
         }
-        Ok(Way::Spool {
+        let spooling = Spooling {
             cluster: &route.name,
             profile,
             deadline,
+        };
+        Ok(match direct {
+            Some(delivery) if !matches!(producer.health(), Health::Down(_)) => {
+                Way::Either(delivery, spooling)
+            }
+            _ => Way::Spool(spooling),
         })
     }
 
@@ -359,27 +389,34 @@ impl Gateway {
                 };
                 match bad {
                     Ok(()) => {
-                        match way {
-                            Way::Producer(delivery) => into.submissions.push(Submission {
+                        let (delivery, spooling) = match way {
+                            Way::Producer(delivery) => (Some(delivery), None),
+                            Way::Spool(spooling) => (None, Some(spooling)),
+                            Way::Either(delivery, spooling) => {
+                                // Those of this call that are on their way to the spool count, too.
+                                let lane = spooling.lane(&record.topic);
+                                let held = self.spool.as_ref().is_some_and(|spool| spool.holds(&lane))
+                                    || into.spooled.iter().any(|other| other.lane == lane);
+                                match held {
+                                    true => (None, Some(spooling)),
+                                    false => (Some(delivery), None),
+                                }
+                            }
+                        };
+                        if let Some(delivery) = delivery {
+                            into.submissions.push(Submission {
                                 record,
                                 delivery,
                                 receipt,
                                 label: Arc::clone(label),
-                            }),
-                            Way::Spool {
-                                cluster,
-                                profile,
-                                deadline,
-                            } => into.spooled.push(Incoming {
-                                lane: Lane {
-                                    cluster: cluster.to_owned(),
-                                    producer: profile.to_owned(),
-                                    topic: record.topic.clone(),
-                                },
+                            });
+                        } else if let Some(spooling) = spooling {
+                            into.spooled.push(Incoming {
+                                lane: spooling.lane(&record.topic),
                                 record,
                                 receipt,
-                                deadline,
-                            }),
+                                deadline: spooling.deadline,
+                            });
                         }
                         return;
                     }

@@ -22,7 +22,7 @@ mod lane;
 mod store;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -115,6 +115,8 @@ struct Command {
 struct State {
     waiting: Slab<Waiting>,
     append: Vec<Queued>,
+    /// How many of those, and of what is being written, each lane has.
+    queued_of: HashMap<Lane, usize>,
     /// Bytes of what waits for the disk, that which is being written included.
     queued: u64,
     remove: Vec<(u64, u64)>,
@@ -126,6 +128,8 @@ struct State {
     stored: Amount,
     dead: Amount,
     lanes: HashMap<u64, LaneState>,
+    /// The names of those.
+    stored_of: HashSet<Lane>,
     /// What became of records that were handed over.
     outcomes: Vec<(u64, Outcome)>,
     /// The lane and the number of each of those.
@@ -157,15 +161,29 @@ struct LaneState {
 
 impl State {
     fn lane(&mut self, number: u64, lane: &Lane, grace: Duration) -> &mut LaneState {
-        self.lanes.entry(number).or_insert_with(|| LaneState {
-            lane: lane.clone(),
-            window: Window::new(grace),
-            newest: 0,
-            not_before: None,
-            outlet: None,
-            obstacle: None,
-            oldest_ms: None,
+        let names = &mut self.stored_of;
+        self.lanes.entry(number).or_insert_with(|| {
+            names.insert(lane.clone());
+            LaneState {
+                lane: lane.clone(),
+                window: Window::new(grace),
+                newest: 0,
+                not_before: None,
+                outlet: None,
+                obstacle: None,
+                oldest_ms: None,
+            }
         })
+    }
+
+    /// What is queued of a lane is written, or is not to be.
+    fn dequeued(&mut self, lane: &Lane) {
+        if let Some(left) = self.queued_of.get_mut(lane) {
+            *left -= 1;
+            if *left == 0 {
+                self.queued_of.remove(lane);
+            }
+        }
     }
 
     /// Has everything be read again that the book tells of.
@@ -277,6 +295,7 @@ impl Spool {
             }
             let waiting = state.waiting.insert(waiting);
             state.queued += size;
+            *state.queued_of.entry(lane.clone()).or_default() += 1;
             state.append.push(Queued {
                 waiting,
                 lane,
@@ -329,8 +348,7 @@ impl Spool {
     /// Whether the lane has records that Kafka has not acknowledged.
     pub fn holds(&self, lane: &Lane) -> bool {
         let state = self.shared.lock();
-        state.append.iter().any(|queued| queued.lane == *lane)
-            || state.lanes.values().any(|known| known.lane == *lane)
+        state.queued_of.contains_key(lane) || state.stored_of.contains(lane)
     }
 
     /// Hands nothing more over; what is under way is still waited for by the producers.

@@ -37,7 +37,8 @@ struct Writers {
 }
 
 impl Writers {
-    fn start(client: &Client, keys: usize) -> Self {
+    /// What is answered with one of `statuses` must be there in the end.
+    fn start(client: &Client, keys: usize, statuses: &'static [u16]) -> Self {
         let (stop, accepted) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut clients = JoinSet::new();
         for key in 0..keys {
@@ -52,7 +53,7 @@ impl Writers {
                     let answer = client
                         .post(&format!("/?k={key}"), "", format!("{key}-{number}"))
                         .await;
-                    if answer.is_ok_and(|answer| answer.status == 202) {
+                    if answer.is_ok_and(|answer| statuses.contains(&answer.status)) {
                         taken.push(number);
                         accepted.fetch_add(1, Ordering::Relaxed);
                     } else {
@@ -136,7 +137,7 @@ fn every_202_is_delivered_in_order_whoever_is_killed() -> Result<()> {
         let settings = json!({"topic": topic, "value": "body", "delivery": "spooled", "key": {"query": "k"}});
         let parts = spooling(s, &kafka.bootstrap(), vec![produce("/", settings)]);
         let mut rig = Rig::start(s, parts).await?;
-        let writers = Writers::start(&rig.envoy.h1(), 16);
+        let writers = Writers::start(&rig.envoy.h1(), 16, &[202]);
 
         // Between sync and delivery, wherever that is just now.
         for _ in 0..4 {
@@ -170,6 +171,42 @@ fn every_202_is_delivered_in_order_whoever_is_killed() -> Result<()> {
     })
 }
 
+/// An acked route that is bridged: 200 with the broker, 202 without, and every key in its order all the same.
+#[test]
+fn an_outage_of_the_broker_is_bridged() -> Result<()> {
+    scenario("spool-outage", async |s| {
+        let mut kafka = Kafka::start(s.dir(), &Setup::default()).await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 3).await?;
+        let settings = json!({
+            "topic": topic, "value": "body", "spool_on_outage": true, "key": {"query": "k"}, "answer_timeout": 2000
+        });
+        let parts = spooling(s, &kafka.bootstrap(), vec![produce("/", settings)]);
+        let mut rig = Rig::start(s, parts).await?;
+        let http = rig.envoy.h1();
+        http.post("/?k=first", "", "first-0").await?.expect(200)?;
+        let writers = Writers::start(&http, 8, &[200, 202]);
+        for _ in 0..2 {
+            writers.wait_for(200).await?;
+            kafka.node(1)?.kill()?;
+            writers.wait_for(400).await?;
+            let held = rig.sidecar.metric("sluice_spool_records", "").await?;
+            ensure!(held >= 300.0, "{held} records are held");
+            http.post("/?k=away", "", "away-0").await?.expect(202)?;
+            kafka.node(1)?.restart().await?;
+            // Not before the spool is empty.
+            wait::until("it is acked again", Duration::from_secs(60), async || {
+                http.post("/?k=back", "", "back-0").await?.expect(200).map(drop)
+            })
+            .await?;
+        }
+        let accepted = writers.finish().await?;
+        emptied(&rig.sidecar).await?;
+        complete(&accepted, &kafka.records(&topic).await?)?;
+        rig.envoy.healthy()
+    })
+}
+
 /// At an orderly end nothing is delivered twice.
 #[test]
 fn a_restart_repeats_nothing() -> Result<()> {
@@ -180,7 +217,7 @@ fn a_restart_repeats_nothing() -> Result<()> {
         let settings = json!({"topic": topic, "value": "body", "delivery": "spooled", "key": {"query": "k"}});
         let parts = spooling(s, &kafka.bootstrap(), vec![produce("/", settings)]);
         let mut rig = Rig::start(s, parts).await?;
-        let writers = Writers::start(&rig.envoy.h1(), 8);
+        let writers = Writers::start(&rig.envoy.h1(), 8, &[202]);
         for _ in 0..3 {
             writers.wait_for(200).await?;
             let status = rig.sidecar.stop(Duration::from_secs(30)).await?;

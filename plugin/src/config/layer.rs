@@ -55,6 +55,7 @@ layer! {
     cloudevents: CloudEvents,
     /// `delivery` or `producer_async`.
     delivery: Delivery,
+    spool_on_outage: bool,
     success_status: u16,
     success_message: String,
     max_body_bytes: usize,
@@ -112,6 +113,7 @@ impl Layer {
                 ],
             ),
             delivery: delivery(section),
+            spool_on_outage: section.bool("spool_on_outage"),
             success_status: integer(section, "success_status", 200, 299),
             success_message: section.string("success_message"),
             max_body_bytes: integer(section, "max_body_bytes", 1, MAX_BODY_BYTES),

@@ -69,6 +69,9 @@ struct Common {
     /// How long the client waits, in milliseconds; 0 is the sidecar's `answer_timeout`.
     #[serde(default)]
     timeout_ms: u32,
+    /// Whether the spool takes it while the cluster is away.
+    #[serde(default)]
+    spool_on_outage: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -94,6 +97,7 @@ impl Common {
             topics: vec![topic.to_owned()],
             delivery: delivery.into(),
             deadline_ms: self.timeout_ms,
+            spool_on_outage: self.spool_on_outage,
             ..v1::Record::default()
         }
     }

@@ -154,6 +154,7 @@ fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
     for (((lane, number), queued), (_, encoded)) in done.appended.iter().zip(appended).zip(&changes.append) {
         let size = encoded.len();
         state.queued = state.queued.saturating_sub(size as u64);
+        state.dequeued(&queued.lane);
         accepted.extend(state.waiting.try_remove(queued.waiting));
         let lanes = state.lanes.len();
         let lane = state.lane(*lane, &queued.lane, grace);
@@ -170,7 +171,14 @@ fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
         }
     }
     // A lane without records is forgotten; it has none under way either, since what is under way is on the disk.
-    state.lanes.retain(|number, _| book.lanes.contains_key(number));
+    let State { lanes, stored_of, .. } = &mut *state;
+    lanes.retain(|number, lane| {
+        let keep = book.lanes.contains_key(number);
+        if !keep {
+            stored_of.remove(&lane.lane);
+        }
+        keep
+    });
     state.count(book);
     drop(state);
     shared.drainer.notify_one();
@@ -201,6 +209,9 @@ fn failed(shared: &Shared, book: Option<&Book>, batch: Batch, outcome: &Outcome,
     let mut state = shared.lock();
     let sizes = changes.append.iter().map(|(_, encoded)| encoded.len() as u64);
     state.queued = state.queued.saturating_sub(sizes.sum());
+    for queued in &appended {
+        state.dequeued(&queued.lane);
+    }
     let waiting: Vec<Waiting> = appended
         .iter()
         .filter_map(|queued| state.waiting.try_remove(queued.waiting))

@@ -12,7 +12,9 @@ use sluice_proto::v1::{Delivery, ErrorClass, Header, Record};
 use tempfile::TempDir;
 
 use crate::http;
-use crate::support::{Mock, Sidecar, cluster, config, failure, mock, profile, read, record, text, until};
+use crate::support::{
+    Mock, Sidecar, cluster, config, failure, mock, profile, read, record, stored, text, until,
+};
 
 fn spooling(servers: &str, directory: &Path) -> Config {
     Config {
@@ -377,4 +379,63 @@ async fn what_kafka_refuses_for_a_moment_is_tried_again_in_order() {
     stream.fates(50).await;
     let sent: Vec<String> = (0..50).map(|id| id.to_string()).collect();
     assert_eq!(values(&mock, "orders", 50).await, sent);
+}
+
+/// While the cluster is away an acked record is accepted; what comes when it is back does not overtake it.
+#[tokio::test]
+async fn an_outage_is_bridged_and_the_order_holds() {
+    let mock = mock(&[("orders", 1), ("audit", 1)]);
+    let directory = TempDir::new().unwrap();
+    let sidecar = Sidecar::start(spooling(&mock.bootstrap_servers(), directory.path())).await;
+    let mut stream = sidecar.stream().await;
+    let bridged = |id: u64, delivery: Delivery| Record {
+        delivery: delivery.into(),
+        spool_on_outage: true,
+        ..spooled(id, "orders", Some("k"))
+    };
+    stored(&stream.produce(bridged(0, Delivery::Acked)).await);
+    mock.broker_down(1).unwrap();
+    until("the sidecar sees the outage", async || {
+        sidecar.ready().await["clusters"]["main"]["state"] == "down"
+    })
+    .await;
+    for id in 1..20 {
+        let delivery = if id % 2 == 0 {
+            Delivery::Buffered
+        } else {
+            Delivery::Acked
+        };
+        accepted(&stream.produce(bridged(id, delivery)).await);
+    }
+    assert_eq!(sidecar.metric("sluice_spool_records").await, Some(19.0));
+    mock.broker_up(1).unwrap();
+    let mut id = 20;
+    loop {
+        match stream.produce(bridged(id, Delivery::Acked)).await {
+            Fated::Stored(_) => break,
+            other => accepted(&other),
+        }
+        id += 1;
+    }
+    let sent: Vec<String> = (0..=id).map(|id| id.to_string()).collect();
+    assert_eq!(values(&mock, "orders", sent.len()).await, sent);
+    // Without an outage REST is answered as it was, too.
+    let url = sidecar.url("/topics/audit/records?spool_on_outage=true");
+    assert_eq!(http::post(&url, &[], "hello").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_spool_no_outage_is_bridged() {
+    let mock = mock(&[("orders", 1)]);
+    let sidecar = Sidecar::on(&mock).await;
+    let bridged = Record {
+        spool_on_outage: true,
+        ..record(1, "orders", "x")
+    };
+    let (class, why) = failure(&sidecar.stream().await.produce(bridged).await);
+    assert_eq!(class, ErrorClass::RouteMisconfigured);
+    assert!(
+        why.contains("spool_on_outage") && why.contains("spool.directory"),
+        "{why}"
+    );
 }

@@ -12,8 +12,10 @@ use crate::kafka::record::{Failure, Outcome};
 
 /// How long the removal of a delivered record may wait for company. A crash within it has the record delivered again.
 const REMOVE_WITHIN: Duration = Duration::from_millis(20);
-/// So many removals do not wait.
+/// So many removals do not wait, and are made at once.
 const REMOVE_AT: usize = 1000;
+/// So many are made beside records that are added, or an eighth of those that wait if that is more.
+const REMOVE_BESIDE: usize = 100;
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,8 +74,15 @@ fn take(state: &mut State) -> Batch {
         let encoded = std::mem::take(&mut queued.encoded);
         changes.append.push((queued.lane.clone(), encoded));
     }
-    changes.remove = std::mem::take(&mut state.remove);
-    state.remove_since = None;
+    // Who waits for an answer must not wait for the removal of all that was delivered meanwhile; but no fewer than come.
+    let removals = match changes.append.is_empty() {
+        true => state.remove.len().min(REMOVE_AT),
+        false => state.remove.len().min(REMOVE_BESIDE.max(state.remove.len() / 8)),
+    };
+    changes.remove = state.remove.drain(..removals).collect();
+    if state.remove.is_empty() {
+        state.remove_since = None;
+    }
     changes.bury = std::mem::take(&mut state.bury);
     let commands = std::mem::take(&mut state.commands);
     for command in &commands {

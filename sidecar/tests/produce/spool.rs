@@ -415,6 +415,8 @@ async fn an_outage_is_bridged_and_the_order_holds() {
             Fated::Stored(_) => break,
             other => accepted(&other),
         }
+        // Without a gap each of them finds the one before it in the spool.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         id += 1;
     }
     let sent: Vec<String> = (0..=id).map(|id| id.to_string()).collect();

@@ -18,6 +18,9 @@ use crate::envoy::TOPIC;
 /// How many records a message holds.
 pub(crate) const BATCH: u64 = 100;
 
+/// How many keys the spooled ones have.
+pub(crate) const KEYS: u64 = 10_000;
+
 /// How many records may be without a fate in a throughput run.
 const WINDOW: u64 = 10_000;
 
@@ -29,17 +32,22 @@ pub(crate) struct Throughput {
     pub(crate) sidecar: f64,
 }
 
-/// Sends `records` records in batches of [`BATCH`], at most [`WINDOW`] of them without a fate.
+/// Sends `records` records, acked or spooled, in batches of [`BATCH`], at most [`WINDOW`] of them without a fate.
 ///
 /// # Errors
-/// A record is not stored, or the stream ends.
-pub(crate) async fn throughput(sidecar: &Sidecar, value: &[u8], records: u64) -> Result<Throughput> {
+/// A record is not stored (spooled: accepted), or the stream ends.
+pub(crate) async fn throughput(
+    sidecar: &Sidecar,
+    value: &[u8],
+    records: u64,
+    delivery: Delivery,
+) -> Result<Throughput> {
     let clock = CpuClock::of(pid(sidecar)?)?;
     let (sender, mut replies) = open(sidecar.stream()).await?;
     let free = Semaphore::new(usize::try_from(WINDOW / BATCH)?);
     let (start, before) = (Instant::now(), clock.read()?);
     let sending = async {
-        let template = template(value, Delivery::Acked);
+        let template = template(value, delivery);
         for first in (0..records).step_by(usize::try_from(BATCH)?) {
             free.acquire().await?.forget();
             sender
@@ -55,7 +63,12 @@ pub(crate) async fn throughput(sidecar: &Sidecar, value: &[u8], records: u64) ->
             let reply = replies.message().await?.context("the stream ended")?;
             for fate in reply.fates {
                 let topic = fate.topics.into_iter().next().and_then(|topic| topic.result);
-                if !matches!(topic, Some(topic_fate::Result::Stored(_))) {
+                let right = match topic {
+                    Some(topic_fate::Result::Stored(_)) => delivery == Delivery::Acked,
+                    Some(topic_fate::Result::Accepted(_)) => delivery == Delivery::Spooled,
+                    _ => false,
+                };
+                if !right {
                     bail!("record {} was not stored: {topic:?}", fate.id);
                 }
                 known += 1;
@@ -155,11 +168,12 @@ fn template(value: &[u8], delivery: Delivery) -> Record {
     }
 }
 
-/// [`BATCH`] records with ids from `first` on.
+/// [`BATCH`] records with ids from `first` on; spooled ones with a key of [`KEYS`] each.
 fn batch(template: &Record, first: u64) -> ProduceRequest {
     let records = (first..first + BATCH)
         .map(|id| Record {
             id,
+            key: (template.delivery() == Delivery::Spooled).then(|| (id % KEYS).to_string().into()),
             ..template.clone()
         })
         .collect();

@@ -15,6 +15,7 @@ mod rig;
 mod rows;
 mod run;
 mod service;
+mod spool;
 mod stats;
 mod table;
 mod targets;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Some(Command::Service(service)) => service::run(service),
+        Some(Command::Spool(spool)) => spool::run(spool, &cli.options),
         None => run::run(&cli.options),
     };
     match outcome {

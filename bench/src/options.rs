@@ -25,6 +25,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The small producing service that Sluice is compared with: axum and rdkafka.
     Service(Service),
+    /// Measure the spool, next to acked records.
+    Spool(crate::spool::Spool),
 }
 
 /// How the small service is started.

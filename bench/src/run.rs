@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluice_e2e::{Context, Result, bail, ensure, parts};
+use sluice_proto::v1::Delivery;
 
 use crate::cpu::{allowed_cores, memory, run_on};
 use crate::measure::{Clocks, Meter, body};
@@ -122,10 +123,10 @@ async fn apart(programs: &Programs, dir: &Path, pace: Pace, cpus: &[usize], quic
 
     let records = if quick { FLOOD / 10 } else { FLOOD };
     let value = body();
-    alone::throughput(&idle, &value, records / 5).await?;
+    alone::throughput(&idle, &value, records / 5, Delivery::Acked).await?;
     let (mut through, mut cpu, mut floods) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..pace.rounds {
-        let sample = alone::throughput(&idle, &value, records).await?;
+        let sample = alone::throughput(&idle, &value, records, Delivery::Acked).await?;
         through.push(sample.per_second);
         cpu.push(sample.sidecar);
         floods.push(records as f64 / bare::flood(&bootstrap, &value, records)?.as_secs_f64());
@@ -147,7 +148,7 @@ async fn apart(programs: &Programs, dir: &Path, pace: Pace, cpus: &[usize], quic
     let own = subdirectory(&dir, "full")?;
     let full = sidecar(programs, &own, &bootstrap, &bounds, cpus).await?;
     // The sidecar knows the topic before its broker falls silent.
-    alone::throughput(&full, &value, 1000).await?;
+    alone::throughput(&full, &value, 1000, Delivery::Acked).await?;
     broker.pause()?;
     let overload = alone::overload(&full, &value, Duration::from_secs(if quick { 3 } else { 10 })).await?;
     println!(
@@ -186,7 +187,11 @@ fn cores(options: &Options) -> Result<(usize, usize)> {
     Ok((*envoy, *other))
 }
 
-fn programs(options: &Options) -> Result<Programs> {
+/// What is measured, as the options say.
+///
+/// # Errors
+/// One of them is not there.
+pub(crate) fn programs(options: &Options) -> Result<Programs> {
     Ok(Programs {
         envoy: parts::envoy()?,
         sidecar: options.sidecar.clone().map_or_else(parts::sidecar_release, Ok)?,

@@ -70,6 +70,7 @@ pub(crate) const HEADERS: u8 = 7;
 const DELIVERY: u8 = 9;
 const DEADLINE_MS: u8 = 10;
 const VALUE: u8 = 11;
+const SPOOL_ON_OUTAGE: u8 = 12;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -123,6 +124,7 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     let delivery = match route.delivery {
         Delivery::Acked => sluice_proto::v1::Delivery::Acked,
         Delivery::Buffered => sluice_proto::v1::Delivery::Buffered,
+        Delivery::Spooled => sluice_proto::v1::Delivery::Spooled,
     };
     wire::integer(out, DELIVERY, delivery as u64);
     let deadline_ms = u32::try_from(route.answer_timeout.as_millis()).unwrap_or(u32::MAX);
@@ -138,6 +140,9 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
             envelope::write(out, input)?;
             wire::end(out, begun);
         }
+    }
+    if route.spool_on_outage {
+        wire::integer(out, SPOOL_ON_OUTAGE, 1);
     }
     wire::end(out, record);
     Ok(Encoded { topics })

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 
 use crate::kafka::health::Health;
 use crate::metrics::Metrics;
 use crate::produce::Gateway;
 use crate::shutdown::{Phase, Shutdown};
+use crate::spool::desk::{Desk, Order};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -24,12 +26,13 @@ struct Admin {
     shutdown: Shutdown,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`.
+/// `/healthz`, `/readyz`, `/metrics` and `/spool`.
 pub fn router(gateway: Arc<Gateway>, metrics: Arc<Metrics>, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(expose))
+        .route("/spool", post(spool))
         .with_state(Admin {
             gateway,
             metrics,
@@ -73,4 +76,35 @@ async fn expose(State(admin): State<Admin>) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// What `sluice spool` asks a running sidecar.
+async fn spool(State(admin): State<Admin>, body: Bytes) -> Response {
+    let order: Order = match serde_json::from_slice(&body) {
+        Ok(order) => order,
+        Err(error) => {
+            let error = format!("the body is no order: {error}");
+            return refusal(StatusCode::BAD_REQUEST, "invalid_request", &error);
+        }
+    };
+    // It waits for the disk.
+    let carried_out = tokio::task::spawn_blocking(move || {
+        let spool = admin.gateway.spool()?;
+        Some(spool.carry_out(&order))
+    });
+    match carried_out.await {
+        Ok(Some(Ok(told))) => axum::Json(told).into_response(),
+        Ok(Some(Err(error))) => refusal(StatusCode::CONFLICT, "spool_refused", &error),
+        Ok(None) => refusal(StatusCode::NOT_FOUND, "no_spool", "the sidecar has no spool"),
+        Err(error) => refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "spool_refused",
+            &error.to_string(),
+        ),
+    }
+}
+
+fn refusal(status: StatusCode, code: &str, error: &str) -> Response {
+    let body = json!({ "message": "the order was not carried out", "error": error, "code": code });
+    (status, axum::Json(body)).into_response()
 }

@@ -15,6 +15,7 @@ use crate::listeners::{Bound, Server};
 use crate::metrics::Metrics;
 use crate::produce::{Gateway, grpc, rest};
 use crate::shutdown::{self, Phase, Shutdown, Stopper};
+use crate::spool;
 
 /// Why the sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum StartError {
     /// A producer could not be made.
     #[error("{0}")]
     Producer(String),
+    /// The spool could not be opened.
+    #[error("spool: {0}")]
+    Spool(#[from] spool::Error),
     /// The embedded broker does not start.
     #[error("{0}")]
     DevBroker(#[from] dev_broker::Error),
@@ -80,14 +84,14 @@ impl App {
     /// up.
     ///
     /// # Errors
-    /// When an address cannot be listened on, or librdkafka refuses a configuration.
+    /// When an address cannot be listened on, librdkafka refuses a configuration, or the spool cannot be opened.
     pub async fn bind(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
         let dev_broker = match &config.dev_broker {
             Some(dev_broker) => Some(DevBroker::start(dev_broker).await?),
             None => None,
         };
         let metrics = Arc::new(Metrics::default());
-        let gateway = Gateway::new(&config, Arc::clone(&metrics)).map_err(StartError::Producer)?;
+        let gateway = Gateway::new(&config, Arc::clone(&metrics))?;
         let gateway = Arc::new(gateway);
         let faces = shutdown::channel();
         let records = grpc::service(
@@ -131,7 +135,8 @@ impl App {
     /// Serves until the shutdown drains, then ends in order:
     ///
     /// 1. readiness fails, the stream and data listeners accept nothing more, streams are told to drain;
-    /// 2. requests and streams in hand are answered, and what was taken on is flushed;
+    /// 2. requests and streams in hand are answered, and what was taken on is flushed; nothing more of the spool is handed
+    ///    over, since it is delivered when the sidecar is started again;
     /// 3. what is not flushed when `grace_period` is over, or at the second signal, is given up and counted;
     /// 4. the admin listener closes last.
     pub async fn run(self) -> Ended {
@@ -159,6 +164,7 @@ impl App {
         let until = Instant::now() + config.grace_period;
         tracing::info!(outstanding = gateway.outstanding(), "draining");
         stopper.drain();
+        gateway.rest();
         let flushed = async {
             while faces.join_next().await.is_some() {}
             gateway.flush(until).await;

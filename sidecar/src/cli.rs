@@ -5,6 +5,7 @@ mod check_config;
 mod format;
 mod send;
 mod serve;
+mod spool;
 mod tail;
 mod target;
 mod topics;
@@ -51,6 +52,8 @@ enum Command {
     /// List, create and describe topics
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Look into the spool, and deliver or drop dead letters
+    Spool(spool::Arguments),
 }
 
 /// Why a command failed.
@@ -106,6 +109,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>, environment: Environment)
         Command::Tail(arguments) => tail::run(&arguments, environment),
         Command::Send(arguments) => send::run(arguments, environment),
         Command::Topics(command) => topics::run(command, environment),
+        Command::Spool(arguments) => spool::run(arguments, environment),
     };
     match done {
         Ok(()) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,

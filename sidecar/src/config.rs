@@ -91,8 +91,24 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// How long a shutdown may take from SIGTERM on.
     pub grace_period: Duration,
+    /// Where records wait that are answered before Kafka has them; without it there are none.
+    pub spool: Option<Spool>,
     /// The embedded broker for trying things out.
     pub dev_broker: Option<DevBroker>,
+}
+
+/// The spool: records that are answered once they are on the sidecar's own disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    /// Its directory; no other sidecar's.
+    pub directory: PathBuf,
+    /// What it may hold, dead letters included, in bytes of encoded records.
+    pub max_bytes: u64,
+    /// How long a record waits for Kafka before it is a dead letter.
+    pub max_age: Duration,
+    /// How long Kafka may say that there is no such topic, or that it may not be written, before a record is a dead
+    /// letter.
+    pub grace: Duration,
 }
 
 /// The three listeners.

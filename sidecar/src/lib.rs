@@ -9,3 +9,4 @@ pub mod listeners;
 pub mod metrics;
 pub mod produce;
 pub mod shutdown;
+pub mod spool;

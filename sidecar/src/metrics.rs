@@ -5,6 +5,8 @@ mod names;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +18,7 @@ use sluice_proto::class;
 use sluice_proto::v1::ErrorClass;
 
 use crate::kafka::record::Outcome;
+use crate::spool::Amount;
 
 /// The buckets of the produce latency, in seconds.
 const LATENCY: [f64; 14] = [
@@ -41,6 +44,18 @@ struct ProducerLabels {
     producer: String,
 }
 
+/// The buckets of the time that the spool's disk takes, in seconds.
+const SYNC: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.512, 2.0, 8.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeadLabels {
+    cluster: String,
+    topic: String,
+    code: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedLabels {
     outcome: &'static str,
@@ -63,6 +78,20 @@ pub struct Metrics {
     streams: Gauge,
     refused: Family<RefusedLabels, Counter>,
     unflushed: Counter,
+    spool_sync: Histogram,
+    spool: SpoolFamilies,
+}
+
+/// What the spool counts.
+#[derive(Default, Clone)]
+struct SpoolFamilies {
+    records: Gauge,
+    bytes: Gauge,
+    oldest: Gauge<f64, AtomicU64>,
+    dead_records: Gauge,
+    dead_bytes: Gauge,
+    dead: Family<DeadLabels, Counter>,
+    perhaps_twice: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -90,11 +119,13 @@ impl Default for Metrics {
             streams: Gauge::default(),
             refused: Family::default(),
             unflushed: Counter::default(),
+            spool_sync: Histogram::new(SYNC),
+            spool: SpoolFamilies::default(),
             registry: Registry::default(),
         };
         macro_rules! register {
-            ($($name:ident => $field:ident),* $(,)?) => {
-                $(registry.register(names::$name.0, names::$name.1, this.$field.clone());)*
+            ($($name:ident => $($field:ident).+),* $(,)?) => {
+                $(registry.register(names::$name.0, names::$name.1, this.$($field).+.clone());)*
             };
         }
         register! {
@@ -112,6 +143,14 @@ impl Default for Metrics {
             STREAMS => streams,
             REFUSED => refused,
             UNFLUSHED => unflushed,
+            SPOOL_RECORDS => spool.records,
+            SPOOL_BYTES => spool.bytes,
+            SPOOL_OLDEST => spool.oldest,
+            SPOOL_SYNC => spool_sync,
+            SPOOL_DEAD_RECORDS => spool.dead_records,
+            SPOOL_DEAD_BYTES => spool.dead_bytes,
+            SPOOL_DEAD => spool.dead,
+            SPOOL_PERHAPS_TWICE => spool.perhaps_twice,
         }
         Self { registry, ..this }
     }
@@ -145,6 +184,11 @@ impl Metrics {
         }
     }
 
+    /// What the spool counts.
+    pub fn spool(self: &Arc<Self>) -> SpoolMetrics {
+        SpoolMetrics(Arc::clone(self))
+    }
+
     /// A record that no producer saw.
     pub fn refused(&self, class: ErrorClass) {
         self.refused
@@ -167,6 +211,48 @@ impl Metrics {
     /// Records that could not be flushed before the end.
     pub fn unflushed(&self, records: usize) {
         self.unflushed.inc_by(records as u64);
+    }
+}
+
+/// What the spool counts.
+#[derive(Debug, Clone)]
+pub struct SpoolMetrics(Arc<Metrics>);
+
+impl SpoolMetrics {
+    /// A record that was not taken on.
+    pub fn refused(&self, class: ErrorClass) {
+        self.0.refused(class);
+    }
+
+    /// A transaction is on the disk, and took that long.
+    pub fn synced(&self, took: Duration) {
+        self.0.spool_sync.observe(took.as_secs_f64());
+    }
+
+    /// A record is tried again that the broker may have already.
+    pub fn perhaps_twice(&self) {
+        self.0.spool.perhaps_twice.inc();
+    }
+
+    /// A record became a dead letter. `topic` is the entry of the allowlist that lets it in; empty if none does.
+    pub fn dead_letter(&self, cluster: &str, topic: &str, code: &str) {
+        let labels = DeadLabels {
+            cluster: cluster.to_owned(),
+            topic: topic.to_owned(),
+            code: code.to_owned(),
+        };
+        self.0.spool.dead.get_or_create(&labels).inc();
+    }
+
+    /// Brings the gauges up to date. `oldest` is the age of the oldest record that waits.
+    pub fn measure(&self, waiting: Amount, dead: Amount, oldest: Duration) {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let families = &self.0.spool;
+        families.records.set(number(waiting.records));
+        families.bytes.set(number(waiting.bytes));
+        families.oldest.set(oldest.as_secs_f64());
+        families.dead_records.set(number(dead.records));
+        families.dead_bytes.set(number(dead.bytes));
     }
 }
 

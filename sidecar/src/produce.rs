@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use sluice_proto::v1::{self, ErrorClass};
 
 use self::fanout::FanOut;
-use crate::config::{Config, TopicAllowlist, check_topic};
+use crate::app::StartError;
+use crate::config::{Acks, Config, TopicAllowlist, check_topic};
 use crate::kafka::health::Health;
 use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
+use crate::spool::{Incoming, Lane, Outlet, Spool};
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
@@ -28,17 +30,71 @@ pub trait FateSink: Recipient {
 
 /// Takes records on, for every face of the sidecar.
 pub struct Gateway {
-    clusters: HashMap<String, Route>,
+    routes: Arc<Routes>,
     default_cluster: Option<String>,
     answer_timeout: Duration,
-    pool: Pool,
+    spool: Option<Spool>,
     metrics: Arc<Metrics>,
+}
+
+/// Where records can go.
+struct Routes {
+    clusters: HashMap<String, Route>,
+    pool: Pool,
+}
+
+impl Outlet for Routes {
+    fn of(&self, lane: &Lane) -> Result<(Arc<Producer>, Arc<str>), String> {
+        let Lane {
+            cluster,
+            producer,
+            topic,
+        } = lane;
+        let route = self.clusters.get(cluster);
+        let route = route.ok_or_else(|| format!("the sidecar has no cluster {cluster:?}"))?;
+        let slot = route.profiles.get(producer);
+        let slot = slot.ok_or_else(|| format!("the sidecar has no producer {producer:?}"))?;
+        let label = route.allowed.entry(topic);
+        let label = label.ok_or_else(|| format!("topic {topic:?} is not in the cluster's allowed_topics"))?;
+        Ok((Arc::clone(self.pool.get(slot)?), Arc::clone(label)))
+    }
+}
+
+/// When a record is answered, and where it goes until then.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Producer(Delivery),
+    Spool(Spooling<'a>),
+    /// To the producer, unless the spool holds records that it must not overtake.
+    Either(Delivery, Spooling<'a>),
+}
+
+/// What the spool is told of a record.
+#[derive(Clone, Copy)]
+struct Spooling<'a> {
+    cluster: &'a str,
+    profile: &'a str,
+    /// When it is answered at the latest.
+    deadline: Instant,
+}
+
+impl Spooling<'_> {
+    fn lane(self, topic: &str) -> Lane {
+        Lane {
+            cluster: self.cluster.to_owned(),
+            producer: self.profile.to_owned(),
+            topic: topic.to_owned(),
+        }
+    }
 }
 
 /// One cluster.
 struct Route {
+    name: String,
     allowed: Allowed,
     profiles: HashMap<String, Slot>,
+    /// The profiles whose producers are not told that a record is stored.
+    unacknowledged: Vec<String>,
 }
 
 /// A cluster's topic allowlist. What an entry's records are counted under is the entry itself.
@@ -87,13 +143,20 @@ impl Gateway {
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When librdkafka refuses the configuration of one of those; in words without secrets.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, String> {
+    /// When librdkafka refuses the configuration of one of those, in words without secrets; or the spool cannot be
+    /// opened.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let profiles: BTreeMap<_, _> = config
             .producers
             .iter()
             .map(|(name, profile)| (name, Arc::new(profile.clone())))
             .collect();
+        let unacknowledged = config
+            .producers
+            .iter()
+            .filter(|(_, profile)| profile.acks == Some(Acks::None))
+            .map(|(name, _)| name.clone());
+        let unacknowledged: Vec<String> = unacknowledged.collect();
         let mut clusters = HashMap::new();
         for (name, cluster) in &config.clusters {
             let cluster = Arc::new(cluster.clone());
@@ -102,29 +165,35 @@ impl Gateway {
                 ((*profile_name).clone(), slot)
             };
             let route = Route {
+                name: name.clone(),
+                unacknowledged: unacknowledged.clone(),
                 allowed: Allowed::new(&cluster.allowed_topics),
                 profiles: profiles.iter().map(slot).collect(),
             };
             clusters.insert(name.clone(), route);
         }
-        let this = Self {
-            clusters,
-            default_cluster: config.default_cluster.clone(),
-            answer_timeout: config.answer_timeout,
-            pool: Pool::new(config.max_producers, Arc::clone(&metrics)),
-            metrics,
-        };
-        for (name, route) in &this.clusters {
+        let pool = Pool::new(config.max_producers, Arc::clone(&metrics));
+        let routes = Arc::new(Routes { clusters, pool });
+        for (name, route) in &routes.clusters {
             // A bound smaller than the number of clusters leaves some to their first record.
-            if this.pool.all().len() < config.max_producers
+            if routes.pool.all().len() < config.max_producers
                 && let Some(slot) = route.profiles.get(DEFAULT_PROFILE)
             {
-                this.pool
+                routes
+                    .pool
                     .get(slot)
-                    .map_err(|why| format!("clusters.{name}: {why}"))?;
+                    .map_err(|why| StartError::Producer(format!("clusters.{name}: {why}")))?;
             }
         }
-        Ok(this)
+        let open = |settings| Spool::open(settings, Arc::clone(&routes) as Arc<dyn Outlet>, metrics.spool());
+        let spool = config.spool.as_ref().map(open).transpose()?;
+        Ok(Self {
+            routes,
+            default_cluster: config.default_cluster.clone(),
+            answer_timeout: config.answer_timeout,
+            spool,
+            metrics,
+        })
     }
 
     /// Takes the records on, in order. `sink` is told each one's fate exactly once, by its id.
@@ -134,15 +203,26 @@ impl Gateway {
         let mut batch = Batch {
             producer: None,
             submissions: Vec::with_capacity(records.len()),
+            spooled: Vec::new(),
         };
         let mut refused = Vec::new();
         for record in records {
             let id = record.id;
-            match self.route(&record) {
-                Ok((route, producer)) => {
-                    batch.go_to(producer);
-                    let delivery = self.delivery(&record, received);
-                    self.split(record, route, delivery, &recipient, sink, &mut batch.submissions);
+            // The record gives its names away before it is taken apart.
+            let profile = match record.producer.as_str() {
+                "" => DEFAULT_PROFILE.to_owned(),
+                name => name.to_owned(),
+            };
+            let routed = self.route(&record).and_then(|(route, producer)| {
+                let way = self.way(&record, (route, producer), &profile, received)?;
+                Ok((route, producer, way))
+            });
+            match routed {
+                Ok((route, producer, way)) => {
+                    if !matches!(way, Way::Spool(_)) {
+                        batch.go_to(producer);
+                    }
+                    self.split(record, route, way, &recipient, sink, &mut batch);
                 }
                 Err(failure) => {
                     self.metrics.refused(failure.class);
@@ -151,6 +231,9 @@ impl Gateway {
             }
         }
         batch.send();
+        if let Some(spool) = &self.spool {
+            spool.submit(&mut batch.spooled);
+        }
         if !refused.is_empty() {
             sink.settle(&mut refused);
         }
@@ -169,8 +252,8 @@ impl Gateway {
             }
             (name, _) => name,
         };
-        let route = self
-            .clusters
+        let clusters = &self.routes.clusters;
+        let route = clusters
             .get(name)
             .ok_or_else(|| misconfigured(format!("the sidecar has no cluster {name:?}")))?;
         let profile = if record.producer.is_empty() {
@@ -193,24 +276,63 @@ impl Gateway {
                 "timestamp {timestamp} is not at least 1 ms after the epoch"
             )));
         }
-        let producer = self.pool.get(slot).map_err(|why| {
+        let producer = self.routes.pool.get(slot).map_err(|why| {
             tracing::error!(cluster = name, profile, why, "no producer");
             misconfigured(why)
         })?;
         Ok((route, producer))
     }
 
-    fn delivery(&self, record: &v1::Record, received: Instant) -> Delivery {
-        if record.delivery == v1::Delivery::Buffered as i32 {
-            return Delivery::Buffered;
-        }
+    /// When the record is answered.
+    fn way<'a>(
+        &self,
+        record: &v1::Record,
+        (route, producer): (&'a Route, &Producer),
+        profile: &'a str,
+        received: Instant,
+    ) -> Result<Way<'a>, Failure> {
         let wait = match record.deadline_ms {
             0 => self.answer_timeout,
             ms => ahead_of(Duration::from_millis(ms.into())),
         };
-        Delivery::Acked {
-            deadline: received + wait,
+        let deadline = received + wait;
+        let direct = match v1::Delivery::try_from(record.delivery) {
+            Ok(v1::Delivery::Spooled) => None,
+            Ok(v1::Delivery::Buffered) => Some(Delivery::Buffered),
+            Ok(v1::Delivery::Acked | v1::Delivery::Unspecified) | Err(_) => {
+                Some(Delivery::Acked { deadline })
+            }
+        };
+        if let Some(delivery) = direct.filter(|_| !record.spool_on_outage) {
+            return Ok(Way::Producer(delivery));
         }
+        let asked = match direct {
+            None => "delivery is spooled",
+            Some(_) => "spool_on_outage is true",
+        };
+        let misconfigured = |text: String| Failure::new(ErrorClass::RouteMisconfigured, text);
+        if self.spool.is_none() {
+            return Err(misconfigured(format!(
+                "{asked} and the sidecar has no spool: set spool.directory in its configuration"
+            )));
+        }
+        if route.unacknowledged.iter().any(|name| name == profile) {
+            return Err(misconfigured(format!(
+                "{asked}, and nobody says when a record of producer {profile:?} is stored: set its \
+                 producer_request_acks to -1 or 1"
+            )));
+        }
+        let spooling = Spooling {
+            cluster: &route.name,
+            profile,
+            deadline,
+        };
+        Ok(match direct {
+            Some(delivery) if !matches!(producer.health(), Health::Down(_)) => {
+                Way::Either(delivery, spooling)
+            }
+            _ => Way::Spool(spooling),
+        })
     }
 
     /// Makes a submission for each of the record's topics.
@@ -218,10 +340,10 @@ impl Gateway {
         &self,
         mut record: v1::Record,
         route: &Route,
-        delivery: Delivery,
+        way: Way<'_>,
         recipient: &Arc<dyn Recipient>,
         sink: &Arc<S>,
-        into: &mut Vec<Submission>,
+        into: &mut Batch<'_>,
     ) {
         let mut topics = std::mem::take(&mut record.topics);
         let id = record.id;
@@ -241,7 +363,7 @@ impl Gateway {
                 recipient: Arc::clone(recipient),
                 token: id,
             };
-            self.place(one, route, delivery, receipt, into);
+            self.place(one, route, way, receipt, into);
             return;
         }
         let fanout: Arc<dyn Recipient> = Arc::new(FanOut::new(Arc::clone(sink), id, topics.len()));
@@ -251,19 +373,12 @@ impl Gateway {
                 token,
             };
             let record = Record { topic, ..one.clone() };
-            self.place(record, route, delivery, receipt, into);
+            self.place(record, route, way, receipt, into);
         }
     }
 
     /// Makes one submission, or refuses it.
-    fn place(
-        &self,
-        record: Record,
-        route: &Route,
-        delivery: Delivery,
-        receipt: Receipt,
-        into: &mut Vec<Submission>,
-    ) {
+    fn place(&self, record: Record, route: &Route, way: Way<'_>, receipt: Receipt, into: &mut Batch<'_>) {
         let failure = match route.allowed.entry(&record.topic) {
             Some(label) => {
                 // An exact entry was checked with the configuration; a prefix lets any name through.
@@ -274,12 +389,35 @@ impl Gateway {
                 };
                 match bad {
                     Ok(()) => {
-                        into.push(Submission {
-                            record,
-                            delivery,
-                            receipt,
-                            label: Arc::clone(label),
-                        });
+                        let (delivery, spooling) = match way {
+                            Way::Producer(delivery) => (Some(delivery), None),
+                            Way::Spool(spooling) => (None, Some(spooling)),
+                            Way::Either(delivery, spooling) => {
+                                // Those of this call that are on their way to the spool count, too.
+                                let lane = spooling.lane(&record.topic);
+                                let held = self.spool.as_ref().is_some_and(|spool| spool.holds(&lane))
+                                    || into.spooled.iter().any(|other| other.lane == lane);
+                                match held {
+                                    true => (None, Some(spooling)),
+                                    false => (Some(delivery), None),
+                                }
+                            }
+                        };
+                        if let Some(delivery) = delivery {
+                            into.submissions.push(Submission {
+                                record,
+                                delivery,
+                                receipt,
+                                label: Arc::clone(label),
+                            });
+                        } else if let Some(spooling) = spooling {
+                            into.spooled.push(Incoming {
+                                lane: spooling.lane(&record.topic),
+                                record,
+                                receipt,
+                                deadline: spooling.deadline,
+                            });
+                        }
                         return;
                     }
                     Err(why) => Failure::new(ErrorClass::InvalidRequest, format!("topic: {why}")),
@@ -298,33 +436,54 @@ impl Gateway {
 
     /// What is known about each cluster.
     pub fn health(&self) -> BTreeMap<String, Health> {
-        self.pool.health()
+        self.routes.pool.health()
     }
 
     /// Brings the gauges up to date.
     pub fn measure(&self) {
-        self.pool.measure();
+        self.routes.pool.measure();
+        if let Some(spool) = &self.spool {
+            spool.measure();
+        }
     }
 
     /// How many records have no known fate yet.
     pub fn outstanding(&self) -> usize {
-        self.pool
+        self.routes
+            .pool
             .all()
             .iter()
             .map(|producer| producer.outstanding())
             .sum()
     }
 
+    /// Hands nothing more of the spool over: the end is near.
+    pub fn rest(&self) {
+        if let Some(spool) = &self.spool {
+            spool.rest();
+        }
+    }
+
+    /// The spool, where there is one.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
+    }
+
     /// Waits until every record's fate is known, or until `until`.
     pub async fn flush(&self, until: Instant) {
-        for producer in self.pool.all() {
+        for producer in self.routes.pool.all() {
             producer.flush(until).await;
         }
     }
 
     /// Gives up what has no fate yet and ends the producers. Blocks. Returns how many records were given up.
     pub fn close(&self) -> usize {
-        let given_up = self.pool.all().iter().map(|producer| producer.close()).sum();
+        let producers = self.routes.pool.all();
+        let given_up = producers.iter().map(|producer| producer.close()).sum();
+        // After the producers: what they say last is still written down.
+        if let Some(spool) = &self.spool {
+            spool.close();
+        }
         self.metrics.unflushed(given_up);
         given_up
     }
@@ -334,6 +493,8 @@ impl Gateway {
 struct Batch<'a> {
     producer: Option<&'a Arc<Producer>>,
     submissions: Vec<Submission>,
+    /// Records for the spool, wherever they go from there.
+    spooled: Vec<Incoming>,
 }
 
 impl<'a> Batch<'a> {

@@ -24,6 +24,8 @@ mod order;
 mod outage;
 #[path = "produce/rest.rs"]
 mod rest;
+#[path = "produce/spool.rs"]
+mod spool;
 #[path = "produce/stream.rs"]
 mod stream;
 #[path = "produce/support.rs"]

@@ -42,7 +42,7 @@ pub(super) fn described(record: &Record) -> Value {
         .headers
         .iter()
         .map(|header| json!({"name": header.name, "value_base64": header.value.as_deref().map(base64)}));
-    json!({
+    let mut described = json!({
         "id": record.id.to_string(),
         "cluster": record.cluster,
         "producer": record.producer,
@@ -54,5 +54,10 @@ pub(super) fn described(record: &Record) -> Value {
         "delivery": record.delivery().as_str_name(),
         "deadline_ms": record.deadline_ms,
         "value_base64": record.value.as_deref().map(base64),
-    })
+    });
+    // What was frozen before there was this field does not name it.
+    if record.spool_on_outage {
+        described["spool_on_outage"] = json!(true);
+    }
+    described
 }

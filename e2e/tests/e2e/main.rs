@@ -16,6 +16,7 @@ mod reload;
 mod replicas;
 mod rest;
 mod run;
+mod spool;
 mod stats;
 mod storm;
 mod truth;

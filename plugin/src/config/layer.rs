@@ -55,6 +55,7 @@ layer! {
     cloudevents: CloudEvents,
     /// `delivery` or `producer_async`.
     delivery: Delivery,
+    spool_on_outage: bool,
     success_status: u16,
     success_message: String,
     max_body_bytes: usize,
@@ -112,6 +113,7 @@ impl Layer {
                 ],
             ),
             delivery: delivery(section),
+            spool_on_outage: section.bool("spool_on_outage"),
             success_status: integer(section, "success_status", 200, 299),
             success_message: section.string("success_message"),
             max_body_bytes: integer(section, "max_body_bytes", 1, MAX_BODY_BYTES),
@@ -223,7 +225,11 @@ fn key(section: &Section<'_>) -> Option<Option<Source>> {
 fn delivery(section: &Section<'_>) -> Option<Delivery> {
     let delivery = section.choice(
         "delivery",
-        &[("acked", Delivery::Acked), ("buffered", Delivery::Buffered)],
+        &[
+            ("acked", Delivery::Acked),
+            ("buffered", Delivery::Buffered),
+            ("spooled", Delivery::Spooled),
+        ],
     );
     let shorthand = section.bool("producer_async");
     let meant = shorthand.map(|buffered| {
@@ -239,6 +245,7 @@ fn delivery(section: &Section<'_>) -> Option<Delivery> {
         let name = |delivery| match delivery {
             Delivery::Acked => "acked",
             Delivery::Buffered => "buffered",
+            Delivery::Spooled => "spooled",
         };
         section.problem(
             "producer_async",

@@ -34,6 +34,8 @@ pub struct Route {
     pub cloudevents: CloudEvents,
     /// When the client is answered.
     pub delivery: Delivery,
+    /// Whether the sidecar's spool takes the record while its cluster is away.
+    pub spool_on_outage: bool,
     /// The status of a success; `None` is 200 when stored, 202 when accepted.
     pub success_status: Option<u16>,
     /// The message of a success; `None` is `message sent` when stored, `message accepted` when accepted.
@@ -157,6 +159,8 @@ pub enum Delivery {
     Acked,
     /// When the sidecar holds it in memory.
     Buffered,
+    /// When it is in the sidecar's spool, on its disk.
+    Spooled,
 }
 
 /// What happens once the record is stored.

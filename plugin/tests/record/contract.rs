@@ -51,6 +51,13 @@ fn examples() -> Vec<Example> {
             json!({"cloudevents": "binary"}),
             b"POST /\nce-specversion: 1.0\nce-id: 1\nce-source: /s\nce-type: t\ncontent-type: application/json\n\n{}",
         ),
+        one("spooled", "a record for the spool", json!({"value": "body", "delivery": "spooled"}), b"POST /\n\nv"),
+        one(
+            "spool_on_outage",
+            "a record that the spool takes while the cluster is away",
+            json!({"value": "body", "spool_on_outage": true}),
+            b"POST /\n\nv",
+        ),
         Example {
             name: "several_records",
             says: "three gathered records, id 0 among them",

@@ -175,7 +175,7 @@ proptest! {
     ) {
         let body = body.repeat(body_repeats);
         let mut config = json!({
-            "topics": ["a", "b"], "value": "body", "producer_async": buffered, "answer_timeout": 70_000, "producer": "p",
+            "topics": ["a", "b"], "value": "body", "producer_async": buffered, "spool_on_outage": buffered, "answer_timeout": 70_000, "producer": "p",
             "key": {"header": "key-header"}, "partition": {"header": "partition-header"},
             "headers": {"forward_all_by_default": true, "exclude_headers": ["key-header", "partition-header", "cookie"]}
         });
@@ -196,6 +196,7 @@ proptest! {
             headers: others.iter().map(|(n, v)| Header { name: n.clone(), value: Some(v.clone()) }).collect(),
             timestamp_ms: None,
             delivery: if buffered { Delivery::Buffered } else { Delivery::Acked }.into(),
+            spool_on_outage: buffered,
             deadline_ms: 70_000,
             value: Some(body.clone().into()),
         };

@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::Failure;
 use crate::config::{Address, Listener};
 use crate::kafka::topics::Creation;
+use crate::spool::desk::Order;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -24,42 +25,75 @@ pub(super) async fn create_topic(
     name: &str,
     partitions: Option<i32>,
 ) -> Result<Creation, Failure> {
-    let body = json!({"name": name, "partitions": partitions}).to_string();
-    let at = match &listener.address {
+    let body = json!({"name": name, "partitions": partitions});
+    let (status, body) = call(
+        listener,
+        "/dev-broker/topics",
+        &body,
+        ", which has the dev broker",
+    )
+    .await?;
+    if status == StatusCode::CREATED {
+        return Ok(Creation::Created);
+    }
+    if body.get("code").and_then(Value::as_str) == Some("topic_exists") {
+        return Ok(Creation::Exists);
+    }
+    Err(refused(listener, status, &body))
+}
+
+/// Has the sidecar behind `listener`, whose spool it is, carry out an order.
+pub(super) async fn spool(listener: &Listener, order: &Order) -> Result<Value, Failure> {
+    let body = serde_json::to_value(order).map_err(|error| Failure::Other(error.to_string()))?;
+    let (status, body) = call(listener, "/spool", &body, ", which has the spool open").await?;
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    Err(refused(listener, status, &body))
+}
+
+fn refused(listener: &Listener, status: StatusCode, body: &Value) -> Failure {
+    Failure::Other(match body.get("error").and_then(Value::as_str) {
+        Some(error) => error.to_owned(),
+        None => format!("the sidecar at {} answers {status}", place(listener)),
+    })
+}
+
+fn place(listener: &Listener) -> String {
+    match &listener.address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix { path, .. } => path.display().to_string(),
-    };
-    let mut request = Request::post("/dev-broker/topics")
+    }
+}
+
+/// POSTs JSON to a running sidecar; `whose` says what it is asked for.
+async fn call(
+    listener: &Listener,
+    path: &str,
+    body: &Value,
+    whose: &str,
+) -> Result<(StatusCode, Value), Failure> {
+    let mut request = Request::post(path)
         .header(HOST, "sluice")
         .header(CONTENT_TYPE, "application/json");
     if let Some(token) = listener.tokens.first() {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
     }
     let request = request
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| Failure::Other(error.to_string()))?;
     let unreachable = |why: &dyn std::fmt::Display| {
         Failure::Other(format!(
-            "cannot reach the sidecar at {at}, which has the dev broker: {why}"
+            "cannot reach the sidecar at {}{whose}: {why}",
+            place(listener)
         ))
     };
     let answer = tokio::time::timeout(PATIENCE, send(&listener.address, request)).await;
-    let (status, body) = match answer {
-        Err(_) => return Err(unreachable(&"no answer within 5 s")),
-        Ok(Err(error)) => return Err(unreachable(&error)),
-        Ok(Ok(answer)) => answer,
-    };
-    if status == StatusCode::CREATED {
-        return Ok(Creation::Created);
+    match answer {
+        Err(_) => Err(unreachable(&"no answer within 5 s")),
+        Ok(Err(error)) => Err(unreachable(&error)),
+        Ok(Ok((status, body))) => Ok((status, serde_json::from_slice(&body).unwrap_or_default())),
     }
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if body.get("code").and_then(Value::as_str) == Some("topic_exists") {
-        return Ok(Creation::Exists);
-    }
-    Err(Failure::Other(match body.get("error").and_then(Value::as_str) {
-        Some(error) => error.to_owned(),
-        None => format!("the sidecar at {at} answers {status}"),
-    }))
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -34,6 +35,9 @@ pub(super) fn run(file: &Path, environment: Environment) -> Result<(), Failure> 
     runtime.block_on(async {
         let shutdown = shutdown::on_signals()
             .map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")))?;
+        // A limit on the size of files would end the process, instead of failing the write like a full disk: taking the
+        // signal is enough for that, and nobody need look at it.
+        drop(signal(SignalKind::from_raw(libc::SIGXFSZ)));
         app::run(loaded.config, shutdown)
             .await
             .map_err(|error| Failure::Other(error.to_string()))

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sluice_settings::{Problem, Problems, Section};
 
 use super::env::Overrides;
-use super::{Config, DevBroker, Profile, clusters, listeners, producers};
+use super::{Config, DevBroker, Profile, Spool, clusters, listeners, producers};
 
 /// What the readers of the sections share.
 pub(super) struct Context<'a> {
@@ -30,6 +30,7 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         .integer("max_request_bytes", 1024..=1024 * 1024 * 1024)
         .unwrap_or(16 * 1024 * 1024);
     let grace_period = root.millis("grace_period", 0..=3_600_000);
+    let spool = root.section("spool").and_then(spool);
     let dev_broker = root
         .section("dev_broker")
         .and_then(|section| dev_broker(section, context));
@@ -43,7 +44,30 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         answer_timeout: answer_timeout.unwrap_or(Duration::from_secs(10)),
         max_request_bytes: usize::try_from(max_request_bytes).unwrap_or_default(),
         grace_period: grace_period.unwrap_or(Duration::from_secs(20)),
+        spool,
         dev_broker,
+    })
+}
+
+/// The longest time a spooled record may be asked to wait.
+const YEAR_MS: i64 = 366 * 24 * 3_600_000;
+
+fn spool(section: Section<'_>) -> Option<Spool> {
+    let directory = section.name("directory");
+    if section.keys().next().is_some() && section.raw("directory").is_none() {
+        section.problem("directory", "is required, as /var/lib/sluice/spool");
+    }
+    let max_bytes = section
+        .integer("max_bytes", 1024 * 1024..=1 << 50)
+        .unwrap_or(1024 * 1024 * 1024);
+    let max_age = section.millis("max_age", 1000..=YEAR_MS);
+    let grace = section.millis("grace", 0..=YEAR_MS);
+    section.finish();
+    Some(Spool {
+        directory: directory?.into(),
+        max_bytes: max_bytes.unsigned_abs(),
+        max_age: max_age.unwrap_or(Duration::from_secs(7 * 24 * 3600)),
+        grace: grace.unwrap_or(Duration::from_secs(300)),
     })
 }
 

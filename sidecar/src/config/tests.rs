@@ -78,6 +78,7 @@ fn defaults() {
     assert_eq!(config.answer_timeout, Duration::from_secs(10));
     assert_eq!(config.max_request_bytes, 16 * 1024 * 1024);
     assert_eq!(config.grace_period, Duration::from_secs(20));
+    assert_eq!(config.spool, None);
     assert!(config.dev_broker.is_none());
     let profile = &config.producers["default"];
     assert_eq!(profile.acks, Some(Acks::All));
@@ -145,6 +146,13 @@ fn every_key_is_heeded() {
     assert_eq!(config.answer_timeout, Duration::from_secs(4));
     assert_eq!(config.max_request_bytes, 2 * 1024 * 1024);
     assert_eq!(config.grace_period, Duration::from_secs(7));
+    let spool = Spool {
+        directory: PathBuf::from("/tmp/sluice-spool"),
+        max_bytes: 2 * 1024 * 1024,
+        max_age: Duration::from_secs(2 * 3600),
+        grace: Duration::from_secs(9),
+    };
+    assert_eq!(config.spool, Some(spool));
     let dev = config.dev_broker.unwrap();
     assert_eq!(dev.address, "127.0.0.1:19092".parse().unwrap());
     assert_eq!(
@@ -152,6 +160,15 @@ fn every_key_is_heeded() {
         [("orders".to_owned(), 3), ("audit.log".to_owned(), 6)]
     );
     assert_eq!(dev.default_partitions, 6);
+}
+
+#[test]
+fn a_spool_needs_no_more_than_its_directory() {
+    let yaml = "clusters: {main: {bootstrap_servers: a, allowed_topics: [t]}}\nspool: {directory: /spool}";
+    let spool = load(yaml, env(&[])).unwrap().config.spool.unwrap();
+    assert_eq!(spool.max_bytes, 1024 * 1024 * 1024);
+    assert_eq!(spool.max_age, Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(spool.grace, Duration::from_secs(300));
 }
 
 #[test]

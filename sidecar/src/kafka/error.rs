@@ -26,7 +26,7 @@ pub(super) fn of_delivery(code: Code, status: Persistence) -> Failure {
 }
 
 /// A record that may or may not be stored.
-pub(super) fn unknown(message: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
+pub(crate) fn unknown(message: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
     Failure::new(ErrorClass::OutcomeUnknown, message)
 }
 

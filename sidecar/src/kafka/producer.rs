@@ -164,10 +164,19 @@ impl Producer {
         self.shared.lock().outstanding()
     }
 
+    /// Records that are worth waiting for before the end: those on the sidecar's own disk are not while the cluster cannot
+    /// be reached.
+    fn unflushed(&self) -> usize {
+        let state = self.shared.lock();
+        let safe = if state.is_down() { state.spooled() } else { 0 };
+        state.outstanding() - safe
+    }
+
     /// Waits until every record's fate is known, or until `until`. Returns how many are left.
+    /// What is on the sidecar's own disk is not waited for while the cluster cannot be reached.
     pub async fn flush(&self, until: Instant) -> usize {
         loop {
-            let left = self.outstanding();
+            let left = self.unflushed();
             if left == 0 || Instant::now() >= until {
                 return left;
             }
@@ -176,13 +185,13 @@ impl Producer {
     }
 
     /// Gives up what has no fate yet and ends the producer. Blocks, for a few seconds at most.
-    /// Returns how many records were given up: those that were held are told so, those on their way to the
+    /// Returns how many records were given up, without those that are on the sidecar's own disk: those that were held are told so, those on their way to the
     /// broker are of unknown outcome.
     pub fn close(&self) -> usize {
         let mut bag = Bag::default();
         let (given_up, native) = {
             let mut state = self.shared.lock();
-            let given_up = state.outstanding();
+            let given_up = state.outstanding() - state.spooled();
             state.close(&mut bag);
             (given_up, Arc::clone(state.native()))
         };

@@ -66,3 +66,34 @@ pub(super) const UNFLUSHED: Name = (
     "sluice_unflushed_records",
     "Records that could not be flushed before the process ended",
 );
+/// No labels.
+pub(super) const SPOOL_RECORDS: Name = (
+    "sluice_spool_records",
+    "Records on the sidecar's own disk that Kafka has not acknowledged",
+);
+/// No labels.
+pub(super) const SPOOL_BYTES: Name = ("sluice_spool_bytes", "Bytes of those, as they are encoded");
+/// No labels.
+pub(super) const SPOOL_OLDEST: Name = (
+    "sluice_spool_oldest_seconds",
+    "How long ago the oldest of those was spooled",
+);
+/// No labels.
+pub(super) const SPOOL_SYNC: Name = (
+    "sluice_spool_sync_seconds",
+    "How long the disk takes for what is written to the spool at once",
+);
+/// No labels.
+pub(super) const SPOOL_DEAD_RECORDS: Name = ("sluice_spool_dead_records", "Dead letters in the spool");
+/// No labels.
+pub(super) const SPOOL_DEAD_BYTES: Name = (
+    "sluice_spool_dead_bytes",
+    "Bytes of the dead letters in the spool, as they are encoded",
+);
+/// Labels: `cluster`, `topic`, `code`.
+pub(super) const SPOOL_DEAD: Name = ("sluice_spool_dead_letters", "Spooled records that were given up");
+/// No labels.
+pub(super) const SPOOL_PERHAPS_TWICE: Name = (
+    "sluice_spool_perhaps_twice",
+    "Attempts for spooled records after one whose outcome nobody knows",
+);

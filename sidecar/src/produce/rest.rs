@@ -72,6 +72,9 @@ struct Common {
     /// How long the client waits, in milliseconds; 0 is the sidecar's `answer_timeout`.
     #[serde(default)]
     timeout_ms: u32,
+    /// Whether the spool takes it while the cluster is away.
+    #[serde(default)]
+    spool_on_outage: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -80,6 +83,7 @@ enum Delivery {
     #[default]
     Acked,
     Buffered,
+    Spooled,
 }
 
 impl Common {
@@ -88,6 +92,7 @@ impl Common {
         let delivery = match self.delivery {
             Delivery::Acked => v1::Delivery::Acked,
             Delivery::Buffered => v1::Delivery::Buffered,
+            Delivery::Spooled => v1::Delivery::Spooled,
         };
         v1::Record {
             cluster: self.cluster_name.clone(),
@@ -95,6 +100,7 @@ impl Common {
             topics: vec![topic.to_owned()],
             delivery: delivery.into(),
             deadline_ms: self.timeout_ms,
+            spool_on_outage: self.spool_on_outage,
             ..v1::Record::default()
         }
     }

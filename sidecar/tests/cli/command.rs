@@ -78,6 +78,11 @@ impl Kafka {
         std::fs::write(self.directory.path().join(file), text).unwrap();
     }
 
+    /// The size of a file in its directory, in bytes.
+    pub(crate) fn file_size(&self, file: &str) -> u64 {
+        std::fs::metadata(self.directory.path().join(file)).unwrap().len()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command
@@ -151,6 +156,27 @@ impl Running {
         let pid = self.child.id().expect("it has ended").to_string();
         let killed = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
         assert!(killed.success());
+    }
+
+    /// SIGKILL, and its end.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// No file that it writes grows beyond `bytes` from now on, as on a full disk. The signal that comes with it is
+    /// ignored where the sidecar has a spool.
+    pub(crate) fn limit_files(&self, bytes: u64) {
+        let pid = self.child.id().expect("it has ended").to_string();
+        let limit = if bytes == u64::MAX {
+            "unlimited".to_owned()
+        } else {
+            bytes.to_string()
+        };
+        let limited = std::process::Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--fsize={limit}:")])
+            .status()
+            .unwrap();
+        assert!(limited.success());
     }
 
     /// Nobody reads what it prints from now on.

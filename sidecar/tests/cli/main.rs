@@ -9,6 +9,14 @@
 mod command;
 #[allow(clippy::unwrap_used, reason = "it is a part of the tests")]
 mod serve;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
+mod spool;
 
 use command::{Kafka, Output, sluice, sluice_reads};
 

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::command::{Kafka, Running, sluice};
 
 /// Ports that nobody has just now.
-fn ports<const N: usize>() -> [u16; N] {
+pub(crate) fn ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
@@ -22,7 +22,12 @@ fn config(data: u16, broker: u16, more: &str) -> String {
 }
 
 /// Starts `sluice serve` with this configuration, which is in `own.yaml` then, and waits until it listens.
-async fn serve(kafka: Kafka, config: &str, admin: u16, variables: &[(&str, &str)]) -> (Kafka, Running) {
+pub(crate) async fn serve(
+    kafka: Kafka,
+    config: &str,
+    admin: u16,
+    variables: &[(&str, &str)],
+) -> (Kafka, Running) {
     kafka.write("own.yaml", config);
     let admin = format!("127.0.0.1:{admin}");
     let kafka = kafka.with_admin(&admin);
@@ -34,7 +39,7 @@ async fn serve(kafka: Kafka, config: &str, admin: u16, variables: &[(&str, &str)
 }
 
 /// The answer to `POST path` with `body`, head and all.
-async fn post(port: u16, path: &str, body: &str) -> String {
+pub(crate) async fn post(port: u16, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",

@@ -69,6 +69,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         answer_timeout: PATIENCE,
         max_request_bytes: 4 << 20,
         grace_period: PATIENCE,
+        spool: None,
         dev_broker: None,
     }
 }

@@ -49,6 +49,8 @@ struct Pending {
     timestamp_ms: Option<i64>,
     /// librdkafka has it: its report is to come.
     handed: Option<Pass>,
+    /// It is on the sidecar's own disk.
+    spooled: bool,
 }
 
 /// See the module.
@@ -57,6 +59,8 @@ pub(super) struct State {
     limits: Limits,
     metrics: ProducerMetrics,
     pending: Slab<Pending>,
+    /// Those of them that are on the sidecar's own disk.
+    spooled: usize,
     topics: Topics,
     bytes: usize,
     handed: usize,
@@ -82,6 +86,7 @@ impl State {
             native,
             metrics,
             pending: Slab::new(),
+            spooled: 0,
             topics: Topics::default(),
             bytes: 0,
             handed: 0,
@@ -108,6 +113,11 @@ impl State {
 
     pub(super) fn outstanding(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Records without an outcome that are on the sidecar's own disk.
+    pub(super) fn spooled(&self) -> usize {
+        self.spooled
     }
 
     /// Records that librdkafka has.
@@ -150,9 +160,10 @@ impl State {
         } = submission;
         let key = self.topics.key(&record.topic, &label, &self.metrics);
         let bytes = record.size();
+        let spooled = matches!(delivery, Delivery::Spooled { .. });
         if let Some(refusal) = self.refusal(key, bytes, now) {
             let outcome = Outcome::Failed(refusal);
-            if let Some(topic) = self.topics.get(key) {
+            if let Some(topic) = self.topics.get(key).filter(|_| !spooled) {
                 topic.metrics.records.count(&outcome);
             }
             bag.settle(receipt, outcome);
@@ -164,6 +175,7 @@ impl State {
                 bag.settle(receipt, Outcome::Accepted);
                 (None, None, self.limits.buffered_for.map(|time| now + time))
             }
+            Delivery::Spooled { held_until } => (Some(receipt), None, Some(held_until)),
         };
         let topic = key;
         let key = self.pending.insert(Pending {
@@ -174,8 +186,10 @@ impl State {
             since: now,
             timestamp_ms: record.timestamp_ms,
             handed: None,
+            spooled,
         });
         self.bytes += bytes;
+        self.spooled += usize::from(spooled);
         if let Some(topic) = self.topics.get(topic) {
             topic.pending += 1;
             topic.metrics.bytes.inc_by(bytes as u64);
@@ -290,6 +304,7 @@ impl State {
             return;
         };
         self.bytes = self.bytes.saturating_sub(pending.bytes);
+        self.spooled -= usize::from(pending.spooled);
         let Some(topic) = self.topics.get(pending.topic) else {
             return;
         };
@@ -301,6 +316,14 @@ impl State {
         }
         topic.pending -= 1;
         match pending.receipt {
+            // Another attempt follows one that failed: only the last counts, and how long they took is not what a
+            // client waited for.
+            Some(receipt) if pending.spooled => {
+                if matches!(outcome, Outcome::Stored { .. }) {
+                    topic.metrics.records.count(&outcome);
+                }
+                bag.settle(receipt, outcome);
+            }
             Some(receipt) => {
                 topic.metrics.records.count(&outcome);
                 topic

@@ -1,0 +1,466 @@
+//! The spool's file: `spool.redb` in its directory, an ordered map kept by the crate redb.
+//!
+//! Everything that came meanwhile is one transaction, and a transaction is one fsync; a transaction that was cut off by
+//! a crash or a power cut is as if it had never been begun.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use prost::Message;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::entry::{DeadLetter, Entry, Lane, LaneRow};
+
+/// The version of what is in the file. A sidecar refuses a file of a later one.
+pub const VERSION: u64 = 1;
+/// The file's name in the spool's directory.
+pub const FILE: &str = "spool.redb";
+/// How much of the file is kept in memory, in bytes.
+const CACHE: usize = 32 * 1024 * 1024;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// By the lane's number.
+const LANES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("lanes");
+/// By the lane's number and the record's, which grows from record to record.
+const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("records");
+/// By the record's number.
+const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead_letters");
+
+/// Why the spool cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else has it open.
+    #[error(
+        "{0} is in use by another sidecar: give each sidecar a spool directory of its own, or stop the other one"
+    )]
+    InUse(PathBuf),
+    /// It was written by a later version.
+    #[error(
+        "{path} has version {found} and this sidecar knows {VERSION}: it was written by a newer sidecar; run that one \
+         until the spool is empty. Nothing in it was changed"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// The file is not what this sidecar left.
+    #[error(
+        "{path} is damaged: {why}. Nothing in it was changed; move it away to begin with an empty spool, and keep it: \
+         it may hold records that were answered"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// The disk, or the way to it.
+    #[error("{path}: {why}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
+}
+
+/// What is in the spool, by lane; kept beside the file by who writes it.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    next: u64,
+    pub(super) lanes: HashMap<u64, LaneRow>,
+    numbers: HashMap<Lane, u64>,
+    pub(super) dead: Amount,
+}
+
+/// How much there is of something.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// How many.
+    pub records: u64,
+    /// Bytes of their encoding.
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes as u64;
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.records = self.records.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+    }
+}
+
+impl Book {
+    /// The amount of what waits for delivery.
+    pub(super) fn waiting(&self) -> Amount {
+        let mut all = Amount::default();
+        for row in self.lanes.values() {
+            all.records += row.records;
+            all.bytes += row.bytes;
+        }
+        all
+    }
+
+    /// The last number that was given to a record or a lane.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    fn number(&mut self, lane: &Lane) -> u64 {
+        if let Some(number) = self.numbers.get(lane) {
+            return *number;
+        }
+        let number = self.fresh();
+        self.numbers.insert(lane.clone(), number);
+        self.lanes.insert(number, LaneRow::new(lane));
+        number
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+/// What one transaction changes.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Records to add, in order.
+    pub(super) append: Vec<(Lane, Vec<u8>)>,
+    /// Records that are delivered: the lane's number and theirs.
+    pub(super) remove: Vec<(u64, u64)>,
+    /// Records that are given up.
+    pub(super) bury: Vec<(u64, u64, DeadLetter)>,
+    /// Dead letters to deliver after all.
+    pub(super) replay: Vec<u64>,
+    /// Dead letters to forget.
+    pub(super) forget: Vec<u64>,
+}
+
+/// What a transaction did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// The lane's number and the record's for each that was appended, in their order.
+    pub(super) appended: Vec<(u64, u64)>,
+    /// The lane's number for each dead letter that is delivered after all.
+    pub(super) replayed: Vec<u64>,
+    /// How many dead letters were forgotten.
+    pub(super) forgotten: u64,
+}
+
+type Make = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// The file. Read from any thread, written from one.
+pub(super) struct Store {
+    path: PathBuf,
+    make: Make,
+    /// None while it could not be opened again after a failure.
+    database: RwLock<Option<Database>>,
+}
+
+impl Store {
+    /// Opens the spool in `directory`; makes both if they are not there.
+    ///
+    /// # Errors
+    /// See [`Error`]. A spool that cannot be opened is left as it is.
+    pub(super) fn open(directory: &Path) -> Result<(Self, Book), Error> {
+        let path = directory.join(FILE);
+        let io = |at: &Path, error: std::io::Error| Error::Io {
+            path: at.to_owned(),
+            why: error.to_string(),
+        };
+        std::fs::create_dir_all(directory).map_err(|error| io(directory, error))?;
+        let file = path.clone();
+        let make = move || redb::Builder::new().set_cache_size(CACHE).create(&file);
+        let opened = Self::over(path, Box::new(make))?;
+        // The name of a file is its directory's: it must survive a power cut as well as the file does.
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| io(directory, error))?;
+        Ok(opened)
+    }
+
+    /// A spool over a database of another making.
+    pub(super) fn over(path: PathBuf, make: Make) -> Result<(Self, Book), Error> {
+        let this = Self {
+            path,
+            make,
+            database: RwLock::new(None),
+        };
+        let book = this.reopen()?;
+        Ok((this, book))
+    }
+
+    /// Opens the file, again if it was open: after a failed write there is no other way on.
+    pub(super) fn reopen(&self) -> Result<Book, Error> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+        let mut database = (self.make)().map_err(|error| self.opening(error))?;
+        let book = self.load(&database)?;
+        // What is empty is made small again: a file grows, and gives nothing back by itself.
+        if book.lanes.is_empty() && book.dead.records == 0 {
+            database.compact().map_err(|error| self.error(error))?;
+        }
+        *slot = Some(database);
+        Ok(book)
+    }
+
+    /// Closes the file, so that another may open it.
+    pub(super) fn close(&self) {
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn opening(&self, error: DatabaseError) -> Error {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                Error::InUse(self.path.clone())
+            }
+            other => self.error(other),
+        }
+    }
+
+    fn error(&self, error: impl Into<redb::Error>) -> Error {
+        let path = self.path.clone();
+        match error.into() {
+            redb::Error::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => Error::Io {
+                path,
+                why: error.to_string(),
+            },
+            other @ redb::Error::PreviousIo => Error::Io {
+                path,
+                why: other.to_string(),
+            },
+            other => Error::Damaged {
+                path,
+                why: other.to_string(),
+            },
+        }
+    }
+
+    fn damaged(&self, why: impl Into<String>) -> Error {
+        Error::Damaged {
+            path: self.path.clone(),
+            why: why.into(),
+        }
+    }
+
+    fn load(&self, database: &Database) -> Result<Book, Error> {
+        let write = database.begin_write().map_err(|error| self.error(error))?;
+        let mut book = Book::default();
+        {
+            let mut meta = write.open_table(META).map_err(|error| self.error(error))?;
+            let get = |key: &str| -> Result<Option<u64>, Error> {
+                let found = meta.get(key).map_err(|error| self.error(error))?;
+                Ok(found.map(|value| value.value()))
+            };
+            let found = get("version")?;
+            if let Some(found) = found.filter(|found| *found > VERSION) {
+                let path = self.path.clone();
+                return Err(Error::Newer { path, found });
+            }
+            book.next = get("next")?.unwrap_or_default();
+            book.dead = Amount {
+                records: get("dead_records")?.unwrap_or_default(),
+                bytes: get("dead_bytes")?.unwrap_or_default(),
+            };
+            let lanes = write.open_table(LANES).map_err(|error| self.error(error))?;
+            for row in lanes.iter().map_err(|error| self.error(error))? {
+                let (number, row) = row.map_err(|error| self.error(error))?;
+                let row = LaneRow::decode(row.value())
+                    .map_err(|error| self.damaged(format!("a lane's row: {error}")))?;
+                book.numbers.insert(row.lane(), number.value());
+                book.lanes.insert(number.value(), row);
+            }
+            write.open_table(RECORDS).map_err(|error| self.error(error))?;
+            write.open_table(DEAD).map_err(|error| self.error(error))?;
+            if found != Some(VERSION) {
+                meta.insert("version", VERSION)
+                    .map_err(|error| self.error(error))?;
+            }
+        }
+        write.commit().map_err(|error| self.error(error))?;
+        Ok(book)
+    }
+
+    fn with<T>(&self, body: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_ref().ok_or_else(|| Error::Io {
+            path: self.path.clone(),
+            why: "the spool could not be opened again after a failure".to_owned(),
+        })?;
+        body(database).map_err(|error| self.error(error))
+    }
+
+    /// Makes the changes, all or none of them, and returns when they are on the disk.
+    ///
+    /// # Errors
+    /// When they are not, as far as is known. `book` is then worth nothing: [`Self::reopen`] gives another.
+    pub(super) fn commit(&self, book: &mut Book, changes: &Changes) -> Result<Done, Error> {
+        self.with(|database| commit(database, book, changes))
+    }
+
+    /// Up to `records` records of the lane after number `after`, and up to `bytes` bytes but at least one.
+    pub(super) fn read(
+        &self,
+        lane: u64,
+        after: u64,
+        records: usize,
+        bytes: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(RECORDS)?;
+            let mut found = Vec::new();
+            let mut size = 0;
+            for row in table.range((lane, after.saturating_add(1))..=(lane, u64::MAX))? {
+                let (key, value) = row?;
+                let value = value.value();
+                if found.len() >= records || (size + value.len() > bytes && !found.is_empty()) {
+                    break;
+                }
+                size += value.len();
+                found.push((key.value().1, value.to_vec()));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Every lane's number and row.
+    pub(super) fn rows(&self) -> Result<Vec<(u64, LaneRow)>, Error> {
+        let found = self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(LANES)?;
+            let mut found = Vec::new();
+            for row in table.iter()? {
+                let (number, row) = row?;
+                found.push((number.value(), row.value().to_vec()));
+            }
+            Ok(found)
+        })?;
+        let decode = |(number, row): (u64, Vec<u8>)| {
+            let row =
+                LaneRow::decode(&row[..]).map_err(|error| self.damaged(format!("a lane's row: {error}")))?;
+            Ok((number, row))
+        };
+        found.into_iter().map(decode).collect()
+    }
+
+    /// Up to `records` dead letters after number `after`.
+    pub(super) fn dead_letters(&self, after: u64, records: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
+        let found = self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(DEAD)?;
+            let mut found = Vec::new();
+            for row in table.range(after.saturating_add(1)..)?.take(records) {
+                let (number, letter) = row?;
+                found.push((number.value(), letter.value().to_vec()));
+            }
+            Ok(found)
+        })?;
+        let decode = |(number, letter): (u64, Vec<u8>)| {
+            let letter = DeadLetter::decode(&letter[..])
+                .map_err(|error| self.damaged(format!("dead letter {number}: {error}")))?;
+            Ok((number, letter))
+        };
+        found.into_iter().map(decode).collect()
+    }
+}
+
+fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Done, redb::Error> {
+    let write = database.begin_write()?;
+    let mut done = Done::default();
+    let mut touched = HashSet::new();
+    {
+        let mut records = write.open_table(RECORDS)?;
+        let mut dead = write.open_table(DEAD)?;
+        let add =
+            |records: &mut redb::Table<'_, (u64, u64), &[u8]>, book: &mut Book, lane: &Lane, entry: &[u8]| {
+                let lane = book.number(lane);
+                let number = book.fresh();
+                records.insert((lane, number), entry)?;
+                if let Some(row) = book.lanes.get_mut(&lane) {
+                    row.records += 1;
+                    row.bytes += entry.len() as u64;
+                }
+                Ok::<_, redb::Error>((lane, number))
+            };
+        for (lane, entry) in &changes.append {
+            let (lane, number) = add(&mut records, book, lane, entry)?;
+            touched.insert(lane);
+            done.appended.push((lane, number));
+        }
+        for id in &changes.replay {
+            let Some(letter) = dead.remove(*id)?.map(|letter| letter.value().to_vec()) else {
+                continue;
+            };
+            book.dead.take(letter.len());
+            let letter = DeadLetter::decode(&letter[..])
+                .map_err(|error| redb::Error::Corrupted(format!("dead letter {id}: {error}")))?;
+            let (lane, _) = add(&mut records, book, &letter.lane(), &letter.entry.encode_to_vec())?;
+            touched.insert(lane);
+            done.replayed.push(lane);
+        }
+        for id in &changes.forget {
+            if let Some(letter) = dead.remove(*id)? {
+                book.dead.take(letter.value().len());
+                done.forgotten += 1;
+            }
+        }
+        let buried = changes
+            .bury
+            .iter()
+            .map(|(lane, number, letter)| (*lane, *number, Some(letter)));
+        let removed = changes.remove.iter().map(|(lane, number)| (*lane, *number, None));
+        for (lane, number, letter) in removed.chain(buried) {
+            let Some(size) = records.remove((lane, number))?.map(|entry| entry.value().len()) else {
+                continue;
+            };
+            touched.insert(lane);
+            if let Some(row) = book.lanes.get_mut(&lane) {
+                row.records = row.records.saturating_sub(1);
+                row.bytes = row.bytes.saturating_sub(size as u64);
+            }
+            if let Some(letter) = letter {
+                let letter = letter.encode_to_vec();
+                dead.insert(number, &letter[..])?;
+                book.dead.add(letter.len());
+            }
+        }
+        let mut lanes = write.open_table(LANES)?;
+        for number in touched {
+            match book.lanes.get(&number) {
+                Some(row) if row.records > 0 => {
+                    lanes.insert(number, &row.encode_to_vec()[..])?;
+                }
+                Some(row) => {
+                    book.numbers.remove(&row.lane());
+                    book.lanes.remove(&number);
+                    lanes.remove(number)?;
+                }
+                None => {}
+            }
+        }
+        let mut meta = write.open_table(META)?;
+        meta.insert("next", book.next)?;
+        meta.insert("dead_records", book.dead.records)?;
+        meta.insert("dead_bytes", book.dead.bytes)?;
+    }
+    write.commit()?;
+    Ok(done)
+}
+
+/// A record's entry.
+pub(super) fn decode(entry: &[u8]) -> Result<Entry, prost::DecodeError> {
+    Entry::decode(entry)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,499 @@
+//! The file against a model, on a disk that can be switched off, and files that must not be opened.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use redb::{BackendError, StorageBackend};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A disk in memory that loses what was not synced when its power is cut.
+#[derive(Debug, Clone, Default)]
+struct Disk(Arc<Mutex<Platter>>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+    /// What was done since then, in order.
+    since: Vec<Op>,
+    /// How many operations work before the power is cut; `None`: all.
+    works: Option<usize>,
+    /// No more bytes than these fit.
+    size: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Write(usize, Vec<u8>),
+    Len(usize),
+}
+
+impl Op {
+    fn apply(&self, to: &mut Vec<u8>) {
+        match self {
+            Op::Len(len) => to.resize(*len, 0),
+            Op::Write(at, data) => {
+                let end = at + data.len();
+                if to.len() < end {
+                    to.resize(end, 0);
+                }
+                to[*at..end].copy_from_slice(data);
+            }
+        }
+    }
+}
+
+impl Platter {
+    fn works(&mut self) -> io::Result<()> {
+        match &mut self.works {
+            Some(0) => Err(io::Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn op(&mut self, op: Op) -> io::Result<()> {
+        self.works()?;
+        let end = match &op {
+            Op::Len(len) => *len,
+            Op::Write(at, data) => at + data.len(),
+        };
+        if self.size.is_some_and(|size| end as u64 > size) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "No space left on device",
+            ));
+        }
+        op.apply(&mut self.now);
+        self.since.push(op);
+        Ok(())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(self.0.lock().unwrap().now.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        let platter = self.0.lock().unwrap();
+        let at = usize::try_from(offset).unwrap();
+        let found = platter.now.get(at..at + out.len());
+        out.copy_from_slice(found.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.lock().unwrap().op(Op::Len(usize::try_from(len).unwrap()))
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        let mut platter = self.0.lock().unwrap();
+        platter.works()?;
+        platter.synced = platter.now.clone();
+        platter.since.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        let at = usize::try_from(offset).unwrap();
+        self.0.lock().unwrap().op(Op::Write(at, data.to_vec()))
+    }
+
+    fn try_lock_range(&self, _: std::ops::Bound<u64>, _: std::ops::Bound<u64>) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+}
+
+impl Disk {
+    /// What is left after a power cut: of each write since the last sync all, nothing, or its beginning.
+    fn after_power_cut(&self, seed: u64) -> Self {
+        let platter = self.0.lock().unwrap();
+        let mut left = platter.synced.clone();
+        let mut random = seed | 1;
+        for op in &platter.since {
+            // xorshift
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let kept = match (random % 3, op) {
+                (0, _) => continue,
+                (1, Op::Write(at, data)) => {
+                    let length = usize::try_from(random >> 8).unwrap() % data.len().max(1);
+                    Op::Write(*at, data[..length].to_vec())
+                }
+                _ => op.clone(),
+            };
+            kept.apply(&mut left);
+        }
+        Self(Arc::new(Mutex::new(Platter {
+            now: left.clone(),
+            synced: left,
+            ..Platter::default()
+        })))
+    }
+
+    fn open(&self) -> Result<(Store, Book), Error> {
+        let disk = self.clone();
+        let make = move || {
+            redb::Builder::new()
+                .set_cache_size(CACHE)
+                .create_with_backend(disk.clone())
+        };
+        Store::over(PathBuf::from("disk"), Box::new(make))
+    }
+}
+
+fn lane(n: u8) -> Lane {
+    Lane {
+        cluster: "main".to_owned(),
+        producer: "default".to_owned(),
+        topic: format!("topic-{n}"),
+    }
+}
+
+fn entry(text: &str) -> Entry {
+    Entry {
+        value: Some(text.to_owned().into()),
+        ..Entry::default()
+    }
+}
+
+fn append(lane: Lane, text: &str) -> (Lane, Vec<u8>) {
+    (lane, entry(text).encode_to_vec())
+}
+
+/// What is in the spool, lane by lane in order, and the dead letters.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Contents {
+    lanes: Vec<(Lane, Vec<Vec<u8>>)>,
+    dead: Vec<DeadLetter>,
+}
+
+fn contents(store: &Store, book: &Book) -> Contents {
+    let read = |number: u64| {
+        let found = store.read(number, 0, usize::MAX, usize::MAX).unwrap();
+        found.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>()
+    };
+    let mut lanes: Vec<_> = book
+        .lanes
+        .iter()
+        .map(|(number, row)| (row.lane(), read(*number)))
+        .collect();
+    lanes.sort();
+    let dead = store.dead_letters(0, usize::MAX).unwrap();
+    let contents = Contents {
+        lanes,
+        dead: dead.into_iter().map(|(_, letter)| letter).collect(),
+    };
+    // What is counted is what is there.
+    for (lane, entries) in &contents.lanes {
+        let row = book.lanes.values().find(|row| row.lane() == *lane).unwrap();
+        let bytes: usize = entries.iter().map(Vec::len).sum();
+        assert_eq!((row.records, row.bytes), (entries.len() as u64, bytes as u64));
+    }
+    let bytes: usize = contents.dead.iter().map(Message::encoded_len).sum();
+    let dead = Amount {
+        records: contents.dead.len() as u64,
+        bytes: bytes as u64,
+    };
+    assert_eq!(book.dead, dead);
+    contents
+}
+
+/// One transaction, in terms of what is there.
+#[derive(Debug, Clone)]
+struct Step {
+    append: Vec<(u8, u16)>,
+    /// How many of the first records of a lane are delivered.
+    deliver: (u8, usize),
+    /// Whether the first of another one is given up.
+    bury: Option<u8>,
+    replay: bool,
+    forget: bool,
+    /// After how many operations on the disk the power is cut, and what is left then.
+    cut: Option<(usize, u64)>,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let append = prop::collection::vec((0..3_u8, 0..3000_u16), 0..12);
+    let cut = prop::option::weighted(0.4, (0..40_usize, any::<u64>()));
+    (
+        append,
+        (0..3_u8, 0..10_usize),
+        prop::option::of(0..3_u8),
+        any::<bool>(),
+        any::<bool>(),
+        cut,
+    )
+        .prop_map(|(append, deliver, bury, replay, forget, cut)| Step {
+            append,
+            deliver,
+            bury,
+            replay,
+            forget,
+            cut,
+        })
+}
+
+impl Step {
+    /// The changes, and what is there after them.
+    fn changes(&self, store: &Store, book: &Book, before: &Contents) -> (Changes, Contents) {
+        let mut after = before.clone();
+        let mut changes = Changes::default();
+        let mut entries = |lane: &Lane, entry: Vec<u8>| match after.lanes.iter_mut().find(|(l, _)| l == lane)
+        {
+            Some((_, entries)) => entries.push(entry),
+            None => after.lanes.push((lane.clone(), vec![entry])),
+        };
+        for (n, length) in &self.append {
+            let (lane, entry) = append(lane(*n), &"x".repeat(usize::from(*length)));
+            entries(&lane, entry.clone());
+            changes.append.push((lane, entry));
+        }
+        let dead = store.dead_letters(0, usize::MAX).unwrap();
+        if self.replay
+            && let Some((number, letter)) = dead.first()
+        {
+            changes.replay.push(*number);
+            entries(&letter.lane(), letter.entry.encode_to_vec());
+            after.dead.remove(0);
+        }
+        if self.forget
+            && let Some((number, _)) = dead.last().filter(|(number, _)| !changes.replay.contains(number))
+        {
+            changes.forget.push(*number);
+            after.dead.pop();
+        }
+        let number = |n: u8| {
+            book.lanes
+                .iter()
+                .find(|(_, row)| row.lane() == lane(n))
+                .map(|(n, _)| *n)
+        };
+        let (from, count) = self.deliver;
+        if let Some(number) = number(from) {
+            let found = store.read(number, 0, count, usize::MAX).unwrap();
+            changes
+                .remove
+                .extend(found.iter().map(|(record, _)| (number, *record)));
+            let (_, entries) = after.lanes.iter_mut().find(|(l, _)| *l == lane(from)).unwrap();
+            entries.drain(..found.len());
+        }
+        if let Some(of) = self.bury.filter(|of| *of != from)
+            && let Some(number) = number(of)
+        {
+            let (record, encoded) = store.read(number, 0, 1, 1).unwrap().remove(0);
+            let letter = DeadLetter {
+                cluster: "main".to_owned(),
+                producer: "default".to_owned(),
+                topic: lane(of).topic,
+                entry: decode(&encoded).unwrap(),
+                code: "too_large".to_owned(),
+                reason: "not stored: too large".to_owned(),
+                given_up_ms: 1,
+            };
+            changes.bury.push((number, record, letter.clone()));
+            let (_, entries) = after.lanes.iter_mut().find(|(l, _)| *l == lane(of)).unwrap();
+            entries.remove(0);
+            after.dead.push(letter);
+        }
+        after.lanes.retain(|(_, entries)| !entries.is_empty());
+        after.lanes.sort();
+        (changes, after)
+    }
+}
+
+/// Dead letters are in the order of their records, the model's in that of their burial.
+fn alike(found: &Contents, expected: &Contents) -> bool {
+    let sorted = |contents: &Contents| {
+        let mut dead: Vec<Vec<u8>> = contents.dead.iter().map(Message::encode_to_vec).collect();
+        dead.sort();
+        dead
+    };
+    found.lanes == expected.lanes && sorted(found) == sorted(expected)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Wherever the power is cut, and whatever is then left of what was not synced: what was committed is there, and
+    /// what was not is there as a whole or not at all.
+    #[test]
+    fn a_power_cut_loses_nothing_that_was_committed(steps in prop::collection::vec(step(), 1..25)) {
+        let mut disk = Disk::default();
+        let (mut store, mut book) = disk.open().unwrap();
+        let mut known = Contents::default();
+        for step in steps {
+            let (changes, after) = step.changes(&store, &book, &known);
+            let works = step.cut.map(|(works, _)| works);
+            disk.0.lock().unwrap().works = works;
+            let committed = store.commit(&mut book, &changes).is_ok();
+            if let Some((_, seed)) = step.cut {
+                let left = disk.after_power_cut(seed);
+                // Closing it writes to a disk that is off.
+                drop(store);
+                disk = left;
+                (store, book) = disk.open().unwrap();
+                let found = contents(&store, &book);
+                prop_assert!(
+                    alike(&found, &after) || (!committed && alike(&found, &known)),
+                    "committed: {committed}\nfound {found:?}\nexpected {after:?}"
+                );
+                known = found;
+            } else {
+                prop_assert!(committed);
+                known = contents(&store, &book);
+                prop_assert!(alike(&known, &after));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_takes_more_when_there_is_room() {
+    let disk = Disk::default();
+    let (store, mut book) = disk.open().unwrap();
+    let add = |book: &mut Book, text: &str| {
+        let changes = Changes {
+            append: vec![append(lane(0), text)],
+            ..Changes::default()
+        };
+        store.commit(book, &changes)
+    };
+    add(&mut book, "first").unwrap();
+    let size = disk.0.lock().unwrap().now.len() as u64;
+    disk.0.lock().unwrap().size = Some(size);
+    let large = "x".repeat(usize::try_from(size).unwrap());
+    let why = add(&mut book, &large).unwrap_err().to_string();
+    assert!(why.contains("No space left on device"), "{why}");
+    let mut book = store.reopen().unwrap();
+    assert_eq!(book.waiting().records, 1);
+    // What fits is still taken, and what is delivered makes room.
+    add(&mut book, "second").unwrap();
+    disk.0.lock().unwrap().size = None;
+    add(&mut book, &large).unwrap();
+    assert_eq!(contents(&store, &book).lanes[0].1.len(), 3);
+}
+
+#[test]
+fn a_second_one_is_told_that_the_directory_is_in_use() {
+    let directory = TempDir::new().unwrap();
+    let (store, _book) = Store::open(directory.path()).unwrap();
+    let error = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(error, Error::InUse(_)), "{error}");
+    assert!(error.to_string().contains("in use by another sidecar"), "{error}");
+    store.close();
+    Store::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_later_version_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join(FILE);
+    drop(Store::open(directory.path()).unwrap());
+    let database = Database::create(&file).unwrap();
+    let write = database.begin_write().unwrap();
+    write
+        .open_table(META)
+        .unwrap()
+        .insert("version", VERSION + 1)
+        .unwrap();
+    write.commit().unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let error = Store::open(directory.path()).err().unwrap();
+        assert!(
+            matches!(error, Error::Newer { found, .. } if found == VERSION + 1),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_spool_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join(FILE);
+    let text = "not a spool\n".repeat(1000);
+    std::fs::write(&file, &text).unwrap();
+    let error = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Store::open(&file.join("spool")).err().unwrap();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(&file.join("spool").display().to_string()),
+        "{error}"
+    );
+}
+
+/// A file that the first version wrote: it must open for ever.
+#[test]
+fn rows_of_the_first_version_are_read() {
+    // Entry: partition 3, key "k", value "v", header a=b, timestamp 5, spooled 6.
+    let frozen = b"\x08\x03\x12\x01k\x1a\x01v\x22\x06\x0a\x01a\x12\x01b\x28\x05\x30\x06";
+    let entry = Entry {
+        partition: Some(3),
+        key: Some("k".into()),
+        value: Some("v".into()),
+        headers: vec![sluice_proto::v1::Header {
+            name: "a".to_owned(),
+            value: Some(b"b".to_vec()),
+        }],
+        timestamp_ms: 5,
+        spooled_ms: 6,
+    };
+    assert_eq!(entry.encode_to_vec(), frozen);
+    assert_eq!(decode(frozen).unwrap(), entry);
+    // A field of a later version is passed over.
+    assert_eq!(decode(&[&frozen[..], b"\x78\x01"].concat()).unwrap(), entry);
+    let row = LaneRow {
+        records: 1,
+        bytes: 2,
+        ..LaneRow::new(&lane(1))
+    };
+    assert_eq!(
+        row.encode_to_vec(),
+        b"\x0a\x04main\x12\x07default\x1a\x07topic-1\x20\x01\x28\x02"
+    );
+}
+
+#[test]
+fn an_empty_spool_gives_its_space_back() {
+    let directory = TempDir::new().unwrap();
+    let size = || std::fs::metadata(directory.path().join(FILE)).unwrap().len();
+    let (store, mut book) = Store::open(directory.path()).unwrap();
+    let small = size();
+    let changes = Changes {
+        append: (0..5000).map(|_| append(lane(0), &"x".repeat(2000))).collect(),
+        ..Changes::default()
+    };
+    let done = store.commit(&mut book, &changes).unwrap();
+    let large = size();
+    let changes = Changes {
+        remove: done.appended,
+        ..Changes::default()
+    };
+    store.commit(&mut book, &changes).unwrap();
+    store.reopen().unwrap();
+    assert!(
+        large > 10_000_000 && size() <= small.max(2_000_000),
+        "{small}, {large}, {}",
+        size()
+    );
+}

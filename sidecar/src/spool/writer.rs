@@ -1,0 +1,293 @@
+//! The thread that writes: everything that came while it waited for the disk in one transaction.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use sluice_proto::v1::ErrorClass;
+
+use super::store::{Book, Changes, Done};
+use super::{Command, Queued, Shared, State, Waiting, drainer, tell};
+use crate::kafka::error::unknown;
+use crate::kafka::record::{Failure, Outcome};
+
+/// How long the removal of a delivered record may wait for company. A crash within it has the record delivered again.
+const REMOVE_WITHIN: Duration = Duration::from_millis(20);
+/// So many removals do not wait, and are made at once.
+const REMOVE_AT: usize = 1000;
+/// So many are made beside records that are added, or an eighth of those that wait if that is more.
+const REMOVE_BESIDE: usize = 100;
+/// The pause after a write that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is written together.
+struct Batch {
+    changes: Changes,
+    appended: Vec<Queued>,
+    commands: Vec<Command>,
+}
+
+/// The thread.
+pub(super) fn run(shared: &Shared, book: Book) {
+    let mut book = Some(book);
+    while let Some(batch) = next(shared) {
+        book = write(shared, book, batch);
+    }
+}
+
+/// Waits for something to write; `None` to stop.
+fn next(shared: &Shared) -> Option<Batch> {
+    let mut state = shared.lock();
+    loop {
+        let now = Instant::now();
+        // After a failure the next attempt is put off, unless it is the last.
+        let rest = state.broken.as_ref().map(|(_, until)| *until);
+        let rest = rest.filter(|until| now < *until && !state.closing);
+        let urgent = !state.append.is_empty() || !state.bury.is_empty() || !state.commands.is_empty();
+        let due = state.remove_since.map(|since| since + REMOVE_WITHIN);
+        let many = state.remove.len() >= REMOVE_AT || state.closing;
+        let removals = !state.remove.is_empty() && (many || due.is_some_and(|due| due <= now));
+        if rest.is_none() && (urgent || removals) {
+            return Some(take(&mut state));
+        }
+        if state.closing {
+            return None;
+        }
+        let until = rest.or(due);
+        state = match until {
+            Some(until) => {
+                let left = until.saturating_duration_since(now);
+                shared
+                    .writer
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+            None => shared.writer.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+    }
+}
+
+fn take(state: &mut State) -> Batch {
+    let mut appended = std::mem::take(&mut state.append);
+    let mut changes = Changes::default();
+    for queued in &mut appended {
+        let encoded = std::mem::take(&mut queued.encoded);
+        changes.append.push((queued.lane.clone(), encoded));
+    }
+    // Who waits for an answer must not wait for the removal of all that was delivered meanwhile; but no fewer than come.
+    let removals = match changes.append.is_empty() {
+        true => state.remove.len().min(REMOVE_AT),
+        false => state.remove.len().min(REMOVE_BESIDE.max(state.remove.len() / 8)),
+    };
+    changes.remove = state.remove.drain(..removals).collect();
+    if state.remove.is_empty() {
+        state.remove_since = None;
+    }
+    changes.bury = std::mem::take(&mut state.bury);
+    let commands = std::mem::take(&mut state.commands);
+    for command in &commands {
+        changes.replay.extend(&command.replay);
+        changes.forget.extend(&command.forget);
+    }
+    Batch {
+        changes,
+        appended,
+        commands,
+    }
+}
+
+/// Writes a batch. `book` is none when the file could not be opened again after a failure, and so is what is returned.
+fn write(shared: &Shared, book: Option<Book>, batch: Batch) -> Option<Book> {
+    let opened = book.map_or_else(|| shared.store.reopen(), Ok);
+    let mut book = match opened {
+        Ok(book) => book,
+        Err(error) => {
+            let why = error.to_string();
+            failed(shared, None, batch, &refusal(&why).into(), &why);
+            return None;
+        }
+    };
+    let before = book.next();
+    let begun = Instant::now();
+    let error = match shared.store.commit(&mut book, &batch.changes) {
+        Ok(done) => {
+            shared.metrics.synced(begun.elapsed());
+            wrote(shared, &book, batch, &done);
+            return Some(book);
+        }
+        Err(error) => error,
+    };
+    let why = error.to_string();
+    tracing::error!(why, "the spool cannot be written");
+    match shared.store.reopen() {
+        Ok(book) => {
+            // Every transaction that appends moves the number on: what failed may be there all the same, and is on the
+            // disk then, since opening the file wrote to it again.
+            let survived = book.next() != before;
+            let outcome = if survived {
+                Outcome::Accepted
+            } else {
+                refusal(&why).into()
+            };
+            failed(shared, Some(&book), batch, &outcome, &why);
+            Some(book)
+        }
+        Err(error) => {
+            let outcome = unknown(format!("the spool failed: {why}; and again: {error}"));
+            failed(shared, None, batch, &outcome.into(), &why);
+            None
+        }
+    }
+}
+
+fn refusal(why: &str) -> Failure {
+    Failure::new(
+        ErrorClass::SidecarUnavailable,
+        format!("the spool cannot be written: {why}"),
+    )
+}
+
+/// Everything is on the disk: the records may go, and those who sent them are told.
+fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
+    let Batch {
+        changes,
+        appended,
+        commands,
+    } = batch;
+    let grace = shared.settings.grace;
+    let mut state = shared.lock();
+    if state.broken.take().is_some() {
+        tracing::info!("the spool can be written again");
+    }
+    let mut accepted = Vec::with_capacity(appended.len());
+    for (((lane, number), queued), (_, encoded)) in done.appended.iter().zip(appended).zip(&changes.append) {
+        let size = encoded.len();
+        state.queued = state.queued.saturating_sub(size as u64);
+        state.dequeued(&queued.lane);
+        accepted.extend(state.waiting.try_remove(queued.waiting));
+        let lanes = state.lanes.len();
+        let lane = state.lane(*lane, &queued.lane, grace);
+        lane.oldest_ms.get_or_insert(queued.entry.spooled_ms);
+        // What comes right behind what is in memory need not be read again.
+        if lane.window.last() == lane.newest && drainer::has_room(&lane.window, lanes) {
+            lane.window.push(*number, queued.entry, size);
+        }
+        lane.newest = *number;
+    }
+    for number in &done.replayed {
+        if let Some(row) = book.lanes.get(number) {
+            state.lane(*number, &row.lane(), grace).newest = book.next();
+        }
+    }
+    // A lane without records is forgotten; it has none under way either, since what is under way is on the disk.
+    let State { lanes, stored_of, .. } = &mut *state;
+    lanes.retain(|number, lane| {
+        let keep = book.lanes.contains_key(number);
+        if !keep {
+            stored_of.remove(&lane.lane);
+        }
+        keep
+    });
+    state.count(book);
+    drop(state);
+    shared.drainer.notify_one();
+    tell_all(accepted, &Outcome::Accepted);
+    for command in commands {
+        let count = |ids: &[u64], of: u64| if ids.is_empty() { 0 } else { of };
+        let mut told = Done {
+            replayed: done.replayed.clone(),
+            ..Done::default()
+        };
+        if command.replay.is_empty() {
+            told.replayed.clear();
+        }
+        told.forgotten = count(&command.forget, done.forgotten);
+        // Who asked may have gone.
+        drop(command.reply.send(Ok(told)));
+    }
+}
+
+/// Nothing is on the disk, as far as is known: those who sent records are told so, and what is known about others
+/// is kept for the next attempt.
+fn failed(shared: &Shared, book: Option<&Book>, batch: Batch, outcome: &Outcome, why: &str) {
+    let Batch {
+        changes,
+        appended,
+        commands,
+    } = batch;
+    let mut state = shared.lock();
+    let sizes = changes.append.iter().map(|(_, encoded)| encoded.len() as u64);
+    state.queued = state.queued.saturating_sub(sizes.sum());
+    for queued in &appended {
+        state.dequeued(&queued.lane);
+    }
+    let waiting: Vec<Waiting> = appended
+        .iter()
+        .filter_map(|queued| state.waiting.try_remove(queued.waiting))
+        .collect();
+    if !changes.remove.is_empty() {
+        state.remove_since.get_or_insert_with(Instant::now);
+    }
+    state.remove.extend(changes.remove);
+    state.bury.extend(changes.bury);
+    state.broken = Some((why.to_owned(), Instant::now() + PAUSE));
+    // What is there all the same is read from there.
+    if let Some(book) = book {
+        state.adopt(book, shared.settings.grace);
+    }
+    drop(state);
+    shared.drainer.notify_one();
+    tell_all(waiting, outcome);
+    for command in commands {
+        // Who asked may have gone.
+        drop(
+            command
+                .reply
+                .send(Err(format!("the spool cannot be written: {why}"))),
+        );
+    }
+}
+
+/// Tells neighbours with the same recipient in one call.
+fn tell_all(waiting: Vec<Waiting>, outcome: &Outcome) {
+    let mut waiting = waiting.into_iter().peekable();
+    let mut batch = Vec::new();
+    while let Some(Waiting { receipt, .. }) = waiting.next() {
+        batch.push((receipt.token, outcome.clone()));
+        let same = |next: &Waiting| std::sync::Arc::ptr_eq(&next.receipt.recipient, &receipt.recipient);
+        if !waiting.peek().is_some_and(same) {
+            receipt.recipient.settle(&mut batch);
+            batch.clear();
+        }
+    }
+}
+
+/// Tells those whose records are not on the disk in time.
+pub(super) fn expire(shared: &Shared, state: &mut State, now: Instant) -> Vec<Waiting> {
+    let late: Vec<usize> = state
+        .waiting
+        .iter()
+        .filter(|(_, waiting)| waiting.deadline <= now)
+        .map(|(key, _)| key)
+        .collect();
+    if !late.is_empty() {
+        tracing::error!(
+            records = late.len(),
+            directory = %shared.settings.directory.display(),
+            "the spool's disk is too slow: records are not on it in time"
+        );
+    }
+    late.into_iter()
+        .filter_map(|key| state.waiting.try_remove(key))
+        .collect()
+}
+
+/// Tells them.
+pub(super) fn tell_late(waiting: Vec<Waiting>) {
+    for waiting in waiting {
+        tell(
+            waiting.receipt,
+            unknown("the spool's disk did not take the record in time").into(),
+        );
+    }
+}

@@ -396,7 +396,10 @@ pub const FAULTS: &[Fault] = &[
         name: "too-large",
         what: "one record in ten is larger than the topic takes; its neighbours are not",
         shape: Shape::One,
-        settings: &[],
+        settings: &[(
+            "producers/default/producer_request_limits_bytes_per_request",
+            "20000",
+        )],
         keeps: UNFELT,
         inflict: |world| {
             Box::pin(async {

@@ -66,7 +66,7 @@ fn start(cli: &Cli) -> Result<bool> {
     );
     let mut well = true;
     for fault in faults {
-        let found = match run::run(fault, &modes) {
+        let found = match run::run(fault, &modes, run::FULL) {
             Ok(found) => found,
             Err(error) => {
                 println!("{}: could not be run: {error:#}", fault.name);

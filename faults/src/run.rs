@@ -14,9 +14,26 @@ use crate::world::{Ground, Lost, World, settled};
 
 /// How long all modes of a fault may take together.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Load before the fault, and after it is over.
-const BEFORE: Duration = Duration::from_secs(3);
-const AFTER: Duration = Duration::from_secs(5);
+
+/// How long the load goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Before the fault.
+    pub before: Duration,
+    /// After it is over.
+    pub after: Duration,
+}
+
+/// What `make faults` takes.
+pub const FULL: Pace = Pace {
+    before: Duration::from_secs(3),
+    after: Duration::from_secs(5),
+};
+/// What `make test` does.
+pub const SHORT: Pace = Pace {
+    before: Duration::from_secs(1),
+    after: Duration::from_secs(2),
+};
 
 /// What came of a run.
 #[derive(Debug, Clone)]
@@ -41,12 +58,12 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When it could not be run. A promise that was not kept is in [`Outcome::broken`].
-pub fn run(fault: &Fault, modes: &[Mode]) -> Result<Vec<Outcome>> {
+pub fn run(fault: &Fault, modes: &[Mode], pace: Pace) -> Result<Vec<Outcome>> {
     scenario_within(LIMIT, &format!("faults-{}", fault.name), async |s| {
         let mut ground = Ground::start(s, fault.shape).await?;
         let mut outcomes = Vec::new();
         for mode in modes {
-            let outcome = one(s, &mut ground, fault, mode);
+            let outcome = one(s, &mut ground, fault, mode, pace);
             outcomes.push(
                 outcome
                     .await
@@ -57,10 +74,10 @@ pub fn run(fault: &Fault, modes: &[Mode]) -> Result<Vec<Outcome>> {
     })
 }
 
-async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode) -> Result<Outcome> {
+async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode, pace: Pace) -> Result<Outcome> {
     let mut world = World::start(s, ground, mode, fault.settings, Plan::default()).await?;
     world.flowing(Duration::from_secs(20)).await?;
-    sleep(BEFORE).await;
+    sleep(pace.before).await;
     (fault.inflict)(&mut world).await.context("the fault")?;
     let healed = world.load.now();
     let keeps = fault.keeps;
@@ -69,7 +86,7 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode) -> R
         world
             .flowing(keeps.recovers_within + Duration::from_secs(30))
             .await?;
-        sleep(AFTER).await;
+        sleep(pace.after).await;
     }
     let peak = world.sidecar_peak();
     let lasted = world.load.now();

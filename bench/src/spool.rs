@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 use sluice_e2e::sidecar::Sidecar;
-use sluice_e2e::{Result, bail, ensure, parts, wait};
+use sluice_e2e::{Result, bail, ensure, wait};
 use sluice_proto::v1::Delivery;
 
 use crate::cpu::allowed_cores;
@@ -39,13 +39,7 @@ pub(crate) struct Spool {
 pub(crate) fn run(spool: &Spool, options: &Options) -> Result<()> {
     let programs = run::programs(options)?;
     let cpus = allowed_cores()?;
-    // On the disk of the workspace: a temporary directory may be in memory.
-    let dir = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(parts::root().join("target"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let (dir, runtime) = run::workplace()?;
     runtime.block_on(async {
         let kafka = subdirectory(dir.path(), "kafka")?;
         let broker = Broker::kafka(&kafka, &cpus).await?;

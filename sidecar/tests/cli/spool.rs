@@ -107,6 +107,16 @@ async fn dead_letters_are_listed_shown_replayed_and_dropped() {
     let larger = config(data, broker).replace("message.max.bytes: 2000", "message.max.bytes: 20000");
     let (kafka, running) = serve(kafka, &larger, admin, &[]).await;
     until(&kafka, str::is_empty).await;
+    let out = orders(&kafka, "2").await;
+    assert!(
+        out.contains("aaa") && out.contains("ccc") && !out.contains("bbb"),
+        "{out}"
+    );
+    ended(running).await;
+}
+
+/// What `sluice tail` prints of the first `max` records of `orders`.
+async fn orders(kafka: &Kafka, max: &str) -> String {
     let brokers = kafka.brokers();
     let tail = [
         "tail",
@@ -115,14 +125,9 @@ async fn dead_letters_are_listed_shown_replayed_and_dropped() {
         &brokers,
         "--from-beginning",
         "--max",
-        "2",
+        max,
     ];
-    let out = sluice(&kafka, &tail).await.succeeded();
-    assert!(
-        out.contains("aaa") && out.contains("ccc") && !out.contains("bbb"),
-        "{out}"
-    );
-    ended(running).await;
+    sluice(kafka, &tail).await.succeeded()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,17 +153,7 @@ async fn what_was_answered_outlives_a_kill() {
     assert!(listed.starts_with("main default orders records=20 "), "{listed}");
     let (kafka, running) = serve(kafka, &config(data, broker), admin, &[]).await;
     until(&kafka, str::is_empty).await;
-    let brokers = kafka.brokers();
-    let tail = [
-        "tail",
-        "orders",
-        "--brokers",
-        &brokers,
-        "--from-beginning",
-        "--max",
-        "20",
-    ];
-    let out = sluice(&kafka, &tail).await.succeeded();
+    let out = orders(&kafka, "20").await;
     for number in 0..20 {
         assert!(out.contains(&format!(" value-{number}\n")), "{out}");
     }

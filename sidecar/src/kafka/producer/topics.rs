@@ -84,13 +84,12 @@ impl Topic {
     /// Takes out of `queue` what is not to wait after `now`, and gives it and when the next is due.
     fn expire(queue: &mut VecDeque<Held>, now: Instant) -> (Vec<Held>, Option<Instant>) {
         let late = |held: &Held| held.until.is_some_and(|until| until <= now);
-        let (expired, left): (Vec<_>, VecDeque<_>) = if queue.iter().any(late) {
-            let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(queue).into_iter().partition(late);
-            (gone, left.into())
-        } else {
-            (Vec::new(), std::mem::take(queue))
-        };
-        *queue = left;
+        let mut expired = Vec::new();
+        if queue.iter().any(late) {
+            let left: Vec<_>;
+            (expired, left) = std::mem::take(queue).into_iter().partition(late);
+            *queue = left.into();
+        }
         let next = queue.iter().filter_map(|held| held.until).min();
         (expired, next)
     }

@@ -129,6 +129,15 @@ impl Allowed {
 /// The profile of a record that names none.
 const DEFAULT_PROFILE: &str = "default";
 
+/// The profile that a record's `producer` stands for.
+fn profile_of(producer: &str) -> &str {
+    if producer.is_empty() {
+        DEFAULT_PROFILE
+    } else {
+        producer
+    }
+}
+
 /// When to answer a client that waits for `wait`: so much earlier that the answer, which knows whether the record
 /// was ever sent to a broker, is there before the client gives up, which knows nothing.
 fn ahead_of(wait: Duration) -> Duration {
@@ -206,15 +215,14 @@ impl Gateway {
             spooled: Vec::new(),
         };
         let mut refused = Vec::new();
-        for record in records {
+        for mut record in records {
             let id = record.id;
-            // The record gives its names away before it is taken apart.
-            let profile = match record.producer.as_str() {
-                "" => DEFAULT_PROFILE.to_owned(),
-                name => name.to_owned(),
-            };
-            let routed = self.route(&record).and_then(|(route, producer)| {
-                let way = self.way(&record, (route, producer), &profile, received)?;
+            let routed = self.route(&record);
+            // The record gives its name away before it is taken apart.
+            let producer = std::mem::take(&mut record.producer);
+            let profile = profile_of(&producer);
+            let routed = routed.and_then(|(route, producer)| {
+                let way = self.way(&record, (route, producer), profile, received)?;
                 Ok((route, producer, way))
             });
             match routed {
@@ -256,11 +264,7 @@ impl Gateway {
         let route = clusters
             .get(name)
             .ok_or_else(|| misconfigured(format!("the sidecar has no cluster {name:?}")))?;
-        let profile = if record.producer.is_empty() {
-            DEFAULT_PROFILE
-        } else {
-            &record.producer
-        };
+        let profile = profile_of(&record.producer);
         let slot = route
             .profiles
             .get(profile)

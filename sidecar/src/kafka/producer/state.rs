@@ -37,11 +37,13 @@ pub(super) struct Limits {
 }
 
 /// A record whose outcome is to come.
-struct Pending {
+pub(super) struct Pending {
     /// Who is told; nobody when they have been.
     receipt: Option<Receipt>,
     /// When they are told at the latest; `None` for a buffered record.
     deadline: Option<Instant>,
+    /// When it is given up if librdkafka does not have it by then.
+    until: Option<Instant>,
     topic: usize,
     bytes: usize,
     since: Instant,
@@ -58,7 +60,7 @@ pub(super) struct State {
     native: Arc<Native>,
     limits: Limits,
     metrics: ProducerMetrics,
-    pending: Slab<Pending>,
+    pub(super) pending: Slab<Pending>,
     /// Those of them that are on the sidecar's own disk.
     spooled: usize,
     topics: Topics,
@@ -68,7 +70,7 @@ pub(super) struct State {
     call: u64,
     /// The topics that have gathered records.
     gathering: Vec<usize>,
-    held: usize,
+    pub(super) held: usize,
     health: Health,
     fatal: Option<String>,
     /// Nothing is taken on any more.
@@ -181,6 +183,7 @@ impl State {
         let key = self.pending.insert(Pending {
             receipt,
             deadline,
+            until,
             topic,
             bytes,
             since: now,
@@ -285,8 +288,7 @@ impl State {
         let Some(pass) = pending.handed.take() else {
             return false;
         };
-        let buffered_until = self.limits.buffered_for.map(|time| pending.since + time);
-        let until = pending.deadline.or(buffered_until);
+        let until = pending.until;
         record.timestamp_ms = pending.timestamp_ms;
         self.handed -= 1;
         let place = pending.topic;
@@ -294,6 +296,7 @@ impl State {
             topic.gate.reported(pass, false, now);
             record.topic = topic.name.to_string();
         }
+        self.expect_deadline(until);
         self.place(place, Held { key, record, until }, now, bag);
         true
     }

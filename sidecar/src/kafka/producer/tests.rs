@@ -3,12 +3,16 @@ mod profile;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use sluice_proto::v1::ErrorClass;
 
 use super::Producer;
+use super::bag::Bag;
 use crate::config::{Cluster, Profile, TopicAllowlist};
+use crate::kafka::error::Persistence;
+use crate::kafka::native;
 use crate::kafka::record::{Delivery, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
 
@@ -177,4 +181,54 @@ async fn a_full_producer_takes_more_once_there_is_room() {
     send(&producer, &told, 1000..1001);
     let last = told.wait(1001).pop().unwrap();
     assert!(matches!(last, (1000, Outcome::Stored { .. })), "{last:?}");
+}
+
+/// A spooled record that was refused for another in its batch is held no longer than its spool said, whatever the
+/// library's own timeout is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spooled_record_that_is_sent_again_is_given_back_in_time() {
+    let mock = mock();
+    let (producer, _metrics) = producer(mock.bootstrap_servers(), 100);
+    let told = Arc::new(Told::default());
+    send(&producer, &told, 0..1);
+    told.wait(1);
+    mock.broker_round_trip_time(1, Duration::from_secs(60)).unwrap();
+    let held_until = Instant::now() + Duration::from_millis(500);
+    let record = Record {
+        topic: "orders".to_owned(),
+        ..Record::default()
+    };
+    producer.submit(&mut vec![Submission {
+        record: record.clone(),
+        delivery: Delivery::Spooled { held_until },
+        receipt: Receipt {
+            recipient: Arc::clone(&told) as Arc<dyn Recipient>,
+            token: 1,
+        },
+        label: "orders".into(),
+    }]);
+    {
+        let mut state = producer.shared.lock();
+        let (key, _) = state.pending.iter().next().unwrap();
+        let report = native::Delivery {
+            opaque: key,
+            code: Code::MessageSizeTooLarge,
+            status: Persistence::Not,
+            partition: 0,
+            offset: -1,
+            again: Some(Box::new(record)),
+        };
+        let mut bag = Bag::default();
+        state.down("gone".to_owned());
+        state.delivered(report, Instant::now(), &mut bag);
+        assert_eq!((state.held, state.handed()), (1, 0));
+        bag.send();
+    }
+    producer.shared.driver.notify_one();
+    let (_, outcome) = told.wait(2).pop().unwrap();
+    assert!(Instant::now() >= held_until);
+    let Outcome::Failed(failure) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(failure.class, ErrorClass::ClusterUnavailable);
 }

@@ -109,6 +109,19 @@ pub struct Spool {
     /// How long Kafka may say that there is no such topic, or that it may not be written, before a record is a dead
     /// letter.
     pub grace: Duration,
+    /// Where dead letters go; without it they stay in the spool.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// The topic that records are written to which Kafka does not take where they were for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// The topic.
+    pub topic: String,
+    /// Its cluster; each record's own without it.
+    pub cluster: Option<String>,
+    /// The producer profile.
+    pub producer: String,
 }
 
 /// The three listeners.

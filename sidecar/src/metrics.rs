@@ -91,6 +91,7 @@ struct SpoolFamilies {
     dead_records: Gauge,
     dead_bytes: Gauge,
     dead: Family<DeadLabels, Counter>,
+    letters_sent: Family<RefusedLabels, Counter>,
     perhaps_twice: Counter,
 }
 
@@ -150,6 +151,7 @@ impl Default for Metrics {
             SPOOL_DEAD_RECORDS => spool.dead_records,
             SPOOL_DEAD_BYTES => spool.dead_bytes,
             SPOOL_DEAD => spool.dead,
+            SPOOL_LETTERS_SENT => spool.letters_sent,
             SPOOL_PERHAPS_TWICE => spool.perhaps_twice,
         }
         Self { registry, ..this }
@@ -242,6 +244,13 @@ impl SpoolMetrics {
             code: code.to_owned(),
         };
         self.0.spool.dead.get_or_create(&labels).inc();
+    }
+
+    /// What became of an attempt to write a dead letter to its topic.
+    pub fn letter_sent(&self, outcome: &Outcome) {
+        let outcome = label(outcome);
+        let labels = RefusedLabels { outcome };
+        self.0.spool.letters_sent.get_or_create(&labels).inc();
     }
 
     /// Brings the gauges up to date. `oldest` is the age of the oldest record that waits.

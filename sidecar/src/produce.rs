@@ -41,6 +41,8 @@ pub struct Gateway {
 struct Routes {
     clusters: HashMap<String, Route>,
     pool: Pool,
+    /// Where producers run that the spool is the first to ask for.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Outlet for Routes {
@@ -54,6 +56,7 @@ impl Outlet for Routes {
         let route = route.ok_or_else(|| format!("the sidecar has no cluster {cluster:?}"))?;
         let slot = route.profiles.get(producer);
         let slot = slot.ok_or_else(|| format!("the sidecar has no producer {producer:?}"))?;
+        let _runtime = self.runtime.enter();
         let label = route.allowed.entry(topic);
         let label = label.ok_or_else(|| format!("topic {topic:?} is not in the cluster's allowed_topics"))?;
         Ok((Arc::clone(self.pool.get(slot)?), Arc::clone(label)))
@@ -182,7 +185,11 @@ impl Gateway {
             clusters.insert(name.clone(), route);
         }
         let pool = Pool::new(config.max_producers, Arc::clone(&metrics));
-        let routes = Arc::new(Routes { clusters, pool });
+        let routes = Arc::new(Routes {
+            clusters,
+            pool,
+            runtime: tokio::runtime::Handle::current(),
+        });
         for (name, route) in &routes.clusters {
             // A bound smaller than the number of clusters leaves some to their first record.
             if routes.pool.all().len() < config.max_producers

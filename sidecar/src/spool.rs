@@ -11,7 +11,7 @@
 //! - What is answered is on the disk, and stays there until Kafka has acknowledged it or it is a dead letter.
 //! - Of one key a record is tried only when the one before it is delivered or given up ([`lane`]).
 //! - One thread writes ([`writer`]): what comes while it waits for the disk shares the next fsync. Another hands over
-//!   ([`drainer`]).
+//!   ([`drainer`]), and a third writes dead letters to their topic ([`letters`]).
 //!
 //! `docs/spool.md` says what holds, and where a record may be delivered twice.
 
@@ -19,6 +19,7 @@ pub mod desk;
 mod drainer;
 mod entry;
 mod lane;
+mod letters;
 mod store;
 mod writer;
 
@@ -33,6 +34,7 @@ use sluice_proto::v1::ErrorClass;
 
 pub use self::entry::{DeadLetter, Entry, Lane};
 use self::lane::Window;
+use self::letters::Letters;
 pub use self::store::{Amount, Error, FILE, VERSION};
 use self::store::{Book, Done, Store};
 use crate::config;
@@ -81,6 +83,8 @@ struct Shared {
     writer: Condvar,
     /// Rung when there is something to hand over, or to learn.
     drainer: Condvar,
+    /// The same for dead letters.
+    letters: Condvar,
 }
 
 impl Shared {
@@ -120,9 +124,12 @@ struct State {
     /// Bytes of what waits for the disk, that which is being written included.
     queued: u64,
     remove: Vec<(u64, u64)>,
-    /// When the oldest of those was delivered.
+    /// When the oldest of those, or of `sent`, was delivered.
     remove_since: Option<Instant>,
     bury: Vec<(u64, u64, DeadLetter)>,
+    letters: Letters,
+    /// Dead letters that their topic has.
+    sent: Vec<u64>,
     commands: Vec<Command>,
     /// What is on the disk.
     stored: Amount,
@@ -221,6 +228,9 @@ impl Spool {
         let (store, book) = Store::open(&settings.directory)?;
         let mut state = State::default();
         state.adopt(&book, settings.grace);
+        if state.dead.records > 0 {
+            state.letters.look();
+        }
         let Amount { records, bytes } = state.stored;
         if records > 0 || state.dead.records > 0 {
             let dead_letters = state.dead.records;
@@ -239,6 +249,7 @@ impl Spool {
             state: Mutex::new(state),
             writer: Condvar::new(),
             drainer: Condvar::new(),
+            letters: Condvar::new(),
         });
         let this = Self {
             shared: Arc::clone(&shared),
@@ -246,6 +257,9 @@ impl Spool {
         };
         let (writing, draining) = (Arc::clone(&shared), Arc::clone(&shared));
         this.spawn("spool-drainer", move || drainer::run(&draining))?;
+        if let Some(to) = settings.dead_letters.clone() {
+            this.spawn("spool-letters", move || letters::run(&shared, &to))?;
+        }
         this.spawn("spool-writer", move || writer::run(&writing, book))?;
         Ok(this)
     }
@@ -402,10 +416,12 @@ impl Spool {
             state.stopping = true;
         }
         self.shared.drainer.notify_all();
+        self.shared.letters.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let last = threads.len().saturating_sub(1);
         for (at, thread) in threads.into_iter().enumerate() {
-            // The drainer is the first, and has learnt all that there is to write when it ends.
-            if at == 1 {
+            // The writer is the last: what the others have learnt when they end is still written.
+            if at == last {
                 self.shared.lock().closing = true;
                 self.shared.writer.notify_all();
             }

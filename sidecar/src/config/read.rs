@@ -7,7 +7,7 @@ use serde_json::Value;
 use sluice_settings::{Problem, Problems, Section};
 
 use super::env::Overrides;
-use super::{Config, DevBroker, Profile, Spool, clusters, listeners, producers};
+use super::{Acks, Cluster, Config, DeadLetters, DevBroker, Profile, Spool, clusters, listeners, producers};
 
 /// What the readers of the sections share.
 pub(super) struct Context<'a> {
@@ -30,7 +30,9 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         .integer("max_request_bytes", 1024..=1024 * 1024 * 1024)
         .unwrap_or(16 * 1024 * 1024);
     let grace_period = root.millis("grace_period", 0..=3_600_000);
-    let spool = root.section("spool").and_then(spool);
+    let spool = root
+        .section("spool")
+        .and_then(|section| spool(section, &clusters, &producers));
     let dev_broker = root
         .section("dev_broker")
         .and_then(|section| dev_broker(section, context));
@@ -52,7 +54,11 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
 /// The longest time a spooled record may be asked to wait.
 const YEAR_MS: i64 = 366 * 24 * 3_600_000;
 
-fn spool(section: Section<'_>) -> Option<Spool> {
+fn spool(
+    section: Section<'_>,
+    clusters: &BTreeMap<String, Cluster>,
+    producers: &BTreeMap<String, Profile>,
+) -> Option<Spool> {
     let directory = section.name("directory");
     if section.keys().next().is_some() && section.raw("directory").is_none() {
         section.problem("directory", "is required, as /var/lib/sluice/spool");
@@ -62,12 +68,65 @@ fn spool(section: Section<'_>) -> Option<Spool> {
         .unwrap_or(1024 * 1024 * 1024);
     let max_age = section.millis("max_age", 1000..=YEAR_MS);
     let grace = section.millis("grace", 0..=YEAR_MS);
+    let dead_letters = section
+        .section("dead_letters")
+        .and_then(|section| dead_letters(section, clusters, producers));
     section.finish();
     Some(Spool {
         directory: directory?.into(),
         max_bytes: max_bytes.unsigned_abs(),
         max_age: max_age.unwrap_or(Duration::from_secs(7 * 24 * 3600)),
         grace: grace.unwrap_or(Duration::from_secs(300)),
+        dead_letters,
+    })
+}
+
+fn dead_letters(
+    section: Section<'_>,
+    clusters: &BTreeMap<String, Cluster>,
+    producers: &BTreeMap<String, Profile>,
+) -> Option<DeadLetters> {
+    let topic = section.name("topic");
+    if section.raw("topic").is_none() {
+        section.problem("topic", "is required, as dead-letters");
+    }
+    let cluster = section.name("cluster");
+    let producer = section.name("producer").unwrap_or_else(|| "default".to_owned());
+    if let Some(name) = cluster.as_ref().filter(|name| !clusters.contains_key(*name)) {
+        section.problem("cluster", format!("no cluster is named {name:?}"));
+    }
+    match producers.get(&producer) {
+        None => section.problem("producer", format!("no producer is named {producer:?}")),
+        Some(profile) if profile.acks == Some(Acks::None) => section.problem(
+            "producer",
+            format!(
+                "nobody says when a record of producer {producer:?} is stored: set its producer_request_acks to -1 or 1"
+            ),
+        ),
+        Some(_) => {}
+    }
+    if let Some(topic) = &topic {
+        if let Err(why) = check_topic(topic) {
+            section.problem("topic", why);
+        } else {
+            // Without a cluster of its own a dead letter goes to that of its record: any of them.
+            let may_go_to = |name: &&String| cluster.as_ref().is_none_or(|cluster| cluster == *name);
+            for (name, _) in clusters
+                .iter()
+                .filter(|(name, cluster)| may_go_to(name) && !cluster.allowed_topics.allows(topic))
+            {
+                section.problem(
+                    "topic",
+                    format!("{topic:?} is not in clusters.{name}.allowed_topics"),
+                );
+            }
+        }
+    }
+    section.finish();
+    Some(DeadLetters {
+        topic: topic?,
+        cluster,
+        producer,
     })
 }
 

@@ -151,6 +151,11 @@ fn every_key_is_heeded() {
         max_bytes: 2 * 1024 * 1024,
         max_age: Duration::from_secs(2 * 3600),
         grace: Duration::from_secs(9),
+        dead_letters: Some(DeadLetters {
+            topic: "audit.dead".to_owned(),
+            cluster: Some("main".to_owned()),
+            producer: "quick".to_owned(),
+        }),
     };
     assert_eq!(config.spool, Some(spool));
     let dev = config.dev_broker.unwrap();
@@ -169,6 +174,24 @@ fn a_spool_needs_no_more_than_its_directory() {
     assert_eq!(spool.max_bytes, 1024 * 1024 * 1024);
     assert_eq!(spool.max_age, Duration::from_secs(7 * 24 * 3600));
     assert_eq!(spool.grace, Duration::from_secs(300));
+    assert_eq!(spool.dead_letters, None);
+}
+
+#[test]
+fn a_dead_letter_goes_to_the_cluster_of_its_record_by_default() {
+    let yaml = "clusters: {main: {bootstrap_servers: a, allowed_topics: [t, d*]}}\n\
+                spool: {directory: /spool, dead_letters: {topic: dead}}";
+    let spool = load(yaml, env(&[])).unwrap().config.spool.unwrap();
+    let expected = DeadLetters {
+        topic: "dead".to_owned(),
+        cluster: None,
+        producer: "default".to_owned(),
+    };
+    assert_eq!(spool.dead_letters, Some(expected));
+    let yaml = yaml.replace("{topic: dead}", "{}");
+    let problems = load(&yaml, env(&[])).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].path, "spool.dead_letters.topic");
 }
 
 #[test]

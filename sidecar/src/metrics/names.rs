@@ -92,6 +92,11 @@ pub(super) const SPOOL_DEAD_BYTES: Name = (
 );
 /// Labels: `cluster`, `topic`, `code`.
 pub(super) const SPOOL_DEAD: Name = ("sluice_spool_dead_letters", "Spooled records that were given up");
+/// Label: `outcome`.
+pub(super) const SPOOL_LETTERS_SENT: Name = (
+    "sluice_spool_dead_letters_sent",
+    "Attempts to write a dead letter to its topic, by what became of them",
+);
 /// No labels.
 pub(super) const SPOOL_PERHAPS_TWICE: Name = (
     "sluice_spool_perhaps_twice",

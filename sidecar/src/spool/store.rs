@@ -143,6 +143,8 @@ pub(super) struct Changes {
     pub(super) replay: Vec<u64>,
     /// Dead letters to forget.
     pub(super) forget: Vec<u64>,
+    /// Dead letters that their topic has.
+    pub(super) sent: Vec<u64>,
 }
 
 /// What a transaction did.
@@ -353,6 +355,24 @@ impl Store {
         found.into_iter().map(decode).collect()
     }
 
+    /// The numbers of up to `most` dead letters after number `after`.
+    pub(super) fn dead_numbers(&self, after: u64, most: usize) -> Result<Vec<u64>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(DEAD)?;
+            let rows = table.range(after.saturating_add(1)..)?.take(most);
+            rows.map(|row| Ok(row?.0.value())).collect()
+        })
+    }
+
+    /// The dead letter of that number, if it is there.
+    pub(super) fn dead_letter(&self, number: u64) -> Result<Option<DeadLetter>, Error> {
+        let found = self.dead_letters(number.saturating_sub(1), 1)?;
+        Ok(found
+            .into_iter()
+            .find_map(|(found, letter)| (found == number).then_some(letter)))
+    }
+
     /// Up to `records` dead letters after number `after`.
     pub(super) fn dead_letters(&self, after: u64, records: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
         let found = self.with(|database| {
@@ -408,10 +428,11 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
             touched.insert(lane);
             done.replayed.push(lane);
         }
-        for id in &changes.forget {
+        let forgotten = changes.forget.iter().map(|id| (id, 1));
+        for (id, counts) in forgotten.chain(changes.sent.iter().map(|id| (id, 0))) {
             if let Some(letter) = dead.remove(*id)? {
                 book.dead.take(letter.value().len());
-                done.forgotten += 1;
+                done.forgotten += counts;
             }
         }
         let buried = changes

@@ -44,8 +44,9 @@ fn next(shared: &Shared) -> Option<Batch> {
         let rest = rest.filter(|until| now < *until && !state.closing);
         let urgent = !state.append.is_empty() || !state.bury.is_empty() || !state.commands.is_empty();
         let due = state.remove_since.map(|since| since + REMOVE_WITHIN);
-        let many = state.remove.len() >= REMOVE_AT || state.closing;
-        let removals = !state.remove.is_empty() && (many || due.is_some_and(|due| due <= now));
+        let removable = state.remove.len() + state.sent.len();
+        let many = removable >= REMOVE_AT || state.closing;
+        let removals = removable > 0 && (many || due.is_some_and(|due| due <= now));
         if rest.is_none() && (urgent || removals) {
             return Some(take(&mut state));
         }
@@ -80,6 +81,7 @@ fn take(state: &mut State) -> Batch {
         false => state.remove.len().min(REMOVE_BESIDE.max(state.remove.len() / 8)),
     };
     changes.remove = state.remove.drain(..removals).collect();
+    changes.sent = std::mem::take(&mut state.sent);
     if state.remove.is_empty() {
         state.remove_since = None;
     }
@@ -189,8 +191,19 @@ fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
         keep
     });
     state.count(book);
+    for number in &changes.sent {
+        state.letters.gone(*number);
+    }
+    if shared.settings.dead_letters.is_some() {
+        for (_, number, _) in &changes.bury {
+            state.letters.add(*number);
+        }
+    }
     drop(state);
     shared.drainer.notify_one();
+    if !changes.bury.is_empty() {
+        shared.letters.notify_one();
+    }
     tell_all(accepted, &Outcome::Accepted);
     for command in commands {
         let count = |ids: &[u64], of: u64| if ids.is_empty() { 0 } else { of };
@@ -225,10 +238,11 @@ fn failed(shared: &Shared, book: Option<&Book>, batch: Batch, outcome: &Outcome,
         .iter()
         .filter_map(|queued| state.waiting.try_remove(queued.waiting))
         .collect();
-    if !changes.remove.is_empty() {
+    if !changes.remove.is_empty() || !changes.sent.is_empty() {
         state.remove_since.get_or_insert_with(Instant::now);
     }
     state.remove.extend(changes.remove);
+    state.sent.extend(changes.sent);
     state.bury.extend(changes.bury);
     state.broken = Some((why.to_owned(), Instant::now() + PAUSE));
     // What is there all the same is read from there.

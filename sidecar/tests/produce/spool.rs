@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::Message;
 use rdkafka::bindings::rd_kafka_resp_err_t as Raw;
 use rdkafka::types::RDKafkaApiKey;
-use sluice::config::{Acks, Config, Spool};
+use sluice::config::{Acks, Config, DeadLetters, Spool};
 use sluice_proto::v1::topic_fate::Result as Fated;
 use sluice_proto::v1::{Delivery, ErrorClass, Header, Record};
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ fn spooling(servers: &str, directory: &Path) -> Config {
             max_bytes: 1 << 30,
             max_age: Duration::from_secs(3600),
             grace: Duration::from_secs(60),
+            dead_letters: None,
         }),
         ..config(servers)
     }
@@ -329,6 +330,29 @@ async fn a_record_that_is_too_old_is_given_up() {
     until_empty(&sidecar).await;
 }
 
+/// After a restart the spool is the first to ask for the producer of a profile that is not the default one.
+#[tokio::test]
+async fn what_another_profile_left_is_delivered_after_a_restart() {
+    let mock = mock(&[("orders", 1)]);
+    mock.broker_down(1).unwrap();
+    let directory = TempDir::new().unwrap();
+    let mut config = spooling(&mock.bootstrap_servers(), directory.path());
+    let other = profile(&mut config).clone();
+    config.producers.insert("other".to_owned(), other);
+    let sidecar = Sidecar::start(config.clone()).await;
+    let of_other = Record {
+        producer: "other".to_owned(),
+        ..spooled(1, "orders", None)
+    };
+    accepted(&sidecar.stream().await.produce(of_other).await);
+    sidecar.stopper.drain();
+    sidecar.ended().await;
+    mock.broker_up(1).unwrap();
+    let sidecar = Sidecar::start(config).await;
+    assert_eq!(values(&mock, "orders", 1).await, ["1"]);
+    until_empty(&sidecar).await;
+}
+
 /// What the configuration does not allow any more waits for one that does.
 #[tokio::test]
 async fn a_topic_that_is_not_allowed_any_more_waits() {
@@ -440,4 +464,156 @@ async fn without_a_spool_no_outage_is_bridged() {
         why.contains("spool_on_outage") && why.contains("spool.directory"),
         "{why}"
     );
+}
+
+/// A spool whose dead letters go to `dead`; records larger than 2000 bytes are never taken by the default profile.
+fn burying(servers: &str, directory: &Path, producer: &str) -> Config {
+    let mut config = spooling(servers, directory);
+    crate::support::set(&mut config, "message.max.bytes", "2000");
+    let roomy = sluice::config::Profile {
+        properties: Default::default(),
+        ..profile(&mut config).clone()
+    };
+    config.producers.insert("roomy".to_owned(), roomy);
+    spool(&mut config).dead_letters = Some(DeadLetters {
+        topic: "dead".to_owned(),
+        cluster: None,
+        producer: producer.to_owned(),
+    });
+    config
+}
+
+fn large(id: u64) -> Record {
+    Record {
+        value: Some(vec![b'x'; 5000].into()),
+        headers: vec![Header {
+            name: "own".to_owned(),
+            value: Some(b"1".to_vec()),
+        }],
+        partition: Some(0),
+        timestamp_ms: Some(1_700_000_000_000),
+        ..spooled(id, "orders", Some("k"))
+    }
+}
+
+async fn until_dead(sidecar: &Sidecar, records: f64) {
+    until("the number of dead letters is right", async || {
+        sidecar.metric("sluice_spool_dead_records").await == Some(records)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_goes_to_its_topic_and_says_what_it_is() {
+    let mock = mock(&[("orders", 1), ("dead", 1)]);
+    let directory = TempDir::new().unwrap();
+    let config = burying(&mock.bootstrap_servers(), directory.path(), "roomy");
+    let sidecar = Sidecar::start(config).await;
+    let mut stream = sidecar.stream().await;
+    accepted(&stream.produce(large(1)).await);
+    accepted(&stream.produce(spooled(2, "orders", Some("k"))).await);
+    assert_eq!(values(&mock, "orders", 1).await, ["2"]);
+    let letter = read(&mock, "dead", 0, 1).await.remove(0);
+    assert_eq!(letter.key(), Some(&b"k"[..]));
+    assert_eq!(letter.payload(), Some(&[b'x'; 5000][..]));
+    assert_eq!(letter.timestamp().to_millis(), Some(1_700_000_000_000));
+    let headers: Vec<(String, String)> = rdkafka::message::Headers::iter(letter.headers().unwrap())
+        .map(|header| {
+            let value = String::from_utf8(header.value.unwrap().to_vec()).unwrap();
+            (header.key.to_owned(), value)
+        })
+        .collect();
+    let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    let own = [
+        "cluster",
+        "producer",
+        "topic",
+        "partition",
+        "code",
+        "message",
+        "spooled",
+        "given_up",
+    ];
+    assert_eq!(names[0], "own");
+    assert_eq!(names[1..], own.map(|name| format!("__sluice.errors.{name}")));
+    let texts: Vec<&str> = headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(texts[1..6], ["main", "default", "orders", "0", "too_large"]);
+    assert!(texts[6].starts_with("not stored: "), "{texts:?}");
+    assert!(
+        texts[7..]
+            .iter()
+            .all(|time| time.starts_with("20") && time.ends_with('Z')),
+        "{texts:?}"
+    );
+    // Only then does it leave the file.
+    until_dead(&sidecar, 0.0).await;
+    let metrics = sidecar.metrics().await;
+    let sent = "sluice_spool_dead_letters_sent_total{outcome=\"stored\"} 1";
+    let given_up = "sluice_spool_dead_letters_total{cluster=\"main\",topic=\"*\",code=\"too_large\"} 1";
+    assert!(metrics.contains(sent) && metrics.contains(given_up), "{metrics}");
+}
+
+/// Its topic takes it no more than the other did: it stays.
+#[tokio::test]
+async fn a_dead_letter_that_its_topic_does_not_take_stays_in_the_spool() {
+    let mock = mock(&[("orders", 1), ("dead", 1)]);
+    let directory = TempDir::new().unwrap();
+    let servers = mock.bootstrap_servers();
+    let sidecar = Sidecar::start(burying(&servers, directory.path(), "default")).await;
+    let mut stream = sidecar.stream().await;
+    accepted(&stream.produce(large(1)).await);
+    until_dead(&sidecar, 1.0).await;
+    let refused = "sluice_spool_dead_letters_sent_total{outcome=\"too_large\"}";
+    until("it is tried again", async || {
+        sidecar.metric(refused).await >= Some(2.0)
+    })
+    .await;
+    until_dead(&sidecar, 1.0).await;
+    sidecar.stopper.drain();
+    sidecar.ended().await;
+    // One with a larger bound finds it in the file.
+    let sidecar = Sidecar::start(burying(&servers, directory.path(), "roomy")).await;
+    assert_eq!(read(&mock, "dead", 0, 1).await[0].payload().unwrap().len(), 5000);
+    until_dead(&sidecar, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_waits_for_its_topic() {
+    let mock = mock(&[("orders", 1)]);
+    let directory = TempDir::new().unwrap();
+    let config = burying(&mock.bootstrap_servers(), directory.path(), "roomy");
+    let sidecar = Sidecar::start(config).await;
+    let mut stream = sidecar.stream().await;
+    for id in 0..200 {
+        stream.send(vec![large(id)]).await;
+    }
+    stream.fates(200).await;
+    until_dead(&sidecar, 200.0).await;
+    let refused = "sluice_spool_dead_letters_sent_total{outcome=\"unknown_topic\"}";
+    until("they are tried", async || {
+        sidecar.metric(refused).await >= Some(200.0)
+    })
+    .await;
+    until_dead(&sidecar, 200.0).await;
+    mock.create_topic("dead", 1, 1).unwrap();
+    assert_eq!(read(&mock, "dead", 0, 200).await.len(), 200);
+    until_dead(&sidecar, 0.0).await;
+    let sent = "sluice_spool_dead_letters_sent_total{outcome=\"stored\"} 200";
+    assert!(sidecar.metrics().await.contains(sent));
+}
+
+/// The topic may be another cluster's.
+#[tokio::test]
+async fn a_dead_letter_goes_to_the_cluster_that_is_named() {
+    let (mock_one, mock_other) = (mock(&[("orders", 1)]), mock(&[("dead", 1)]));
+    let directory = TempDir::new().unwrap();
+    let mut config = burying(&mock_one.bootstrap_servers(), directory.path(), "roomy");
+    let mut other = cluster(&mut config).clone();
+    other.bootstrap_servers = vec![mock_other.bootstrap_servers()];
+    config.clusters.insert("other".to_owned(), other);
+    spool(&mut config).dead_letters.as_mut().unwrap().cluster = Some("other".to_owned());
+    let sidecar = Sidecar::start(config).await;
+    accepted(&sidecar.stream().await.produce(large(1)).await);
+    assert_eq!(read(&mock_other, "dead", 0, 1).await.len(), 1);
+    until_dead(&sidecar, 0.0).await;
 }

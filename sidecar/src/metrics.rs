@@ -92,6 +92,7 @@ struct SpoolFamilies {
     dead_bytes: Gauge,
     dead: Family<DeadLabels, Counter>,
     letters_sent: Family<RefusedLabels, Counter>,
+    following: Gauge,
     perhaps_twice: Counter,
 }
 
@@ -151,6 +152,7 @@ impl Default for Metrics {
             SPOOL_DEAD_RECORDS => spool.dead_records,
             SPOOL_DEAD_BYTES => spool.dead_bytes,
             SPOOL_DEAD => spool.dead,
+            SPOOL_FOLLOWING => spool.following,
             SPOOL_LETTERS_SENT => spool.letters_sent,
             SPOOL_PERHAPS_TWICE => spool.perhaps_twice,
         }
@@ -244,6 +246,12 @@ impl SpoolMetrics {
             code: code.to_owned(),
         };
         self.0.spool.dead.get_or_create(&labels).inc();
+    }
+
+    /// How many records wait for those of their key to leave the spool.
+    pub fn following(&self, records: usize) {
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        self.0.spool.following.set(records);
     }
 
     /// What became of an attempt to write a dead letter to its topic.

@@ -20,7 +20,7 @@ use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
-use crate::spool::{Incoming, Lane, Outlet, Spool};
+use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
@@ -69,7 +69,7 @@ enum Way<'a> {
     Producer(Delivery),
     Spool(Spooling<'a>),
     /// To the producer, unless the spool holds records that it must not overtake.
-    Either(Delivery, Spooling<'a>),
+    Either(Delivery, Spooling<'a>, &'a Arc<Producer>),
 }
 
 /// What the spool is told of a record.
@@ -298,7 +298,7 @@ impl Gateway {
     fn way<'a>(
         &self,
         record: &v1::Record,
-        (route, producer): (&'a Route, &Producer),
+        (route, producer): (&'a Route, &'a Arc<Producer>),
         profile: &'a str,
         received: Instant,
     ) -> Result<Way<'a>, Failure> {
@@ -340,7 +340,7 @@ impl Gateway {
         };
         Ok(match direct {
             Some(delivery) if !matches!(producer.health(), Health::Down(_)) => {
-                Way::Either(delivery, spooling)
+                Way::Either(delivery, spooling, producer)
             }
             _ => Way::Spool(spooling),
         })
@@ -388,6 +388,17 @@ impl Gateway {
         }
     }
 
+    /// Whether one of the record's key is in the spool, or of this call on its way there.
+    fn follows(&self, record: &Record, spooling: Spooling<'_>, into: &Batch<'_>) -> bool {
+        let (Some(key), Some(spool)) = (&record.key, &self.spool) else {
+            return false;
+        };
+        let lane = spooling.lane(&record.topic);
+        let mut of_call = into.spooled.iter();
+        spool.is_followed(&lane, key)
+            || of_call.any(|(other, _)| other.record.key.as_ref() == Some(key) && other.lane == lane)
+    }
+
     /// Makes one submission, or refuses it.
     fn place(&self, record: Record, route: &Route, way: Way<'_>, receipt: Receipt, into: &mut Batch<'_>) {
         let failure = match route.allowed.entry(&record.topic) {
@@ -400,21 +411,22 @@ impl Gateway {
                 };
                 match bad {
                     Ok(()) => {
-                        let (delivery, spooling) = match way {
-                            Way::Producer(delivery) => (Some(delivery), None),
-                            Way::Spool(spooling) => (None, Some(spooling)),
-                            Way::Either(delivery, spooling) => {
-                                // Those of this call that are on their way to the spool count, too.
-                                let lane = spooling.lane(&record.topic);
-                                let held = self.spool.as_ref().is_some_and(|spool| spool.holds(&lane))
-                                    || into.spooled.iter().any(|other| other.lane == lane);
-                                match held {
-                                    true => (None, Some(spooling)),
-                                    false => (Some(delivery), None),
+                        let bridged = |(delivery, producer): (Delivery, &Arc<Producer>)| Bridged {
+                            delivery,
+                            producer: Arc::clone(producer),
+                            label: Arc::clone(label),
+                        };
+                        let (direct, spooling, bridged) = match way {
+                            Way::Producer(delivery) => (Some(delivery), None, None),
+                            Way::Spool(spooling) => (None, Some(spooling), None),
+                            Way::Either(delivery, spooling, producer) => {
+                                match self.follows(&record, spooling, into) {
+                                    true => (None, Some(spooling), Some(bridged((delivery, producer)))),
+                                    false => (Some(delivery), None, None),
                                 }
                             }
                         };
-                        if let Some(delivery) = delivery {
+                        if let Some(delivery) = direct {
                             into.submissions.push(Submission {
                                 record,
                                 delivery,
@@ -422,12 +434,13 @@ impl Gateway {
                                 label: Arc::clone(label),
                             });
                         } else if let Some(spooling) = spooling {
-                            into.spooled.push(Incoming {
+                            let incoming = Incoming {
                                 lane: spooling.lane(&record.topic),
                                 record,
                                 receipt,
                                 deadline: spooling.deadline,
-                            });
+                            };
+                            into.spooled.push((incoming, bridged));
                         }
                         return;
                     }
@@ -505,7 +518,7 @@ struct Batch<'a> {
     producer: Option<&'a Arc<Producer>>,
     submissions: Vec<Submission>,
     /// Records for the spool, wherever they go from there.
-    spooled: Vec<Incoming>,
+    spooled: Vec<(Incoming, Option<Bridged>)>,
 }
 
 impl<'a> Batch<'a> {

@@ -15,28 +15,30 @@
 //!
 //! `docs/spool.md` says what holds, and where a record may be delivered twice.
 
+mod bridge;
 pub mod desk;
 mod drainer;
 mod entry;
+mod follow;
 mod lane;
 mod letters;
+mod state;
 mod store;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use prost::Message;
-use slab::Slab;
 use sluice_proto::v1::ErrorClass;
 
+pub use self::bridge::Bridged;
+use self::bridge::{Prepared, Refused, Written};
 pub use self::entry::{DeadLetter, Entry, Lane};
-use self::lane::Window;
-use self::letters::Letters;
+use self::state::{Command, State, Waiting};
+use self::store::Store;
 pub use self::store::{Amount, Error, FILE, VERSION};
-use self::store::{Book, Done, Store};
 use crate::config;
 use crate::kafka::error::unknown;
 use crate::kafka::producer::Producer;
@@ -85,6 +87,8 @@ struct Shared {
     drainer: Condvar,
     /// The same for dead letters.
     letters: Condvar,
+    /// Whether there are records that others must follow; never false while there are.
+    followed: AtomicBool,
 }
 
 impl Shared {
@@ -92,242 +96,24 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Who waits for a record to be on the disk.
-struct Waiting {
-    receipt: Receipt,
-    deadline: Instant,
-}
-
-/// A record that waits for the disk.
-struct Queued {
-    waiting: usize,
-    lane: Lane,
-    entry: Entry,
-    encoded: Vec<u8>,
-}
-
-/// Something to do with dead letters.
-struct Command {
-    replay: Vec<u64>,
-    forget: Vec<u64>,
-    reply: mpsc::SyncSender<Result<Done, String>>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Slab<Waiting>,
-    append: Vec<Queued>,
-    /// How many of those, and of what is being written, each lane has.
-    queued_of: HashMap<Lane, usize>,
-    /// Bytes of what waits for the disk, that which is being written included.
-    queued: u64,
-    remove: Vec<(u64, u64)>,
-    /// When the oldest of those, or of `sent`, was delivered.
-    remove_since: Option<Instant>,
-    bury: Vec<(u64, u64, DeadLetter)>,
-    letters: Letters,
-    /// Dead letters that their topic has.
-    sent: Vec<u64>,
-    commands: Vec<Command>,
-    /// What is on the disk.
-    stored: Amount,
-    dead: Amount,
-    lanes: HashMap<u64, LaneState>,
-    /// The names of those.
-    stored_of: HashSet<Lane>,
-    /// What became of records that were handed over.
-    outcomes: Vec<(u64, Outcome)>,
-    /// The lane and the number of each of those.
-    under_way: Slab<(u64, u64)>,
-    /// Why nothing can be written, and when that is tried again.
-    broken: Option<(String, Instant)>,
-    /// Nothing more is handed over.
-    resting: bool,
-    /// Nothing more is taken on, and nothing more is learnt.
-    stopping: bool,
-    /// Nothing more comes to be written.
-    closing: bool,
-}
-
-/// A lane with records.
-struct LaneState {
-    lane: Lane,
-    window: Window,
-    /// No record on the disk has a higher number.
-    newest: u64,
-    /// Nothing is tried before this.
-    not_before: Option<Instant>,
-    outlet: Option<(Arc<Producer>, Arc<str>)>,
-    /// What keeps it from being delivered, once logged.
-    obstacle: Option<String>,
-    /// When its oldest record was spooled.
-    oldest_ms: Option<i64>,
-}
-
-impl State {
-    fn lane(&mut self, number: u64, lane: &Lane, grace: Duration) -> &mut LaneState {
-        let names = &mut self.stored_of;
-        self.lanes.entry(number).or_insert_with(|| {
-            names.insert(lane.clone());
-            LaneState {
-                lane: lane.clone(),
-                window: Window::new(grace),
-                newest: 0,
-                not_before: None,
-                outlet: None,
-                obstacle: None,
-                oldest_ms: None,
-            }
-        })
+    /// Lets be seen whether there are records that others must follow.
+    fn tell_followed(&self, state: &State) {
+        let followed = state.following.is_any_busy() || !state.unread.is_empty();
+        self.followed.store(followed, Ordering::Release);
     }
 
-    /// What is queued of a lane is written, or is not to be.
-    fn dequeued(&mut self, lane: &Lane) {
-        if let Some(left) = self.queued_of.get_mut(lane) {
-            *left -= 1;
-            if *left == 0 {
-                self.queued_of.remove(lane);
-            }
-        }
-    }
-
-    /// Has everything be read again that the book tells of.
-    fn adopt(&mut self, book: &Book, grace: Duration) {
-        for (number, row) in &book.lanes {
-            let newest = book.next();
-            self.lane(*number, &row.lane(), grace).newest = newest;
-        }
-        self.count(book);
-    }
-
-    fn count(&mut self, book: &Book) {
-        self.stored = book.waiting();
-        self.dead = book.dead;
-    }
-}
-
-/// Milliseconds since the epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-impl Spool {
-    /// Opens the spool and begins to deliver what is in it.
-    ///
-    /// # Errors
-    /// When it cannot be opened: somebody else has it, it is of a later version or damaged, or the disk is. It is left as
-    /// it is then.
-    pub fn open(
-        settings: &config::Spool,
-        outlet: Arc<dyn Outlet>,
-        metrics: SpoolMetrics,
-    ) -> Result<Self, Error> {
-        let (store, book) = Store::open(&settings.directory)?;
-        let mut state = State::default();
-        state.adopt(&book, settings.grace);
-        if state.dead.records > 0 {
-            state.letters.look();
-        }
-        let Amount { records, bytes } = state.stored;
-        if records > 0 || state.dead.records > 0 {
-            let dead_letters = state.dead.records;
-            tracing::info!(
-                records,
-                bytes,
-                dead_letters,
-                "the spool holds records from before"
-            );
-        }
-        let shared = Arc::new(Shared {
-            settings: settings.clone(),
-            store,
-            outlet,
-            metrics,
-            state: Mutex::new(state),
-            writer: Condvar::new(),
-            drainer: Condvar::new(),
-            letters: Condvar::new(),
-        });
-        let this = Self {
-            shared: Arc::clone(&shared),
-            threads: Mutex::default(),
-        };
-        let (writing, draining) = (Arc::clone(&shared), Arc::clone(&shared));
-        this.spawn("spool-drainer", move || drainer::run(&draining))?;
-        if let Some(to) = settings.dead_letters.clone() {
-            this.spawn("spool-letters", move || letters::run(&shared, &to))?;
-        }
-        this.spawn("spool-writer", move || writer::run(&writing, book))?;
-        Ok(this)
-    }
-
-    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-        let thread = thread.map_err(|error| Error::Io {
-            path: self.shared.settings.directory.clone(),
-            why: format!("cannot start a thread: {error}"),
-        })?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
-        Ok(())
-    }
-
-    /// Takes the records on, in order, and leaves the vector empty. Each recipient is told exactly once: that the
-    /// record is on the disk, or why it is not. Never waits for the disk.
-    pub fn submit(&self, records: &mut Vec<Incoming>) {
-        if records.is_empty() {
-            return;
-        }
-        let now = now_ms();
-        let encode = |incoming: Incoming| {
-            let Incoming {
-                record,
-                lane,
-                receipt,
-                deadline,
-            } = incoming;
-            let mut entry = Entry::new(record, now);
-            let encoded = entry.encode_to_vec();
-            // What is kept is a copy: it must not keep the bytes of a whole message of many records.
-            entry.key = entry.key.map(|key| key.to_vec().into());
-            entry.value = entry.value.map(|value| value.to_vec().into());
-            (Waiting { receipt, deadline }, lane, entry, encoded)
-        };
-        let encoded: Vec<_> = records.drain(..).map(encode).collect();
-        let mut refused = Vec::new();
-        let mut state = self.shared.lock();
-        for (waiting, lane, entry, encoded) in encoded {
-            let size = encoded.len() as u64;
-            if let Some(failure) = self.refusal(&state, size) {
-                refused.push((waiting.receipt, failure));
-                continue;
-            }
-            let waiting = state.waiting.insert(waiting);
-            state.queued += size;
-            *state.queued_of.entry(lane.clone()).or_default() += 1;
-            state.append.push(Queued {
-                waiting,
-                lane,
-                entry,
-                encoded,
-            });
-        }
-        drop(state);
-        self.shared.writer.notify_one();
+    /// Tells those whose records are not taken on.
+    fn refuse(&self, refused: Refused) {
         for (receipt, failure) in refused {
-            self.shared.metrics.refused(failure.class);
+            self.metrics.refused(failure.class);
             tell(receipt, failure.into());
         }
     }
 
     /// Why a record of that size is not taken on.
-    fn refusal(&self, state: &State, size: u64) -> Option<Failure> {
-        let max = self.shared.settings.max_bytes;
+    pub(super) fn refusal(&self, state: &State, size: u64) -> Option<Failure> {
+        let max = self.settings.max_bytes;
         if state.stopping {
             let text = "the sidecar is shutting down";
             return Some(Failure::new(ErrorClass::SidecarUnavailable, text));
@@ -358,17 +144,134 @@ impl Spool {
         }
         None
     }
+}
 
-    /// Whether the lane has records that Kafka has not acknowledged.
-    pub fn holds(&self, lane: &Lane) -> bool {
+/// Milliseconds since the epoch.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Spool {
+    /// Opens the spool and begins to deliver what is in it.
+    ///
+    /// # Errors
+    /// When it cannot be opened: somebody else has it, it is of a later version or damaged, or the disk is. It is left as
+    /// it is then.
+    pub fn open(
+        settings: &config::Spool,
+        outlet: Arc<dyn Outlet>,
+        metrics: SpoolMetrics,
+    ) -> Result<Self, Error> {
+        let (store, book) = Store::open(&settings.directory)?;
+        let mut state = State::default();
+        state.begin(&book, settings.grace);
+        if state.dead.records > 0 {
+            state.letters.look();
+        }
+        let Amount { records, bytes } = state.stored;
+        if records > 0 || state.dead.records > 0 {
+            let dead_letters = state.dead.records;
+            tracing::info!(
+                records,
+                bytes,
+                dead_letters,
+                "the spool holds records from before"
+            );
+        }
+        let shared = Arc::new(Shared {
+            settings: settings.clone(),
+            store,
+            outlet,
+            metrics,
+            state: Mutex::new(state),
+            writer: Condvar::new(),
+            drainer: Condvar::new(),
+            letters: Condvar::new(),
+            followed: AtomicBool::default(),
+        });
+        shared.tell_followed(&shared.lock());
+        let this = Self {
+            shared: Arc::clone(&shared),
+            threads: Mutex::default(),
+        };
+        let (writing, draining) = (Arc::clone(&shared), Arc::clone(&shared));
+        this.spawn("spool-drainer", move || drainer::run(&draining))?;
+        if let Some(to) = settings.dead_letters.clone() {
+            this.spawn("spool-letters", move || letters::run(&shared, &to))?;
+        }
+        this.spawn("spool-writer", move || writer::run(&writing, book))?;
+        Ok(this)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(|error| Error::Io {
+            path: self.shared.settings.directory.clone(),
+            why: format!("cannot start a thread: {error}"),
+        })?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Takes the records on, in order, and leaves the vector empty. Each recipient is told exactly once: that the
+    /// record is on the disk, or why it is not. Never waits for the disk.
+    ///
+    /// One with a [`Bridged`] waits for those of its key, and is told of by its producer then; or it is spooled if that
+    /// takes long, or the producer's cluster is away.
+    pub fn submit(&self, records: &mut Vec<(Incoming, Option<Bridged>)>) {
+        if records.is_empty() {
+            return;
+        }
+        let encode = |(incoming, bridged)| match bridged {
+            Some(bridged) => Prepared::Bridged(incoming, bridged),
+            None => Prepared::Written(Written::new(incoming)),
+        };
+        let encoded: Vec<_> = records.drain(..).map(encode).collect();
+        let mut refused = Refused::new();
+        let mut state = self.shared.lock();
+        for record in encoded {
+            match record {
+                Prepared::Written(written) => self.shared.append(&mut state, written, &mut refused),
+                Prepared::Bridged(incoming, bridged) => {
+                    self.shared.bridge(&mut state, incoming, bridged, &mut refused)
+                }
+            }
+        }
+        self.shared.tell_followed(&state);
+        let free = state.following.is_any_ready();
+        drop(state);
+        self.shared.writer.notify_one();
+        if free {
+            self.shared.drainer.notify_one();
+        }
+        self.shared.refuse(refused);
+    }
+
+    /// Whether a record of that key must not go to its producer by itself, since one before it is in the spool.
+    pub fn is_followed(&self, lane: &Lane, key: &[u8]) -> bool {
+        if !self.shared.followed.load(Ordering::Acquire) {
+            return false;
+        }
         let state = self.shared.lock();
-        state.queued_of.contains_key(lane) || state.stored_of.contains(lane)
+        let place = state.following.place(lane, key);
+        state.following.is_busy(place) || state.unread.contains(lane)
     }
 
     /// Hands nothing more over; what is under way is still waited for by the producers.
     pub fn rest(&self) {
-        self.shared.lock().resting = true;
+        let mut refused = Refused::new();
+        let mut state = self.shared.lock();
+        state.resting = true;
+        self.shared
+            .look_after_lines(&mut state, Instant::now(), &mut refused);
+        drop(state);
         self.shared.drainer.notify_one();
+        self.shared.writer.notify_one();
+        self.shared.refuse(refused);
     }
 
     /// Brings the gauges up to date.
@@ -376,6 +279,7 @@ impl Spool {
         let state = self.shared.lock();
         let oldest = state.lanes.values().filter_map(|lane| lane.oldest_ms).min();
         let age = oldest.map_or(0, |oldest| now_ms().saturating_sub(oldest).max(0));
+        self.shared.metrics.following(state.following.waiting());
         self.shared.metrics.measure(
             state.stored,
             state.dead,
@@ -401,20 +305,16 @@ impl Spool {
         });
         drop(state);
         self.shared.writer.notify_one();
-        let done = done
-            .recv()
-            .map_err(|_| "the sidecar is shutting down".to_owned())??;
-        Ok((done.replayed.len() as u64, done.forgotten))
+        done.recv()
+            .map_err(|_| "the sidecar is shutting down".to_owned())?
     }
 
     /// Writes what is queued, and closes the file. Blocks for the disk. What is in it is delivered when it is opened
     /// again.
     pub fn close(&self) {
-        {
-            let mut state = self.shared.lock();
-            state.resting = true;
-            state.stopping = true;
-        }
+        // What waits in memory is written, too.
+        self.rest();
+        self.shared.lock().stopping = true;
         self.shared.drainer.notify_all();
         self.shared.letters.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));

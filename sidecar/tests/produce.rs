@@ -8,6 +8,8 @@
     reason = "a failure here, in helpers too, fails a test"
 )]
 
+#[path = "produce/bridge.rs"]
+mod bridge;
 #[path = "produce/buffered.rs"]
 mod buffered;
 #[path = "produce/drain.rs"]
@@ -16,6 +18,8 @@ mod drain;
 mod errors;
 #[path = "produce/http.rs"]
 mod http;
+#[path = "produce/letters.rs"]
+mod letters;
 #[path = "produce/listening.rs"]
 mod listening;
 #[path = "produce/order.rs"]

@@ -33,6 +33,8 @@ async fn emptied(sidecar: &Sidecar) -> Result<()> {
 struct Writers {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
+    /// How many of them were answered 202.
+    spooled: Arc<AtomicUsize>,
     clients: JoinSet<(String, Vec<usize>)>,
 }
 
@@ -40,9 +42,11 @@ impl Writers {
     /// What is answered with one of `statuses` must be there in the end.
     fn start(client: &Client, keys: usize, statuses: &'static [u16]) -> Self {
         let (stop, accepted) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let spooled = Arc::<AtomicUsize>::default();
         let mut clients = JoinSet::new();
         for key in 0..keys {
             let (client, stop, accepted) = (client.clone(), Arc::clone(&stop), Arc::clone(&accepted));
+            let spooled = Arc::clone(&spooled);
             clients.spawn(async move {
                 let key = format!("k{key}");
                 let mut taken = Vec::new();
@@ -53,8 +57,10 @@ impl Writers {
                     let answer = client
                         .post(&format!("/?k={key}"), "", format!("{key}-{number}"))
                         .await;
-                    if answer.is_ok_and(|answer| statuses.contains(&answer.status)) {
+                    let status = answer.map_or(0, |answer| answer.status);
+                    if statuses.contains(&status) {
                         taken.push(number);
+                        spooled.fetch_add(usize::from(status == 202), Ordering::Relaxed);
                         accepted.fetch_add(1, Ordering::Relaxed);
                     } else {
                         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -66,8 +72,21 @@ impl Writers {
         Self {
             stop,
             accepted,
+            spooled,
             clients,
         }
+    }
+
+    /// Waits until none of so many records is answered 202, though no client pauses.
+    async fn acked_again(&self, records: usize) -> Result<()> {
+        wait::until("all are answered 200", Duration::from_secs(30), async || {
+            let before = self.spooled.load(Ordering::Relaxed);
+            self.wait_for(records).await?;
+            let spooled = self.spooled.load(Ordering::Relaxed) - before;
+            ensure!(spooled == 0, "{spooled} are answered 202");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits for so many more records to be answered 202.
@@ -194,16 +213,14 @@ fn an_outage_of_the_broker_is_bridged() -> Result<()> {
             ensure!(held >= 300.0, "{held} records are held");
             http.post("/?k=away", "", "away-0").await?.expect(202)?;
             kafka.node(1)?.restart().await?;
+            writers.acked_again(400).await?;
+            // Nor is anything in the spool then.
+            emptied(&rig.sidecar).await?;
         }
-        writers.wait_for(200).await?;
-        // Clients that never pause find the record before theirs in the spool each time.
         let accepted = writers.finish().await?;
-        wait::until("it is acked again", Duration::from_secs(150), async || {
-            http.post("/?k=back", "", "back-0").await?.expect(200).map(drop)
-        })
-        .await?;
-        emptied(&rig.sidecar).await?;
-        complete(&accepted, &kafka.records(&topic).await?)?;
+        http.post("/?k=back", "", "back-0").await?.expect(200)?;
+        let repeated = complete(&accepted, &kafka.records(&topic).await?)?;
+        ensure!(repeated == 0, "{repeated} are repeated");
         rig.envoy.healthy()
     })
 }
@@ -287,5 +304,51 @@ fn what_the_broker_never_takes_is_a_dead_letter_and_holds_up_nobody() -> Result<
         let records = kafka.wait_for_records(&late, 10).await?;
         complete(&[("k0".to_owned(), (0..10).collect())].into(), &records)?;
         emptied(&sidecar).await
+    })
+}
+
+/// What the broker never takes where it was for goes to another topic, once that takes it; until then it is kept.
+#[test]
+fn a_dead_letter_reaches_its_topic() -> Result<()> {
+    scenario("spool-letters", async |s| {
+        let setup = Setup::default().property("message.max.bytes", "4000");
+        let kafka = Kafka::start(s.dir(), &setup).await?;
+        let (topic, dead) = (s.topic("t"), s.topic("dead"));
+        kafka.create_topic(&topic, 3).await?;
+        kafka.create_topic(&dead, 1).await?;
+        let parts =
+            spooling(s, &kafka.bootstrap(), Vec::new()).sidecar("spool/dead_letters", json!({"topic": dead}));
+        let sidecar = Sidecar::start(s.dir(), &parts.sidecar).await?;
+        let rest = sidecar.rest();
+        let path = format!("/topics/{topic}/records?delivery=spooled");
+        let large = "x".repeat(5000);
+        let line =
+            json!({"key": "k", "value": large, "partition": 2, "headers": [{"name": "own", "value": "1"}]});
+        rest.post(&path, "application/x-ndjson", line.to_string())
+            .await?
+            .expect(202)?;
+        wait::until("its topic refuses it", Duration::from_secs(30), async || {
+            let refused = sidecar
+                .metric("sluice_spool_dead_letters_sent_total", "too_large")
+                .await?;
+            ensure!(refused >= 1.0, "{refused}");
+            Ok(())
+        })
+        .await?;
+        ensure!(sidecar.metric("sluice_spool_dead_records", "").await? == 1.0);
+        kafka.set_topic(&dead, "max.message.bytes=100000").await?;
+        let record = kafka.wait_for_records(&dead, 1).await?.remove(0);
+        ensure!(record.key.as_deref() == Some(b"k") && record.text()? == large);
+        let header = |name: &str| record.header(name).unwrap_or_default().to_owned();
+        ensure!(header("own") == "1", "{:?}", record.headers);
+        let found = ["cluster", "producer", "topic", "partition", "code"]
+            .map(|name| header(&format!("__sluice.errors.{name}")));
+        ensure!(found[1..] == ["default", &topic, "2", "too_large"], "{found:?}");
+        ensure!(header("__sluice.errors.message").contains("Message size too large"));
+        wait::until("it leaves the spool", Duration::from_secs(20), async || {
+            ensure!(sidecar.metric("sluice_spool_dead_records", "").await? == 0.0);
+            Ok(())
+        })
+        .await
     })
 }

@@ -35,6 +35,13 @@ impl Record {
             .sum();
         of(&self.key) + of(&self.value) + headers
     }
+
+    /// Copies key and value: what is kept for long must not keep the bytes of a whole message of many records.
+    pub fn detach(&mut self) {
+        for bytes in [&mut self.key, &mut self.value].into_iter().flatten() {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
 }
 
 /// What became of a record in one topic.

@@ -92,6 +92,11 @@ pub(super) const SPOOL_DEAD_BYTES: Name = (
 );
 /// Labels: `cluster`, `topic`, `code`.
 pub(super) const SPOOL_DEAD: Name = ("sluice_spool_dead_letters", "Spooled records that were given up");
+/// No labels.
+pub(super) const SPOOL_FOLLOWING: Name = (
+    "sluice_spool_following_records",
+    "Records in memory that wait for those of their key to leave the spool",
+);
 /// Label: `outcome`.
 pub(super) const SPOOL_LETTERS_SENT: Name = (
     "sluice_spool_dead_letters_sent",

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::class;
 
+use super::bridge::{Parked, Refused};
+use super::follow::Place;
 use super::lane::{Verdict, Window};
-use super::{DeadLetter, LaneState, Shared, State, now_ms, store, writer};
+use super::state::{LaneState, Removal, State};
+use super::{DeadLetter, Shared, now_ms, store, writer};
 use crate::kafka::health::Health;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Outcome, Receipt, Recipient, Submission};
@@ -26,6 +29,8 @@ const DOWN: Duration = Duration::from_millis(100);
 const NOWHERE: Duration = Duration::from_secs(5);
 /// How often ages and deadlines are looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same while records wait in memory for those of their key.
+const LOOK_AFTER_LINES: Duration = Duration::from_millis(50);
 /// The `code` of a dead letter that became too old.
 const EXPIRED: &str = "expired";
 
@@ -63,6 +68,15 @@ struct Work {
     /// Lanes to read more of: number, after what, how many records and bytes.
     reads: Vec<(u64, u64, usize, usize)>,
     submissions: Vec<(Arc<Producer>, Vec<Submission>)>,
+    /// Records that wait no more for those of their key.
+    lines: Vec<(Place, Vec<Parked>)>,
+}
+
+impl Work {
+    fn is_nothing(&self) -> bool {
+        let lanes = self.unresolved.is_empty() && self.reads.is_empty() && self.submissions.is_empty();
+        lanes && self.lines.is_empty()
+    }
 }
 
 /// The thread.
@@ -74,19 +88,26 @@ pub(super) fn run(shared: &Arc<Shared>) {
         let now = Instant::now();
         learn(shared, &mut state, now);
         let mut late = Vec::new();
-        if now.saturating_duration_since(looked) >= LOOK {
+        let mut refused = Refused::new();
+        let lines = state.following.waiting() > 0;
+        let look = if lines { LOOK_AFTER_LINES } else { LOOK };
+        if now.saturating_duration_since(looked) >= look {
             looked = now;
             late = writer::expire(shared, &mut state, now);
             expire(shared, &mut state);
+            shared.look_after_lines(&mut state, now, &mut refused);
+            if !state.append.is_empty() {
+                shared.writer.notify_one();
+            }
         }
         if state.stopping {
             return;
         }
         let work = plan(&mut state, &inbox, now);
-        let idle = work.unresolved.is_empty() && work.reads.is_empty() && work.submissions.is_empty();
-        if idle && late.is_empty() {
-            let due = state.lanes.values().filter_map(|lane| lane.due()).min();
-            let wait = due.map_or(LOOK, |due| due.saturating_duration_since(now).min(LOOK));
+        shared.tell_followed(&state);
+        if work.is_nothing() && late.is_empty() && refused.is_empty() {
+            let due = state.timers.first().map(|(due, _)| *due);
+            let wait = due.map_or(look, |due| due.saturating_duration_since(now).min(look));
             if state.outcomes.is_empty() {
                 drop(
                     shared
@@ -99,6 +120,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
         }
         drop(state);
         writer::tell_late(late);
+        shared.refuse(refused);
+        // Before what was spooled behind them.
+        shared.hand_over(work.lines);
         for number in work.unresolved {
             resolve(shared, number);
         }
@@ -108,16 +132,6 @@ pub(super) fn run(shared: &Arc<Shared>) {
         for (producer, mut submissions) in work.submissions {
             producer.submit(&mut submissions);
         }
-    }
-}
-
-impl LaneState {
-    /// When there is something to do about it, if nothing comes in before.
-    fn due(&self) -> Option<Instant> {
-        let due = self.window.due();
-        self.not_before
-            .map(|at| due.map_or(at, |due| due.max(at)))
-            .or(due)
     }
 }
 
@@ -136,7 +150,13 @@ fn learn(shared: &Shared, state: &mut State, now: Instant) {
         let entry = lane.window.entry(record).cloned();
         match lane.window.settled(record, &outcome, now) {
             Some(Verdict::Stored) => {
-                state.remove.push((number, record));
+                let key = entry.as_ref().and_then(|entry| entry.key.as_deref());
+                let place = key.map(|key| state.following.place(&lane.lane, key));
+                state.remove.push(Removal {
+                    lane: number,
+                    number: record,
+                    place,
+                });
                 state.remove_since.get_or_insert(now);
                 wake = true;
             }
@@ -155,6 +175,7 @@ fn learn(shared: &Shared, state: &mut State, now: Instant) {
             | None => {}
         }
         lane_age(state, number);
+        state.touch(number);
     }
     if wake {
         shared.writer.notify_one();
@@ -195,7 +216,7 @@ fn give_up(shared: &Shared, lane: &LaneState, letter: &DeadLetter) {
 fn expire(shared: &Shared, state: &mut State) {
     let max_age = i64::try_from(shared.settings.max_age.as_millis()).unwrap_or(i64::MAX);
     let limit = now_ms().saturating_sub(max_age);
-    let mut wake = false;
+    let mut touched = Vec::new();
     for (number, lane) in &mut state.lanes {
         for (record, entry) in lane.window.expire(limit) {
             let why = lane.obstacle.as_deref().unwrap_or("Kafka did not take it");
@@ -203,12 +224,15 @@ fn expire(shared: &Shared, state: &mut State) {
             let letter = dead(lane, entry, EXPIRED, &reason);
             give_up(shared, lane, &letter);
             state.bury.push((*number, record, letter));
-            wake = true;
+            touched.push(*number);
         }
         lane.oldest_ms = lane.window.oldest_ms().or(lane.oldest_ms);
     }
-    if wake {
+    if !touched.is_empty() {
         shared.writer.notify_one();
+    }
+    for number in touched {
+        state.touch(number);
     }
 }
 
@@ -218,28 +242,34 @@ fn plan(state: &mut State, inbox: &Arc<dyn Recipient>, now: Instant) -> Work {
     if state.resting {
         return work;
     }
+    work.lines = state.following.take_ready();
     let lanes = state.lanes.len();
-    for (number, lane) in &mut state.lanes {
-        if lane.not_before.is_some_and(|at| now < at) {
+    for number in state.take_work(now) {
+        let Some(lane) = state.lanes.get_mut(&number) else {
+            continue;
+        };
+        if let Some(at) = lane.not_before.filter(|at| now < *at) {
+            state.timers.insert((at, number));
             continue;
         }
         lane.not_before = None;
         if lane.window.last() < lane.newest && has_room(&lane.window, lanes) {
             let (records, bytes) = room(&lane.window, lanes);
-            work.reads.push((*number, lane.window.last(), records, bytes));
+            work.reads.push((number, lane.window.last(), records, bytes));
         }
         let Some((producer, label)) = &lane.outlet else {
-            work.unresolved.push(*number);
+            work.unresolved.push(number);
             continue;
         };
         if let Health::Down(why) = producer.health() {
             lane.obstacle = Some(format!("the cluster cannot be reached: {why}"));
             lane.not_before = Some(now + DOWN);
+            state.timers.insert((now + DOWN, number));
             continue;
         }
         let mut submissions = Vec::new();
         while let Some((record, entry)) = lane.window.next(now) {
-            let token = state.under_way.insert((*number, record));
+            let token = state.under_way.insert((number, record));
             submissions.push(Submission {
                 record: entry.record(&lane.lane.topic),
                 delivery: Delivery::Spooled {
@@ -251,6 +281,9 @@ fn plan(state: &mut State, inbox: &Arc<dyn Recipient>, now: Instant) -> Work {
                 },
                 label: Arc::clone(label),
             });
+        }
+        if let Some(due) = lane.window.due() {
+            state.timers.insert((due, number));
         }
         if !submissions.is_empty() {
             work.submissions.push((Arc::clone(producer), submissions));
@@ -285,6 +318,7 @@ fn resolve(shared: &Shared, number: u64) {
             }
         }
     }
+    state.touch(number);
 }
 
 /// Reads more of a lane.
@@ -302,6 +336,7 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
         Err(why) => {
             lane.not_before = Some(Instant::now() + NOWHERE);
             tracing::error!(%why, "the spool cannot be read");
+            state.touch(number);
             return;
         }
     };
@@ -309,9 +344,15 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
     if found.is_empty() && lane.newest == newest {
         lane.newest = lane.window.last();
     }
+    let name = lane.lane.clone();
+    let all = found.is_empty();
+    let mut keys = Vec::new();
     for (record, encoded) in found {
         match store::decode(&encoded) {
-            Ok(entry) => lane.window.push(record, entry, encoded.len()),
+            Ok(entry) => {
+                keys.push((record, entry.key.clone()));
+                lane.window.push(record, entry, encoded.len());
+            }
             Err(error) => {
                 // It is left where it is, for somebody to look at.
                 tracing::error!(%error, record, "a spooled record cannot be read: it is passed over");
@@ -320,4 +361,14 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
         }
     }
     lane.oldest_ms = lane.window.oldest_ms().or(lane.oldest_ms);
+    let up_to = if all { u64::MAX } else { lane.window.last() };
+    for (record, key) in keys {
+        if state.is_uncounted(record)
+            && let Some(place) = state.place(&name, key.as_ref())
+        {
+            state.following.count(place);
+        }
+    }
+    state.was_read(&name, up_to);
+    state.touch(number);
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use bytes::Bytes;
 use prost::Message;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -152,8 +153,10 @@ pub(super) struct Changes {
 pub(super) struct Done {
     /// The lane's number and the record's for each that was appended, in their order.
     pub(super) appended: Vec<(u64, u64)>,
-    /// The lane's number for each dead letter that is delivered after all.
-    pub(super) replayed: Vec<u64>,
+    /// The lane's number, the record's and its key, for each dead letter that is delivered after all.
+    pub(super) replayed: Vec<(u64, u64, Option<Bytes>)>,
+    /// The numbers of lanes that have no records any more.
+    pub(super) emptied: Vec<u64>,
     /// How many dead letters were forgotten.
     pub(super) forgotten: u64,
 }
@@ -424,9 +427,9 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
             book.dead.take(letter.len());
             let letter = DeadLetter::decode(&letter[..])
                 .map_err(|error| redb::Error::Corrupted(format!("dead letter {id}: {error}")))?;
-            let (lane, _) = add(&mut records, book, &letter.lane(), &letter.entry.encode_to_vec())?;
+            let (lane, number) = add(&mut records, book, &letter.lane(), &letter.entry.encode_to_vec())?;
             touched.insert(lane);
-            done.replayed.push(lane);
+            done.replayed.push((lane, number, letter.entry.key));
         }
         let forgotten = changes.forget.iter().map(|id| (id, 1));
         for (id, counts) in forgotten.chain(changes.sent.iter().map(|id| (id, 0))) {
@@ -465,6 +468,7 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
                     book.numbers.remove(&row.lane());
                     book.lanes.remove(&number);
                     lanes.remove(number)?;
+                    done.emptied.push(number);
                 }
                 None => {}
             }

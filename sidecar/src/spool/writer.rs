@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::v1::ErrorClass;
 
+use super::follow::Place;
+use super::state::{Command, Queued, Removal, State, Waiting};
 use super::store::{Book, Changes, Done};
-use super::{Command, Queued, Shared, State, Waiting, drainer, tell};
+use super::{Shared, drainer, tell};
 use crate::kafka::error::unknown;
 use crate::kafka::record::{Failure, Outcome};
 
@@ -23,7 +25,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 struct Batch {
     changes: Changes,
     appended: Vec<Queued>,
-    commands: Vec<Command>,
+    command: Option<Command>,
+    /// The places of the keys of what is removed.
+    places: Vec<Option<Place>>,
 }
 
 /// The thread.
@@ -69,9 +73,23 @@ fn next(shared: &Shared) -> Option<Batch> {
 }
 
 fn take(state: &mut State) -> Batch {
-    let mut appended = std::mem::take(&mut state.append);
-    let mut changes = Changes::default();
-    for queued in &mut appended {
+    let mut batch = Batch {
+        changes: Changes::default(),
+        appended: Vec::new(),
+        command: None,
+        places: Vec::new(),
+    };
+    // By itself: when it fails, what it did is not mistaken for what others did.
+    if !state.commands.is_empty() {
+        let command = state.commands.remove(0);
+        batch.changes.replay.clone_from(&command.replay);
+        batch.changes.forget.clone_from(&command.forget);
+        batch.command = Some(command);
+        return batch;
+    }
+    batch.appended = std::mem::take(&mut state.append);
+    let changes = &mut batch.changes;
+    for queued in &mut batch.appended {
         let encoded = std::mem::take(&mut queued.encoded);
         changes.append.push((queued.lane.clone(), encoded));
     }
@@ -80,26 +98,21 @@ fn take(state: &mut State) -> Batch {
         true => state.remove.len().min(REMOVE_AT),
         false => state.remove.len().min(REMOVE_BESIDE.max(state.remove.len() / 8)),
     };
-    changes.remove = state.remove.drain(..removals).collect();
+    for removal in state.remove.drain(..removals) {
+        changes.remove.push((removal.lane, removal.number));
+        batch.places.push(removal.place);
+    }
     changes.sent = std::mem::take(&mut state.sent);
     if state.remove.is_empty() {
         state.remove_since = None;
     }
     changes.bury = std::mem::take(&mut state.bury);
-    let commands = std::mem::take(&mut state.commands);
-    for command in &commands {
-        changes.replay.extend(&command.replay);
-        changes.forget.extend(&command.forget);
-    }
-    Batch {
-        changes,
-        appended,
-        commands,
-    }
+    batch
 }
 
 /// Writes a batch. `book` is none when the file could not be opened again after a failure, and so is what is returned.
 fn write(shared: &Shared, book: Option<Book>, batch: Batch) -> Option<Book> {
+    let lost = book.is_none();
     let opened = book.map_or_else(|| shared.store.reopen(), Ok);
     let mut book = match opened {
         Ok(book) => book,
@@ -109,6 +122,12 @@ fn write(shared: &Shared, book: Option<Book>, batch: Batch) -> Option<Book> {
             return None;
         }
     };
+    if lost {
+        // What was written last may be there, and nobody knows what it is.
+        let mut state = shared.lock();
+        let known = state.newest;
+        state.adopt(&book, known, shared.settings.grace);
+    }
     let before = book.next();
     let begun = Instant::now();
     let error = match shared.store.commit(&mut book, &batch.changes) {
@@ -154,10 +173,12 @@ fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
     let Batch {
         changes,
         appended,
-        commands,
+        command,
+        places,
     } = batch;
     let grace = shared.settings.grace;
     let mut state = shared.lock();
+    state.newest = book.next();
     if state.broken.take().is_some() {
         tracing::info!("the spool can be written again");
     }
@@ -165,32 +186,42 @@ fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
     for (((lane, number), queued), (_, encoded)) in done.appended.iter().zip(appended).zip(&changes.append) {
         let size = encoded.len();
         state.queued = state.queued.saturating_sub(size as u64);
-        state.dequeued(&queued.lane);
         accepted.extend(state.waiting.try_remove(queued.waiting));
         let lanes = state.lanes.len();
-        let lane = state.lane(*lane, &queued.lane, grace);
+        let at = *lane;
+        let lane = state.lane(at, &queued.lane, grace);
         lane.oldest_ms.get_or_insert(queued.entry.spooled_ms);
         // What comes right behind what is in memory need not be read again.
         if lane.window.last() == lane.newest && drainer::has_room(&lane.window, lanes) {
             lane.window.push(*number, queued.entry, size);
         }
         lane.newest = *number;
+        state.touch(at);
     }
-    for number in &done.replayed {
-        if let Some(row) = book.lanes.get(number) {
-            state.lane(*number, &row.lane(), grace).newest = book.next();
+    for (lane, number, key) in &done.replayed {
+        if let Some(row) = book.lanes.get(lane) {
+            let row = row.lane();
+            state.lane(*lane, &row, grace).newest = *number;
+            state.touch(*lane);
+            if let Some(place) = state.place(&row, key.as_ref()) {
+                state.following.count(place);
+            }
         }
+    }
+    let buried = changes.bury.iter();
+    let buried = buried.map(|(_, _, letter)| (letter.lane(), letter.entry.key.as_ref()));
+    let buried: Vec<_> = buried.map(|(lane, key)| state.place(&lane, key)).collect();
+    for place in places.into_iter().chain(buried).flatten() {
+        state.following.uncount(place);
     }
     // A lane without records is forgotten; it has none under way either, since what is under way is on the disk.
-    let State { lanes, stored_of, .. } = &mut *state;
-    lanes.retain(|number, lane| {
-        let keep = book.lanes.contains_key(number);
-        if !keep {
-            stored_of.remove(&lane.lane);
+    for lane in &done.emptied {
+        if let Some(lane) = state.lanes.remove(lane) {
+            state.unread.remove(&lane.lane);
         }
-        keep
-    });
-    state.count(book);
+    }
+    state.amount(book);
+    shared.tell_followed(&state);
     for number in &changes.sent {
         state.letters.gone(*number);
     }
@@ -205,18 +236,13 @@ fn wrote(shared: &Shared, book: &Book, batch: Batch, done: &Done) {
         shared.letters.notify_one();
     }
     tell_all(accepted, &Outcome::Accepted);
-    for command in commands {
-        let count = |ids: &[u64], of: u64| if ids.is_empty() { 0 } else { of };
-        let mut told = Done {
-            replayed: done.replayed.clone(),
-            ..Done::default()
-        };
-        if command.replay.is_empty() {
-            told.replayed.clear();
-        }
-        told.forgotten = count(&command.forget, done.forgotten);
+    if let Some(command) = command {
         // Who asked may have gone.
-        drop(command.reply.send(Ok(told)));
+        drop(
+            command
+                .reply
+                .send(Ok((done.replayed.len() as u64, done.forgotten))),
+        );
     }
 }
 
@@ -226,13 +252,20 @@ fn failed(shared: &Shared, book: Option<&Book>, batch: Batch, outcome: &Outcome,
     let Batch {
         changes,
         appended,
-        commands,
+        command,
+        places,
     } = batch;
     let mut state = shared.lock();
     let sizes = changes.append.iter().map(|(_, encoded)| encoded.len() as u64);
     state.queued = state.queued.saturating_sub(sizes.sum());
-    for queued in &appended {
-        state.dequeued(&queued.lane);
+    // Those that are there all the same are still to be followed.
+    let survived = matches!(outcome, Outcome::Accepted);
+    for place in appended
+        .iter()
+        .filter(|_| !survived)
+        .filter_map(|queued| queued.place)
+    {
+        state.following.uncount(place);
     }
     let waiting: Vec<Waiting> = appended
         .iter()
@@ -241,24 +274,35 @@ fn failed(shared: &Shared, book: Option<&Book>, batch: Batch, outcome: &Outcome,
     if !changes.remove.is_empty() || !changes.sent.is_empty() {
         state.remove_since.get_or_insert_with(Instant::now);
     }
-    state.remove.extend(changes.remove);
+    let removals = changes.remove.iter().zip(places);
+    state
+        .remove
+        .extend(removals.map(|((lane, number), place)| Removal {
+            lane: *lane,
+            number: *number,
+            place,
+        }));
     state.sent.extend(changes.sent);
     state.bury.extend(changes.bury);
     state.broken = Some((why.to_owned(), Instant::now() + PAUSE));
     // What is there all the same is read from there.
     if let Some(book) = book {
-        state.adopt(book, shared.settings.grace);
+        // Dead letters that were replayed are counted when they are read, other records are already.
+        let known = match command {
+            Some(_) => state.newest,
+            None => book.next(),
+        };
+        state.newest = book.next();
+        state.adopt(book, known, shared.settings.grace);
     }
+    shared.tell_followed(&state);
     drop(state);
     shared.drainer.notify_one();
     tell_all(waiting, outcome);
-    for command in commands {
+    if let Some(command) = command {
         // Who asked may have gone.
-        drop(
-            command
-                .reply
-                .send(Err(format!("the spool cannot be written: {why}"))),
-        );
+        let why = format!("the spool cannot be written: {why}");
+        drop(command.reply.send(Err(why)));
     }
 }
 

@@ -81,9 +81,7 @@ impl State {
     }
 
     fn hold(&mut self, key: usize, topic: usize, mut record: Record, until: Option<Instant>) {
-        // The bytes of a whole message of many records must not be kept for the sake of one of them.
-        record.key = record.key.map(|key| key.to_vec().into());
-        record.value = record.value.map(|value| value.to_vec().into());
+        record.detach();
         let Some(held_in) = self.topics.get(topic) else {
             return;
         };

@@ -36,7 +36,7 @@ use sluice_proto::v1::ErrorClass;
 pub use self::bridge::Bridged;
 use self::bridge::{Prepared, Refused, Written};
 pub use self::entry::{DeadLetter, Entry, Lane};
-use self::state::{Command, State, Waiting};
+use self::state::{Command, Removal, State, Waiting};
 use self::store::Store;
 pub use self::store::{Amount, Error, FILE, VERSION};
 use crate::config;
@@ -287,24 +287,31 @@ impl Spool {
         );
     }
 
-    /// Has dead letters delivered after all (behind what their lanes hold), and others forgotten. Blocks until that is
-    /// on the disk. Returns how many were of the one and of the other kind; numbers that are not there do not count.
+    /// Has a command carried out. Blocks until that is on the disk. Returns how many dead letters were replayed and
+    /// forgotten; numbers that are not there do not count.
     ///
     /// # Errors
     /// When the disk cannot be written, or the sidecar shuts down.
-    pub fn revise(&self, replay: Vec<u64>, forget: Vec<u64>) -> Result<(u64, u64), String> {
+    fn command(&self, make: impl FnOnce(&mut State) -> Orders) -> Result<(u64, u64), String> {
         let (reply, done) = mpsc::sync_channel(1);
         let mut state = self.shared.lock();
         if state.stopping {
             return Err("the sidecar is shutting down".to_owned());
         }
+        let Orders {
+            replay,
+            forget,
+            discard,
+        } = make(&mut state);
         state.commands.push(Command {
             replay,
             forget,
+            discard,
             reply,
         });
         drop(state);
         self.shared.writer.notify_one();
+        self.shared.drainer.notify_one();
         done.recv()
             .map_err(|_| "the sidecar is shutting down".to_owned())?
     }
@@ -341,6 +348,14 @@ impl Drop for Spool {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// What a command is to do.
+#[derive(Default)]
+struct Orders {
+    replay: Vec<u64>,
+    forget: Vec<u64>,
+    discard: Vec<Removal>,
 }
 
 /// Tells one recipient.

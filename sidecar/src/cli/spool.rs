@@ -29,8 +29,12 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List what waits for Kafka, topic by topic, and the dead letters
-    Ls,
-    /// Print one dead letter as JSON
+    Ls {
+        /// Each record that waits, too
+        #[arg(long)]
+        records: bool,
+    },
+    /// Print one dead letter, or record that waits, as JSON
     Show {
         /// Its number
         id: u64,
@@ -38,7 +42,13 @@ enum Command {
     /// Deliver dead letters after all, behind what waits
     Replay(Picked),
     /// Forget dead letters
-    Drop(Picked),
+    Drop {
+        #[command(flatten)]
+        picked: Picked,
+        /// Forget records that wait for Kafka, instead of dead letters: they are never delivered
+        #[arg(long, conflicts_with = "all")]
+        waiting: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -88,13 +98,22 @@ type Ask<'a> = &'a dyn Fn(&Order) -> Result<Value, Failure>;
 fn carry_out(command: Command, ask: Ask<'_>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match command {
-        Command::Ls => list(&mut out, ask)?,
+        Command::Ls { records } => {
+            list(&mut out, ask)?;
+            if records {
+                waiting(&mut out, ask)?;
+            }
+        }
         Command::Show { id } => writeln!(out, "{}", ask(&Order::Show(id))?)?,
         Command::Replay(picked) => {
             let told = ask(&Order::Replay(picked.numbers()))?;
             writeln!(out, "replayed {}", number(&told, "replayed"))?;
         }
-        Command::Drop(picked) => {
+        Command::Drop {
+            picked,
+            waiting: true,
+        } => discard(&mut out, &picked.ids, ask)?,
+        Command::Drop { picked, .. } => {
             let told = ask(&Order::Drop(picked.numbers()))?;
             writeln!(out, "dropped {}", number(&told, "dropped"))?;
         }
@@ -140,6 +159,57 @@ fn list(out: &mut impl Write, ask: Ask<'_>) -> Result<(), Failure> {
             _ => return Ok(()),
         }
     }
+}
+
+/// Lists the records that wait.
+fn waiting(out: &mut impl Write, ask: Ask<'_>) -> Result<(), Failure> {
+    let (mut lane, mut after) = (0, 0);
+    loop {
+        let told = ask(&Order::Waiting { lane, after })?;
+        let records = rows(&told, "records");
+        for record in records {
+            let bytes = number(record, "bytes");
+            writeln!(out, "waiting {} bytes={bytes}", one(record))?;
+        }
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        (lane, after) = (number(last, "lane"), number(last, "id"));
+    }
+}
+
+/// Forgets records that wait.
+fn discard(out: &mut impl Write, ids: &[u64], ask: Ask<'_>) -> Result<(), Failure> {
+    let mut under_way = Vec::new();
+    let mut dropped = 0;
+    for ids in ids.chunks(AT_ONCE) {
+        let told = ask(&Order::Discard(ids.to_vec()))?;
+        for record in rows(&told, "dropped") {
+            writeln!(out, "dropped {}", one(record))?;
+            dropped += 1;
+        }
+        under_way.extend(rows(&told, "under_way").iter().map(Value::to_string));
+    }
+    writeln!(out, "dropped {dropped}")?;
+    if under_way.is_empty() {
+        return Ok(());
+    }
+    let ids = under_way.join(", ");
+    Err(Failure::Other(format!(
+        "not dropped, since they are on their way to Kafka: {ids}"
+    )))
+}
+
+/// Which record it is, and when it was spooled.
+fn one(record: &Value) -> String {
+    format!(
+        "{} {} {} {} spooled={}",
+        number(record, "id"),
+        text(record, "cluster"),
+        text(record, "producer"),
+        text(record, "topic"),
+        time(record, "spooled_ms"),
+    )
 }
 
 fn rows<'a>(told: &'a Value, name: &str) -> &'a [Value] {

@@ -1,5 +1,7 @@
-//! Looking into a spool, and what is done with dead letters: for `sluice spool`, whether a sidecar has it open or not.
+//! Looking into a spool, and what an operator does with what is in it: for `sluice spool`, whether a sidecar has it open
+//! or not.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,12 +10,15 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::entry::LaneRow;
-use super::store::{self, Book, Changes, FILE, Store};
-use super::{DeadLetter, Error, Spool};
+use super::entry::{Entry, LaneRow};
+use super::state::{Removal, State};
+use super::store::{self, Book, Changes, Done, FILE, Store};
+use super::{DeadLetter, Error, Orders, Spool};
 
-/// How many dead letters are told of, or dealt with, at once.
+/// How many records are told of, or dealt with, at once.
 pub const AT_ONCE: usize = 1000;
+/// Bytes of records that are read for that.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +29,60 @@ pub enum Order {
         /// 0 for the first ones.
         after: u64,
     },
-    /// One dead letter with all that is in it.
+    /// The records that wait, of the lane of this number and those after it, without what is in them, [`AT_ONCE`] at most.
+    Waiting {
+        /// 0 for the first one.
+        lane: u64,
+        /// Those of that lane that come after this number.
+        after: u64,
+    },
+    /// One dead letter, or record that waits, with all that is in it.
     Show(u64),
     /// Deliver these dead letters after all; none: every one.
     Replay(Option<Vec<u64>>),
     /// Forget these dead letters; none: every one.
     Drop(Option<Vec<u64>>),
+    /// Forget these records that wait for Kafka: they are not delivered.
+    Discard(Vec<u64>),
+}
+
+/// A record that waits.
+#[doc(hidden)]
+pub struct Found {
+    lane: u64,
+    number: u64,
+    row: LaneRow,
+    /// What it is, or why that cannot be read.
+    entry: Result<Entry, String>,
+}
+
+impl Found {
+    fn look(store: &Store, number: u64) -> Result<Option<Self>, String> {
+        let found = store.find(number).map_err(|error| error.to_string())?;
+        Ok(found.map(|(lane, row, encoded)| Self {
+            lane,
+            number,
+            row,
+            entry: store::decode(&encoded).map_err(|error| error.to_string()),
+        }))
+    }
+
+    fn brief(&self) -> Value {
+        json!({
+            "id": self.number,
+            "cluster": self.row.cluster,
+            "producer": self.row.producer,
+            "topic": self.row.topic,
+            "spooled_ms": self.entry.as_ref().ok().map(|entry| entry.spooled_ms),
+        })
+    }
+
+    fn whole(&self) -> Result<Value, String> {
+        match &self.entry {
+            Ok(entry) => Ok(whole(self.brief(), entry)),
+            Err(why) => Err(format!("record {} cannot be read: {why}", self.number)),
+        }
+    }
 }
 
 /// A spool that can be looked into.
@@ -44,9 +97,34 @@ pub trait Desk {
             Order::Show(number) => {
                 let found = self.letters(number.saturating_sub(1), 1)?;
                 match found.first() {
-                    Some((found, letter)) if found == number => Ok(whole(*number, letter)),
-                    _ => Err(format!("there is no dead letter {number}")),
+                    Some((found, letter)) if found == number => {
+                        Ok(whole(brief(*number, letter), &letter.entry))
+                    }
+                    _ => match Found::look(self.store(), *number)? {
+                        Some(found) => found.whole(),
+                        None => Err(format!("the spool has no record {number}")),
+                    },
                 }
+            }
+            Order::Waiting { lane, after } => waiting(self.store(), *lane, *after),
+            Order::Discard(numbers) => {
+                let mut found = Vec::new();
+                let numbers: BTreeSet<u64> = numbers.iter().copied().collect();
+                for number in numbers {
+                    found.extend(Found::look(self.store(), number)?);
+                }
+                let (dropped, under_way) = self.discard(found)?;
+                for found in &dropped {
+                    tracing::warn!(
+                        id = found.number,
+                        cluster = found.row.cluster,
+                        producer = found.row.producer,
+                        topic = found.row.topic,
+                        "an operator dropped a record that waited for Kafka: it is not delivered"
+                    );
+                }
+                let dropped: Vec<Value> = dropped.iter().map(Found::brief).collect();
+                Ok(json!({"dropped": dropped, "under_way": under_way}))
             }
             Order::Replay(Some(numbers)) => {
                 let (replayed, _) = self.change(numbers.clone(), Vec::new())?;
@@ -82,18 +160,25 @@ pub trait Desk {
 
     #[doc(hidden)]
     fn list(&self, after: u64) -> Result<Value, String> {
-        let lanes = self.rows()?;
+        let lanes = rows(self.store())?;
         let letters = self.letters(after, AT_ONCE)?;
         let letters = letters.iter().map(|(number, letter)| brief(*number, letter));
         Ok(json!({"lanes": lanes, "dead_letters": letters.collect::<Vec<_>>()}))
     }
 
     #[doc(hidden)]
-    fn rows(&self) -> Result<Vec<Value>, String>;
+    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, DeadLetter)>, String> {
+        let found = self.store().dead_letters(after, most);
+        found.map_err(|error| error.to_string())
+    }
+
     #[doc(hidden)]
-    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, DeadLetter)>, String>;
+    fn store(&self) -> &Store;
     #[doc(hidden)]
     fn change(&self, replay: Vec<u64>, forget: Vec<u64>) -> Result<(u64, u64), String>;
+    /// Forgets records that wait, but those that are on their way to Kafka. Gives the former, and the latter's numbers.
+    #[doc(hidden)]
+    fn discard(&self, found: Vec<Found>) -> Result<(Vec<Found>, Vec<u64>), String>;
 }
 
 fn brief(number: u64, letter: &DeadLetter) -> Value {
@@ -109,17 +194,15 @@ fn brief(number: u64, letter: &DeadLetter) -> Value {
     })
 }
 
-fn whole(number: u64, letter: &DeadLetter) -> Value {
+fn whole(mut all: Value, entry: &Entry) -> Value {
     let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => Value::from(text),
         Err(_) => json!({"base64": STANDARD.encode(bytes)}),
     };
     let optional = |bytes: Option<&[u8]>| bytes.map_or(Value::Null, text);
-    let entry = &letter.entry;
     let headers = entry.headers.iter();
     let headers =
         headers.map(|header| json!({"name": header.name, "value": optional(header.value.as_deref())}));
-    let mut all = brief(number, letter);
     if let Some(all) = all.as_object_mut() {
         all.extend([
             ("partition".to_owned(), json!(entry.partition)),
@@ -150,22 +233,116 @@ fn rows(store: &Store) -> Result<Vec<Value>, String> {
     rows.iter().map(row).collect()
 }
 
-fn letters(store: &Store, after: u64, most: usize) -> Result<Vec<(u64, DeadLetter)>, String> {
-    store.dead_letters(after, most).map_err(|error| error.to_string())
+/// The records that wait, from a lane and a number in it on.
+fn waiting(store: &Store, first: u64, after: u64) -> Result<Value, String> {
+    let mut rows = store.rows().map_err(|error| error.to_string())?;
+    rows.retain(|(lane, _)| *lane >= first);
+    rows.sort_by_key(|(lane, _)| *lane);
+    let mut told = Vec::new();
+    for (lane, row) in rows {
+        let after = if lane == first { after } else { 0 };
+        let room = AT_ONCE.saturating_sub(told.len());
+        let found = store
+            .read(lane, after, room, MOST_BYTES)
+            .map_err(|error| error.to_string())?;
+        let full = found.len() >= room || found.len() as u64 != row.records;
+        for (number, encoded) in found {
+            let found = Found {
+                lane,
+                number,
+                row: row.clone(),
+                entry: store::decode(&encoded).map_err(|error| error.to_string()),
+            };
+            let mut brief = found.brief();
+            if let Some(brief) = brief.as_object_mut() {
+                brief.extend([
+                    ("lane".to_owned(), json!(lane)),
+                    ("bytes".to_owned(), json!(encoded.len())),
+                ]);
+            }
+            told.push(brief);
+        }
+        // Perhaps not all of it: the next page begins in this lane.
+        if full && !told.is_empty() {
+            break;
+        }
+    }
+    Ok(json!({"records": told}))
 }
 
 impl Desk for Spool {
-    fn rows(&self) -> Result<Vec<Value>, String> {
-        rows(&self.shared.store)
-    }
-
-    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, DeadLetter)>, String> {
-        letters(&self.shared.store, after, most)
+    fn store(&self) -> &Store {
+        &self.shared.store
     }
 
     fn change(&self, replay: Vec<u64>, forget: Vec<u64>) -> Result<(u64, u64), String> {
-        self.revise(replay, forget)
+        self.command(|_| Orders {
+            replay,
+            forget,
+            ..Orders::default()
+        })
     }
+
+    fn discard(&self, found: Vec<Found>) -> Result<(Vec<Found>, Vec<u64>), String> {
+        let (mut dropped, mut under_way) = (Vec::new(), Vec::new());
+        self.command(|state| {
+            let mut orders = Orders::default();
+            let State { lanes, discarded, .. } = state;
+            discarded.retain(|number, lane| lanes.get(lane).is_some_and(|lane| lane.window.last() < *number));
+            for found in found {
+                match take_out(state, &found) {
+                    Taken::Out(removal) => {
+                        orders.discard.push(removal);
+                        dropped.push(found);
+                    }
+                    Taken::UnderWay => under_way.push(found.number),
+                    Taken::Gone => {}
+                }
+            }
+            orders
+        })?;
+        Ok((dropped, under_way))
+    }
+}
+
+/// What became of a record that is to be forgotten.
+enum Taken {
+    Out(Removal),
+    UnderWay,
+    /// It was delivered meanwhile.
+    Gone,
+}
+
+/// Takes a record out of its lane's window, or keeps it from ever getting there.
+fn take_out(state: &mut State, found: &Found) -> Taken {
+    let Found { lane: at, number, .. } = *found;
+    let Some(lane) = state.lanes.get_mut(&at) else {
+        return Taken::Gone;
+    };
+    let mut removal = Removal {
+        lane: at,
+        number,
+        place: None,
+    };
+    // What cannot be read was passed over.
+    let Ok(entry) = &found.entry else {
+        return Taken::Out(removal);
+    };
+    let read = lane.window.last() >= number;
+    if read && lane.window.entry(number).is_none() {
+        return Taken::Gone;
+    }
+    if read && lane.window.take_out(&[number]).is_empty() {
+        return Taken::UnderWay;
+    }
+    if !read {
+        state.discarded.insert(number, at);
+    }
+    if read || !state.is_uncounted(number) {
+        removal.place = state.place(&found.row.lane(), entry.key.as_ref());
+    }
+    state.touch(at);
+    Taken::Out(removal)
 }
 
 /// A spool that no sidecar has open.
@@ -187,15 +364,26 @@ impl Closed {
         let book = Mutex::new(book);
         Ok(Some(Self { store, book }))
     }
+
+    fn commit(&self, changes: &Changes) -> Result<Done, String> {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.store.commit(&mut book, changes);
+        done.map_err(|error| error.to_string())
+    }
 }
 
 impl Desk for Closed {
-    fn rows(&self) -> Result<Vec<Value>, String> {
-        rows(&self.store)
+    fn store(&self) -> &Store {
+        &self.store
     }
 
-    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, DeadLetter)>, String> {
-        letters(&self.store, after, most)
+    fn discard(&self, found: Vec<Found>) -> Result<(Vec<Found>, Vec<u64>), String> {
+        let changes = Changes {
+            remove: found.iter().map(|found| (found.lane, found.number)).collect(),
+            ..Changes::default()
+        };
+        self.commit(&changes)?;
+        Ok((found, Vec::new()))
     }
 
     fn change(&self, replay: Vec<u64>, forget: Vec<u64>) -> Result<(u64, u64), String> {
@@ -204,9 +392,7 @@ impl Desk for Closed {
             forget,
             ..Changes::default()
         };
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = self.store.commit(&mut book, &changes);
-        let done = done.map_err(|error| error.to_string())?;
+        let done = self.commit(&changes)?;
         Ok((done.replayed.len() as u64, done.forgotten))
     }
 }

@@ -328,7 +328,8 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
     };
     let found = shared.store.read(number, after, records, bytes);
     let mut state = shared.lock();
-    let Some(lane) = state.lanes.get_mut(&number) else {
+    let State { lanes, discarded, .. } = &mut *state;
+    let Some(lane) = lanes.get_mut(&number) else {
         return;
     };
     let found = match found {
@@ -348,6 +349,10 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
     let all = found.is_empty();
     let mut keys = Vec::new();
     for (record, encoded) in found {
+        if discarded.contains_key(&record) {
+            lane.window.skip(record);
+            continue;
+        }
         match store::decode(&encoded) {
             Ok(entry) => {
                 keys.push((record, entry.key.clone()));

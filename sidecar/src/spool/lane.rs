@@ -214,15 +214,20 @@ impl Window {
 
     /// Takes out what was spooled before `limit_ms` and is not under way.
     pub(super) fn expire(&mut self, limit_ms: i64) -> Vec<(u64, Entry)> {
-        let old = |(number, slot): (&u64, &Slot)| {
-            (!slot.under_way && slot.entry.spooled_ms < limit_ms).then_some(*number)
-        };
+        let old = |(number, slot): (&u64, &Slot)| (slot.entry.spooled_ms < limit_ms).then_some(*number);
         // Spooled in this order, but for a clock that was set back and for what was replayed.
-        let expired: Vec<u64> = self.slots.iter().filter_map(old).collect();
-        if expired.is_empty() {
+        let old: Vec<u64> = self.slots.iter().filter_map(old).collect();
+        self.take_out(&old)
+    }
+
+    /// Takes out those of these, in their order, that are there and not under way.
+    pub(super) fn take_out(&mut self, numbers: &[u64]) -> Vec<(u64, Entry)> {
+        let idle = |number: &&u64| self.slots.get(number).is_some_and(|slot| !slot.under_way);
+        let out: Vec<u64> = numbers.iter().filter(idle).copied().collect();
+        if out.is_empty() {
             return Vec::new();
         }
-        let gone = |number: &u64| expired.binary_search(number).is_ok();
+        let gone = |number: &u64| out.binary_search(number).is_ok();
         self.ready.retain(|number| !gone(number));
         self.suspects.retain(|number| !gone(number));
         self.later.retain(|(_, number)| !gone(number));
@@ -234,7 +239,7 @@ impl Window {
             self.leave(number);
             Some((number, entry))
         };
-        expired.into_iter().filter_map(entry).collect()
+        out.into_iter().filter_map(entry).collect()
     }
 
     /// Passes over a record that is not put in.

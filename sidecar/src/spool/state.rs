@@ -39,10 +39,14 @@ pub(super) struct Removal {
     pub(super) place: Option<Place>,
 }
 
-/// Something to do with dead letters.
+/// Something that an operator wants to be done.
 pub(super) struct Command {
+    /// Dead letters to deliver after all.
     pub(super) replay: Vec<u64>,
+    /// Dead letters to forget.
     pub(super) forget: Vec<u64>,
+    /// Records to forget that waited, and are in memory no more.
+    pub(super) discard: Vec<Removal>,
     pub(super) reply: mpsc::SyncSender<Result<(u64, u64), String>>,
 }
 
@@ -60,6 +64,8 @@ pub(super) struct State {
     /// Dead letters that their topic has.
     pub(super) sent: Vec<u64>,
     pub(super) commands: Vec<Command>,
+    /// Records that are not to be put into a window when they are read, and their lanes.
+    pub(super) discarded: HashMap<u64, u64>,
     /// What is on the disk.
     pub(super) stored: Amount,
     pub(super) dead: Amount,

@@ -164,7 +164,7 @@ pub(super) struct Done {
 type Make = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// The file. Read from any thread, written from one.
-pub(super) struct Store {
+pub struct Store {
     path: PathBuf,
     make: Make,
     /// None while it could not be opened again after a failure.
@@ -336,6 +336,17 @@ impl Store {
             }
             Ok(found)
         })
+    }
+
+    /// The record of that number that waits, and its lane's number and row.
+    pub(super) fn find(&self, number: u64) -> Result<Option<(u64, LaneRow, Vec<u8>)>, Error> {
+        for (lane, row) in self.rows()? {
+            let found = self.read(lane, number.saturating_sub(1), 1, 1)?;
+            if let Some((_, entry)) = found.into_iter().find(|(found, _)| *found == number) {
+                return Ok(Some((lane, row, entry)));
+            }
+        }
+        Ok(None)
     }
 
     /// Every lane's number and row.

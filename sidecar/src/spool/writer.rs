@@ -81,7 +81,11 @@ fn take(state: &mut State) -> Batch {
     };
     // By itself: when it fails, what it did is not mistaken for what others did.
     if !state.commands.is_empty() {
-        let command = state.commands.remove(0);
+        let mut command = state.commands.remove(0);
+        for removal in std::mem::take(&mut command.discard) {
+            batch.changes.remove.push((removal.lane, removal.number));
+            batch.places.push(removal.place);
+        }
         batch.changes.replay.clone_from(&command.replay);
         batch.changes.forget.clone_from(&command.forget);
         batch.command = Some(command);

@@ -86,7 +86,7 @@ async fn dead_letters_are_listed_shown_replayed_and_dropped() {
     spool(&kafka, &["drop", b]).await.is_ok("dropped 0\n");
     spool(&kafka, &["show", b])
         .await
-        .failed(1, &format!("sluice: there is no dead letter {b}\n"));
+        .failed(1, &format!("sluice: the spool has no record {b}\n"));
     // Nothing has changed: what is delivered again is given up again, under another number.
     spool(&kafka, &["replay", c]).await.is_ok("replayed 1\n");
     until(&kafka, |out| {
@@ -112,6 +112,79 @@ async fn dead_letters_are_listed_shown_replayed_and_dropped() {
         out.contains("aaa") && out.contains("ccc") && !out.contains("bbb"),
         "{out}"
     );
+    ended(running).await;
+}
+
+/// Records that wait are dropped only when that is asked for by name, while a sidecar runs and while none does.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_wait_are_listed_shown_and_dropped() {
+    let kafka = Kafka::start("").await;
+    let [data, admin, nobody] = ports();
+    let broker: u16 = kafka.brokers().rsplit(':').next().unwrap().parse().unwrap();
+    let (kafka, mut running) = serve(kafka, &config(data, nobody), admin, &[]).await;
+    for (topic, value) in [
+        ("orders", "one"),
+        ("new", "two"),
+        ("orders", "three"),
+        ("orders", "four"),
+    ] {
+        spooled(data, topic, value).await;
+    }
+    let listed = spool(&kafka, &["ls", "--records"]).await.succeeded();
+    let waiting: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.starts_with("waiting "))
+        .collect();
+    assert_eq!(waiting.len(), 4, "{listed}");
+    let of = |topic: &str| {
+        let part = format!(" main default {topic} spooled=2");
+        let lines = waiting
+            .iter()
+            .filter(move |line| line.contains(&part) && line.contains(" bytes="));
+        let ids = lines.map(|line| line.split(' ').nth(1).unwrap().to_owned());
+        ids.collect::<Vec<String>>()
+    };
+    let ([one, three, _four], [two]) = (&of("orders")[..], &of("new")[..]) else {
+        panic!("{listed}")
+    };
+    let shown: Value = serde_json::from_str(&spool(&kafka, &["show", three]).await.succeeded()).unwrap();
+    assert_eq!(
+        (&shown["value"], &shown["topic"]),
+        (&"three".into(), &"orders".into())
+    );
+    assert!(shown.get("code").is_none(), "it is no dead letter: {shown}");
+    // A record that waits is no dead letter.
+    spool(&kafka, &["drop", one]).await.is_ok("dropped 0\n");
+    spool(&kafka, &["drop", "--all"]).await.is_ok("dropped 0\n");
+    let refused = spool(&kafka, &["drop", "--waiting", "--all"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let dropped = spool(&kafka, &["drop", "--waiting", one, "99999", one])
+        .await
+        .succeeded();
+    assert!(
+        dropped.starts_with(&format!("dropped {one} main default orders spooled=2")),
+        "{dropped}"
+    );
+    assert!(dropped.ends_with("\ndropped 1\n"), "{dropped}");
+    running
+        .wait_for("an operator dropped a record that waited for Kafka")
+        .await;
+    spool(&kafka, &["show", one])
+        .await
+        .failed(1, &format!("sluice: the spool has no record {one}\n"));
+    ended(running).await;
+    let dropped = spool(&kafka, &["drop", "--waiting", two]).await.succeeded();
+    assert!(dropped.ends_with("\ndropped 1\n"), "{dropped}");
+    let listed = spool(&kafka, &["ls"]).await.succeeded();
+    assert!(
+        listed.starts_with("main default orders records=2 ") && listed.lines().count() == 1,
+        "{listed}"
+    );
+    // The others are delivered.
+    let (kafka, running) = serve(kafka, &config(data, broker), admin, &[]).await;
+    until(&kafka, str::is_empty).await;
+    let out = orders(&kafka, "2").await;
+    assert!(out.contains(" three\n") && out.contains(" four\n"), "{out}");
     ended(running).await;
 }
 

@@ -402,3 +402,43 @@ async fn what_kafka_refuses_for_a_moment_is_tried_again_in_order() {
     let sent: Vec<String> = (0..50).map(|id| id.to_string()).collect();
     assert_eq!(values(&mock, "orders", 50).await, sent);
 }
+
+/// What is on its way to Kafka cannot be dropped any more; what waits behind it can, in memory or on the disk.
+#[tokio::test]
+async fn what_is_under_way_is_not_dropped() {
+    let mock = mock(&[("orders", 1)]);
+    let directory = TempDir::new().unwrap();
+    let sidecar = Sidecar::start(spooling(&mock.bootstrap_servers(), directory.path())).await;
+    let mut stream = sidecar.stream().await;
+    crate::support::stored(&stream.produce(record(0, "orders", "0")).await);
+    mock.broker_round_trip_time(1, Duration::from_secs(1)).unwrap();
+    // More than the window has.
+    let records = (1..1500).map(|id| spooled(id, "orders", Some("k")));
+    stream.send(records.collect()).await;
+    stream.fates(1499).await;
+    let url = sidecar.admin_url("/spool");
+    let order = async |order: String| http::post(&url, &[], order).await.json();
+    let found = order(r#"{"waiting": {"lane": 0, "after": 0}}"#.to_owned()).await;
+    let first = found["records"][0]["id"].as_u64().unwrap();
+    let lane = &found["records"][0]["lane"];
+    let told = order(format!(
+        r#"{{"waiting": {{"lane": {lane}, "after": {}}}}}"#,
+        first + 1400
+    ))
+    .await;
+    let last = told["records"].as_array().unwrap().last().unwrap()["id"]
+        .as_u64()
+        .unwrap();
+    assert_eq!(last, first + 1498);
+    until("the first is under way", async || {
+        let told = order(format!(r#"{{"discard": [{first}]}}"#)).await;
+        told["under_way"] == serde_json::json!([first])
+    })
+    .await;
+    let told = order(format!(r#"{{"discard": [{}, {last}, {last}]}}"#, first + 1)).await;
+    assert_eq!(told["dropped"].as_array().unwrap().len(), 2, "{told}");
+    mock.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    until_empty(&sidecar).await;
+    let sent: Vec<String> = (0..1499).filter(|id| *id != 2).map(|id| id.to_string()).collect();
+    assert_eq!(values(&mock, "orders", sent.len()).await, sent);
+}

@@ -16,6 +16,8 @@ mod drain;
 mod errors;
 #[path = "produce/http.rs"]
 mod http;
+#[path = "produce/idempotency.rs"]
+mod idempotency;
 #[path = "produce/listening.rs"]
 mod listening;
 #[path = "produce/order.rs"]

@@ -79,6 +79,7 @@ fn defaults() {
     assert_eq!(config.max_request_bytes, 16 * 1024 * 1024);
     assert_eq!(config.grace_period, Duration::from_secs(20));
     assert_eq!(config.spool, None);
+    assert_eq!(config.idempotency, None);
     assert!(config.dev_broker.is_none());
     let profile = &config.producers["default"];
     assert_eq!(profile.acks, Some(Acks::All));
@@ -153,6 +154,12 @@ fn every_key_is_heeded() {
         grace: Duration::from_secs(9),
     };
     assert_eq!(config.spool, Some(spool));
+    let idempotency = Idempotency {
+        directory: PathBuf::from("/tmp/sluice-idempotency"),
+        max_keys: 5000,
+        window: Duration::from_secs(3 * 3600),
+    };
+    assert_eq!(config.idempotency, Some(idempotency));
     let dev = config.dev_broker.unwrap();
     assert_eq!(dev.address, "127.0.0.1:19092".parse().unwrap());
     assert_eq!(
@@ -169,6 +176,15 @@ fn a_spool_needs_no_more_than_its_directory() {
     assert_eq!(spool.max_bytes, 1024 * 1024 * 1024);
     assert_eq!(spool.max_age, Duration::from_secs(7 * 24 * 3600));
     assert_eq!(spool.grace, Duration::from_secs(300));
+}
+
+#[test]
+fn idempotency_needs_no_more_than_its_directory() {
+    let yaml =
+        "clusters: {main: {bootstrap_servers: a, allowed_topics: [t]}}\nidempotency: {directory: /keys}";
+    let idempotency = load(yaml, env(&[])).unwrap().config.idempotency.unwrap();
+    assert_eq!(idempotency.max_keys, 1_000_000);
+    assert_eq!(idempotency.window, Duration::from_secs(24 * 3600));
 }
 
 #[test]

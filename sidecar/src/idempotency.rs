@@ -66,6 +66,8 @@ pub(crate) trait Onward: Send + Sync {
 /// A record with a key, on its way.
 pub(crate) struct Ask {
     name: Name,
+    /// What it counts against the bound on what waits for the disk.
+    bytes: u64,
     fingerprint: Vec<u8>,
     window_ms: i64,
     record: v1::Record,
@@ -184,6 +186,7 @@ impl State {
             }
             if let Phase::Beginning { behind, .. } = &mut flight.phase {
                 for ask in behind.extract_if(.., |ask| ask.waiter.deadline <= now) {
+                    self.queued = self.queued.saturating_sub(ask.bytes);
                     late.push((ask.waiter, vec![words::slow_disk().into()]));
                 }
             }
@@ -255,6 +258,7 @@ impl Ask {
         let name = fingerprint(scope.chain(record.topics.iter().map(String::as_bytes)));
         Ok(Self {
             name,
+            bytes: record.encoded_len() as u64,
             fingerprint: asked.fingerprint.to_vec(),
             window_ms,
             record,
@@ -438,7 +442,7 @@ impl State {
             let text = format!("{MAX_WAITING} requests with an idempotency key wait, which is the bound");
             return Some((ask.waiter, Failure::new(ErrorClass::BufferFull, text)));
         }
-        let bytes = ask.record.encoded_len() as u64;
+        let bytes = ask.bytes;
         let broken = self.broken.as_ref().filter(|(_, until)| now < *until);
         let queueing = match (broken, self.queued) {
             (Some((why, _)), _) => Err(words::broken(why)),
@@ -539,3 +543,6 @@ struct Nowhere;
 impl Onward for Nowhere {
     fn hand_on(&self, _: Vec<(v1::Record, Instant)>, _: &Arc<Landings>) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,20 @@ impl Store {
             database: Mutex::new(None),
         };
         this.reopen()?;
+        if !this.shrink() {
+            this.reopen()?;
+        }
         Ok(this)
+    }
+
+    /// Makes what is empty small again: a file grows, and gives nothing back by itself. Whether it is open still.
+    fn shrink(&self) -> bool {
+        let empty = self.held().is_ok_and(|(held, _)| held == 0);
+        let mut slot = self.lock();
+        match &mut *slot {
+            Some(database) if empty => database.compact().is_ok(),
+            _ => true,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Database>> {
@@ -159,17 +172,13 @@ impl Store {
     }
 
     fn make(&self) -> Result<Database, Error> {
-        let mut database = (self.make)().map_err(|error| match error {
+        let database = (self.make)().map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
                 Error::InUse(self.path.clone())
             }
             other => self.error(other),
         })?;
-        let held = self.prepare(&database)?;
-        // What is empty is made small again: a file grows, and gives nothing back by itself.
-        if held == 0 {
-            database.compact().map_err(|error| self.error(error))?;
-        }
+        self.prepare(&database)?;
         Ok(database)
     }
 
@@ -196,30 +205,33 @@ impl Store {
         }
     }
 
-    /// Makes what is not there yet. Gives how many keys there are.
-    fn prepare(&self, database: &Database) -> Result<u64, Error> {
-        let begin = || -> Result<_, redb::Error> { Ok(database.begin_write()?) };
-        let write = begin().map_err(|error| self.error(error))?;
-        let prepare = || -> Result<(Option<u64>, u64), redb::Error> {
-            let mut meta = write.open_table(META)?;
-            let found = meta.get("version")?.map(|value| value.value());
-            if found.is_none_or(|found| found < VERSION) {
-                meta.insert("version", VERSION)?;
+    /// Makes what is not there yet. Writes nothing where nothing is missing: a full disk can still be read.
+    fn prepare(&self, database: &Database) -> Result<(), Error> {
+        let found = || -> Result<Option<u64>, redb::Error> {
+            let read = database.begin_read()?;
+            match read.open_table(META) {
+                Ok(meta) => Ok(meta.get("version")?.map(|value| value.value())),
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
             }
-            let held = meta.get(HELD)?.map_or(0, |held| held.value());
-            if found.is_none_or(|found| found <= VERSION) {
-                write.open_table(KEYS)?;
-                write.open_table(EXPIRY)?;
-            }
-            Ok((found, held))
         };
-        let (found, held) = prepare().map_err(|error| self.error(error))?;
-        if let Some(found) = found.filter(|found| *found > VERSION) {
-            let path = self.path.clone();
-            return Err(Error::Newer { path, found });
+        match found().map_err(|error| self.error(error))? {
+            Some(VERSION) => return Ok(()),
+            Some(found) if found > VERSION => {
+                let path = self.path.clone();
+                return Err(Error::Newer { path, found });
+            }
+            Some(_) | None => {}
         }
-        write.commit().map_err(|error| self.error(error))?;
-        Ok(held)
+        let make = || -> Result<(), redb::Error> {
+            let write = database.begin_write()?;
+            write.open_table(META)?.insert("version", VERSION)?;
+            write.open_table(KEYS)?;
+            write.open_table(EXPIRY)?;
+            write.commit()?;
+            Ok(())
+        };
+        make().map_err(|error| self.error(error))
     }
 
     fn with<T>(&self, body: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
@@ -393,3 +405,6 @@ fn commit(
 fn decode(row: &[u8]) -> Result<Row, redb::Error> {
     Row::decode(row).map_err(|error| redb::Error::Corrupted(format!("a key's row: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

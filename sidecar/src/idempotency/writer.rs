@@ -206,8 +206,7 @@ impl State {
         };
         self.queued = self.queued.saturating_sub(bytes);
         for ask in &behind {
-            let size = prost::Message::encoded_len(&ask.record) as u64;
-            self.queued = self.queued.saturating_sub(size);
+            self.queued = self.queued.saturating_sub(ask.bytes);
         }
         let refuse = |waiters: Vec<Waiter>, failure: Failure, after: &mut After| {
             after
@@ -270,8 +269,7 @@ fn failed(shared: &Shared, batch: Batch, why: &str) {
             refused.append(&mut flight.waiters);
             let behind = std::mem::take(behind);
             for ask in behind {
-                let size = prost::Message::encoded_len(&ask.record) as u64;
-                state.queued = state.queued.saturating_sub(size);
+                state.queued = state.queued.saturating_sub(ask.bytes);
                 refused.push(ask.waiter);
             }
         }

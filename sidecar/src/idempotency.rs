@@ -113,6 +113,8 @@ struct State {
     queued: u64,
     /// How many requests wait.
     waiting: usize,
+    /// No deadline of theirs is before this.
+    earliest: Option<Instant>,
     /// The number of the last attempt.
     attempt: u64,
     /// How many keys are on the disk.
@@ -173,6 +175,9 @@ impl State {
     /// Those who waited too long, and what they are told.
     fn expire(&mut self, now: Instant) -> Vec<(Waiter, Vec<Outcome>)> {
         let mut late = Vec::new();
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return late;
+        }
         for flight in self.flights.values_mut() {
             while let Some(at) = flight.waiters.iter().position(|waiter| waiter.deadline <= now) {
                 let waiter = flight.waiters.swap_remove(at);
@@ -192,6 +197,7 @@ impl State {
             }
         }
         self.waiting -= late.len();
+        self.earliest = self.next_deadline();
         late
     }
 
@@ -310,6 +316,7 @@ impl Keys {
                 end: Vec::new(),
                 queued: 0,
                 waiting: 0,
+                earliest: None,
                 // Not one of another life's.
                 attempt: RandomState::new().hash_one(now_ms()),
                 held,
@@ -354,12 +361,16 @@ impl Keys {
     pub(crate) fn ask(&self, asks: Vec<Ask>) {
         let mut refused = Vec::new();
         let mut state = self.shared.lock();
+        let before = state.earliest;
         for ask in asks {
             refused.extend(state.ask(ask, Instant::now()));
         }
+        let sooner = state.earliest != before;
         drop(state);
         self.shared.writer.notify_one();
-        self.shared.clock.notify_one();
+        if sooner {
+            self.shared.clock.notify_one();
+        }
         self.shared.refuse(refused);
     }
 
@@ -395,7 +406,9 @@ impl Keys {
         self.shared.writer.notify_all();
         self.shared.clock.notify_one();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        // The last who held a gateway may have been the thread itself.
+        let other = thread.filter(|thread| thread.thread().id() != std::thread::current().id());
+        if other.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the idempotency keys failed");
         }
         self.shared.store.close();
@@ -442,7 +455,7 @@ impl State {
             let text = format!("{MAX_WAITING} requests with an idempotency key wait, which is the bound");
             return Some((ask.waiter, Failure::new(ErrorClass::BufferFull, text)));
         }
-        let bytes = ask.bytes;
+        let (bytes, deadline) = (ask.bytes, ask.waiter.deadline);
         let broken = self.broken.as_ref().filter(|(_, until)| now < *until);
         let queueing = match (broken, self.queued) {
             (Some((why, _)), _) => Err(words::broken(why)),
@@ -502,6 +515,7 @@ impl State {
             }
         }
         self.waiting += 1;
+        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         None
     }
 }
@@ -515,7 +529,7 @@ async fn keep_deadlines(shared: Weak<Shared>) {
         let now = Instant::now();
         let (late, next, closing) = {
             let mut state = this.lock();
-            (state.expire(now), state.next_deadline(), state.closing)
+            (state.expire(now), state.earliest, state.closing)
         };
         for (waiter, told) in late {
             waiter.tell(told);

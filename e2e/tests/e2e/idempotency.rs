@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::{Context, bail};
 use hyper::Method;
 use serde_json::{Value, json};
 use sluice_e2e::client::{Client, Reply, full};
@@ -154,11 +155,14 @@ fn of_many_at_once_one_is_written() -> Result<()> {
     })
 }
 
+/// A key, and where its record is; nowhere if nobody knows.
+type Known = (String, Option<(i32, i64)>);
+
 /// Clients that repeat each request until they know.
 struct Askers {
     stop: Arc<AtomicBool>,
     known: Arc<AtomicUsize>,
-    clients: JoinSet<Vec<(String, Option<(i32, i64)>)>>,
+    clients: JoinSet<Vec<Known>>,
 }
 
 impl Askers {
@@ -209,7 +213,7 @@ impl Askers {
         .await
     }
 
-    async fn finish(mut self) -> Result<Vec<(String, Option<(i32, i64)>)>> {
+    async fn finish(mut self) -> Result<Vec<Known>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         while let Some(answers) = self.clients.join_next().await {
@@ -297,20 +301,31 @@ fn edge(s: &Scenario, pods: &[&Rig]) -> Result<(PathBuf, u16, u16)> {
     let mut config: Value = serde_saphyr::from_str(&text)?;
     let (port, admin) = (ports::pick()?, ports::pick()?);
     let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-    config["admin"]["address"] = address(admin);
-    config["static_resources"]["listeners"][0]["address"] = address(port);
-    let endpoints =
-        &mut config["static_resources"]["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"];
-    let all = endpoints
-        .as_array_mut()
-        .map(Vec::as_mut_slice)
-        .unwrap_or_default();
+    let mut at = |pointer: &str| {
+        let found = config.pointer_mut(pointer).map(Value::take);
+        found.with_context(|| format!("nothing at {pointer}"))
+    };
+    let endpoints = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints";
+    let Value::Array(all) = at(endpoints)? else {
+        bail!("no list of endpoints")
+    };
     ensure!(all.len() >= pods.len(), "{all:?}");
-    let kept = all.iter_mut().zip(pods).map(|(endpoint, pod)| {
-        endpoint["endpoint"]["address"] = address(pod.envoy.port());
-        endpoint.clone()
+    let kept = all.into_iter().zip(pods).map(|(mut endpoint, pod)| {
+        if let Some(place) = endpoint.pointer_mut("/endpoint/address") {
+            *place = address(pod.envoy.port());
+        }
+        endpoint
     });
-    *endpoints = kept.collect::<Vec<_>>().into();
+    let changes = [
+        (endpoints, kept.collect::<Vec<_>>().into()),
+        ("/admin/address", address(admin)),
+        ("/static_resources/listeners/0/address", address(port)),
+    ];
+    for (pointer, new) in changes {
+        *config
+            .pointer_mut(pointer)
+            .with_context(|| format!("nothing at {pointer}"))? = new;
+    }
     let path = s.dir().join("edge.json");
     std::fs::write(&path, config.to_string())?;
     Ok((path, port, admin))

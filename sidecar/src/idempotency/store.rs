@@ -282,16 +282,13 @@ struct Writing<'t> {
 
 impl Writing<'_> {
     fn get(&self, name: &Name) -> Result<Option<Row>, redb::Error> {
-        let found = self.keys.get(name)?;
-        found.map(|row| decode(row.value())).transpose()
+        Ok(self.keys.get(name)?.map(|row| decode(row.value())))
     }
 
     fn put(&mut self, name: &Name, row: &Row) -> Result<(), redb::Error> {
         self.changed = true;
-        let before = match self.keys.insert(name, &row.encode_to_vec()[..])? {
-            Some(before) => Some(decode(before.value())?.expires_ms),
-            None => None,
-        };
+        let before = self.keys.insert(name, &row.encode_to_vec()[..])?;
+        let before = before.map(|before| decode(before.value()).expires_ms);
         match before {
             Some(expires_ms) if expires_ms == row.expires_ms => return Ok(()),
             Some(expires_ms) => drop(self.expiry.remove((expires_ms, name))?),
@@ -303,7 +300,7 @@ impl Writing<'_> {
 
     fn remove(&mut self, name: &Name) -> Result<(), redb::Error> {
         let before = match self.keys.remove(name)? {
-            Some(before) => decode(before.value())?.expires_ms,
+            Some(before) => decode(before.value()).expires_ms,
             None => return Ok(()),
         };
         self.changed = true;
@@ -316,10 +313,14 @@ impl Writing<'_> {
     fn purge(&mut self, now_ms: i64, most: usize) -> Result<(), redb::Error> {
         let mut over = Vec::new();
         for found in self.expiry.range(..=(now_ms, &[u8::MAX; 32]))?.take(most) {
-            over.push(*found?.0.value().1);
+            let (key, _) = found?;
+            let (expires_ms, name) = key.value();
+            over.push((expires_ms, *name));
         }
-        for name in over {
+        for (expires_ms, name) in over {
             self.remove(&name)?;
+            // Its row, if it cannot be read, did not say when.
+            self.expiry.remove((expires_ms, &name))?;
         }
         Ok(())
     }
@@ -342,6 +343,10 @@ impl Writing<'_> {
             self.put(name, &row)?;
             return Ok(Verdict::Begun(row));
         };
+        if row.topics.is_empty() {
+            row.topics = vec![Topic::default(); begin.topics];
+            return Ok(Verdict::Known(row));
+        }
         if row.fingerprint != begin.fingerprint {
             return Ok(Verdict::Conflict);
         }
@@ -402,8 +407,15 @@ fn commit(
     Ok((verdicts, held))
 }
 
-fn decode(row: &[u8]) -> Result<Row, redb::Error> {
-    Row::decode(row).map_err(|error| redb::Error::Corrupted(format!("a key's row: {error}")))
+/// A row; of one that cannot be read nothing is known until its window is over, and nothing else is held up by it.
+fn decode(row: &[u8]) -> Row {
+    Row::decode(row).unwrap_or_else(|error| {
+        tracing::error!(%error, "the row of an idempotency key cannot be read");
+        Row {
+            expires_ms: i64::MAX,
+            ..Row::default()
+        }
+    })
 }
 
 #[cfg(test)]

@@ -248,9 +248,9 @@ fn rows_of_the_first_version_are_read() {
         ],
     };
     assert_eq!(row.encode_to_vec(), frozen);
-    assert_eq!(decode(frozen).unwrap(), row);
+    assert_eq!(decode(frozen), row);
     // A field of a later version is passed over, and a state of one is known to nobody.
-    assert_eq!(decode(&[&frozen[..], b"\x78\x01"].concat()).unwrap(), row);
+    assert_eq!(decode(&[&frozen[..], b"\x78\x01"].concat()), row);
     let later = Row::decode(&b"\x2a\x02\x08\x09"[..]).unwrap();
     assert_eq!(later.topics[0].state(), State::Unknown);
 }
@@ -295,4 +295,30 @@ fn keys_that_are_gone_give_their_space_back_at_the_next_start() {
     store.close();
     drop(Store::open(directory.path()).unwrap());
     assert!(size() < large / 2, "{large}, {}", size());
+}
+
+/// Its record may be stored: it is not written again, and others are.
+#[test]
+fn of_a_row_that_cannot_be_read_nobody_knows_and_it_holds_up_nobody() {
+    let directory = TempDir::new().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let first = begin(1, 0);
+    row(one(&store, &first, 0, MAX).0);
+    store
+        .with(|database| {
+            let write = database.begin_write()?;
+            write.open_table(KEYS)?.insert(&first.name, &b"\xff"[..])?;
+            write.commit()?;
+            Ok(())
+        })
+        .unwrap();
+    let begins = [begin(1, 1), begin(2, 1)];
+    let (verdicts, _) = store.commit(&begins, &[], 1, MAX).unwrap();
+    let [Verdict::Known(unknown), Verdict::Begun(_)] = &verdicts[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!(unknown.those(State::Unknown), [0]);
+    // It goes with its window.
+    assert_eq!(store.commit(&[], &[], 100, MAX).unwrap().1, 1);
+    row(one(&store, &begin(1, 100), 100, MAX).0);
 }

@@ -21,8 +21,9 @@ CARGO_DENY := target/tools/bin/cargo-deny
 # How long `make fuzz` runs each target, and which (none: all of them).
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
-# Every Envoy configuration in the repository.
+# Every Envoy configuration in the repository: with the filter, and without.
 ENVOY_CONFIGS := envoy.yaml
+EDGE_CONFIGS := examples/idempotency-edge.yaml
 
 # A test's failure is worth its log; a backtrace into the harness is not.
 export RUST_LIB_BACKTRACE ?= 0
@@ -147,6 +148,10 @@ check-envoy: build wasm envoy ## Check every shipped configuration
 	  echo "$$config"; \
 	  $(ENVOY) --mode validate --log-level warn --config-path "$$config"; \
 	  $(SLUICE) check-config --envoy "$$config"; \
+	done
+	@for config in $(EDGE_CONFIGS); do \
+	  echo "$$config"; \
+	  $(ENVOY) --mode validate --log-level warn --config-path "$$config"; \
 	done
 	$(SLUICE) check-config --config sluice.yaml
 

@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A record's value is handed from the socket to the Kafka client without a copy.
         .bytes(".sluice.v1.Record.value")
         .bytes(".sluice.v1.Record.key")
+        .bytes(".sluice.v1.Idempotency")
         .compile_fds(files)?;
     Ok(())
 }

@@ -197,6 +197,7 @@ mod tests {
         let fate = |result| Fate {
             id: 1,
             topics: vec![TopicFate { result: Some(result) }],
+            replayed: false,
         };
         let failure = |class: ErrorClass| {
             topic_fate::Result::Failure(Failure {

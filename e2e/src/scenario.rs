@@ -33,6 +33,19 @@ impl Scenario {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
+    /// The same scenario with a directory within its own, for another of the parts that it has one of.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn within(&self, name: &str) -> Result<Self> {
+        let dir = self.dir.join(name);
+        std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        Ok(Self {
+            name: self.name.clone(),
+            dir,
+        })
+    }
 }
 
 /// Runs `body` as [`scenario_within`] does, for 180 seconds at most.

@@ -65,7 +65,7 @@ pub(crate) fn produce_reply(data: &[u8]) {
             }
             // Nothing is called stored that was not.
             let failed = |outcome: &Outcome| match outcome {
-                Outcome::Fates(fates) => {
+                Outcome::Fates(fates) | Outcome::Replayed(fates) => {
                     fates.len() != topics.len() || fates.iter().any(|fate| fate.result.is_none())
                 }
                 Outcome::Failed(_) => true,

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use sluice_proto::class::{ALL, ErrorClass, row_of};
 use sluice_proto::v1::topic_fate::Result as Fate;
-use sluice_proto::v1::{Failure, ProduceReply, TopicFate};
+use sluice_proto::v1::{Failure, Fate as RecordFate, ProduceReply, TopicFate};
 
 use crate::pairs::Pair;
 use crate::request::Head;
@@ -51,8 +51,8 @@ pub fn outcome(headers: &[Pair<'_>], body: &[u8]) -> Outcome {
     let is = |wanted: &str| media_type.starts_with(wanted.as_bytes());
     let failed = match status {
         b"" => NO_ANSWER,
-        b"200" if is(CONTENT_TYPE) => match fates(body) {
-            Some(fates) => return Outcome::Fates(fates),
+        b"200" if is(CONTENT_TYPE) => match fate(body) {
+            Some(fate) => return fate.into(),
             None => UNREADABLE,
         },
         b"503" if is("text/plain") && never_sent(body) => NEVER_SENT,
@@ -67,10 +67,9 @@ pub fn outcome(headers: &[Pair<'_>], body: &[u8]) -> Outcome {
     Outcome::Failed(failed)
 }
 
-fn fates(body: &[u8]) -> Option<Vec<TopicFate>> {
+fn fate(body: &[u8]) -> Option<RecordFate> {
     let reply = ProduceReply::decode(body).ok()?;
-    let fate = reply.fates.into_iter().find(|fate| fate.id == ID)?;
-    Some(fate.topics)
+    reply.fates.into_iter().find(|fate| fate.id == ID)
 }
 
 /// An error body of the sidecar's, if its code is known.
@@ -111,7 +110,7 @@ fn never_sent(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_proto::v1::{Fate as RecordFate, Stored};
+    use sluice_proto::v1::Stored;
 
     fn answer(status: &str, content_type: &str, body: &[u8]) -> Outcome {
         let headers: [Pair<'_>; 2] = [
@@ -124,7 +123,7 @@ mod tests {
     fn class(outcome: &Outcome) -> ErrorClass {
         match outcome {
             Outcome::Failed(failed) => failed.class,
-            Outcome::Fates(fates) => match &fates[0].result {
+            Outcome::Fates(fates) | Outcome::Replayed(fates) => match &fates[0].result {
                 Some(Fate::Failure(failure)) => sluice_proto::class::from_wire(failure.class),
                 other => panic!("no failure: {other:?}"),
             },
@@ -142,6 +141,7 @@ mod tests {
         let fate = |id| RecordFate {
             id,
             topics: vec![stored.clone()],
+            replayed: false,
         };
         let mut reply = ProduceReply {
             fates: vec![fate(ID)],
@@ -149,6 +149,12 @@ mod tests {
         };
         let got = answer("200", CONTENT_TYPE, &reply.encode_to_vec());
         assert_eq!(got, Outcome::Fates(vec![stored.clone()]));
+        reply.fates = vec![RecordFate {
+            replayed: true,
+            ..fate(ID)
+        }];
+        let got = answer("200", CONTENT_TYPE, &reply.encode_to_vec());
+        assert_eq!(got, Outcome::Replayed(vec![stored.clone()]));
         reply.fates = vec![fate(9)];
         let got = answer("200", CONTENT_TYPE, &reply.encode_to_vec());
         assert_eq!(class(&got), ErrorClass::OutcomeUnknown);

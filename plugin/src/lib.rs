@@ -6,6 +6,7 @@ pub mod config;
 mod envelope;
 pub mod exchange;
 mod form;
+mod idempotency;
 mod json;
 mod key;
 mod media;

@@ -13,7 +13,7 @@ pub(crate) use reject::excerpt;
 
 use crate::config::{Delivery, Route, Value};
 use crate::request::Head;
-use crate::{cloudevents, envelope, key, record_headers, topics};
+use crate::{cloudevents, envelope, idempotency, key, record_headers, topics};
 
 /// What the filter still has to know of a record that it encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,7 @@ const DELIVERY: u8 = 9;
 const DEADLINE_MS: u8 = 10;
 const VALUE: u8 = 11;
 const SPOOL_ON_OUTAGE: u8 = 12;
+const IDEMPOTENCY: u8 = 13;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -143,6 +144,9 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     }
     if route.spool_on_outage {
         wire::integer(out, SPOOL_ON_OUTAGE, 1);
+    }
+    if let Some(settings) = &route.idempotency {
+        idempotency::write(out, IDEMPOTENCY, settings, input)?;
     }
     wire::end(out, record);
     Ok(Encoded { topics })

@@ -5,6 +5,7 @@ mod body;
 use std::borrow::Cow;
 
 use sluice_proto::class::{ErrorClass, from_wire, row_of};
+use sluice_proto::idempotency::REPLAYED_HEADER;
 use sluice_proto::v1::topic_fate::Result as Fate;
 use sluice_proto::v1::{Failure, TopicFate};
 use sluice_settings::Problem;
@@ -58,6 +59,7 @@ impl Kind {
                 ErrorClass::SidecarUnavailable => "sluice_sidecar_unavailable",
                 ErrorClass::ClusterUnavailable => "sluice_cluster_unavailable",
                 ErrorClass::Unspecified | ErrorClass::OutcomeUnknown => "sluice_outcome_unknown",
+                ErrorClass::IdempotencyKeyReused => "sluice_idempotency_key_reused",
             },
         }
     }
@@ -100,6 +102,11 @@ impl Reply {
         match outcome {
             Outcome::Failed(failed) => Self::failure(failed.class, failed.error),
             Outcome::Fates(fates) => Self::of_fates(route, topics, fates),
+            Outcome::Replayed(fates) => {
+                let mut reply = Self::of_fates(route, topics, fates);
+                reply.headers.push((REPLAYED_HEADER, "true".into()));
+                reply
+            }
         }
     }
 

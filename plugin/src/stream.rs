@@ -223,7 +223,7 @@ impl<T> Stream<T> {
             if self.slots.place(fate.id) == Some(Place::Sent(stream))
                 && let Some(owner) = self.slots.remove(fate.id)
             {
-                effects.answer(owner, Outcome::Fates(fate.topics));
+                effects.answer(owner, fate.into());
             }
         }
         if reply.drain {

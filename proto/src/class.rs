@@ -51,11 +51,16 @@ pub const fn row_of(class: ErrorClass) -> Row {
         ErrorClass::Unspecified | ErrorClass::OutcomeUnknown => {
             row(504, "outcome_unknown", "the record may or may not be stored")
         }
+        ErrorClass::IdempotencyKeyReused => row(
+            422,
+            "idempotency_key_reused",
+            "idempotency key used with another request",
+        ),
     }
 }
 
 /// Every class that can be sent, in order; for tests and for metrics labels.
-pub const ALL: [ErrorClass; 12] = [
+pub const ALL: [ErrorClass; 13] = [
     ErrorClass::InvalidRequest,
     ErrorClass::NotAuthorised,
     ErrorClass::TopicNotAllowed,
@@ -68,6 +73,7 @@ pub const ALL: [ErrorClass; 12] = [
     ErrorClass::SidecarUnavailable,
     ErrorClass::ClusterUnavailable,
     ErrorClass::OutcomeUnknown,
+    ErrorClass::IdempotencyKeyReused,
 ];
 
 /// The class of a failure as it came over the wire; an unknown number is [`ErrorClass::OutcomeUnknown`].

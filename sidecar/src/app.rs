@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::config::Config;
+use crate::idempotency;
 use crate::kafka::dev_broker::{self, DevBroker};
 use crate::listeners::{Bound, Server};
 use crate::metrics::Metrics;
@@ -29,6 +30,9 @@ pub enum StartError {
     /// The spool could not be opened.
     #[error("spool: {0}")]
     Spool(#[from] spool::Error),
+    /// The idempotency keys could not be opened.
+    #[error("idempotency: {0}")]
+    Idempotency(#[from] idempotency::Error),
     /// The embedded broker does not start.
     #[error("{0}")]
     DevBroker(#[from] dev_broker::Error),
@@ -84,7 +88,8 @@ impl App {
     /// up.
     ///
     /// # Errors
-    /// When an address cannot be listened on, librdkafka refuses a configuration, or the spool cannot be opened.
+    /// When an address cannot be listened on, librdkafka refuses a configuration, or the spool or the
+    /// idempotency keys cannot be opened.
     pub async fn bind(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
         let dev_broker = match &config.dev_broker {
             Some(dev_broker) => Some(DevBroker::start(dev_broker).await?),
@@ -92,7 +97,6 @@ impl App {
         };
         let metrics = Arc::new(Metrics::default());
         let gateway = Gateway::new(&config, Arc::clone(&metrics))?;
-        let gateway = Arc::new(gateway);
         let faces = shutdown::channel();
         let records = grpc::service(
             Arc::clone(&gateway),

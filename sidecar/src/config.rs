@@ -93,6 +93,8 @@ pub struct Config {
     pub grace_period: Duration,
     /// Where records wait that are answered before Kafka has them; without it there are none.
     pub spool: Option<Spool>,
+    /// Where idempotency keys are kept; without it there are none.
+    pub idempotency: Option<Idempotency>,
     /// The embedded broker for trying things out.
     pub dev_broker: Option<DevBroker>,
 }
@@ -122,6 +124,17 @@ pub struct DeadLetters {
     pub cluster: Option<String>,
     /// The producer profile.
     pub producer: String,
+}
+
+/// Idempotency keys: a record that comes again with the same key is written once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Their directory; no other sidecar's.
+    pub directory: PathBuf,
+    /// How many are kept; past that a record with another one is refused.
+    pub max_keys: u64,
+    /// How long one is kept whose record does not say.
+    pub window: Duration,
 }
 
 /// The three listeners.

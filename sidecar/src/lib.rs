@@ -4,6 +4,9 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod disk;
+pub mod idempotency;
 pub mod kafka;
 pub mod listeners;
 pub mod metrics;

@@ -44,7 +44,7 @@ struct ProducerLabels {
     producer: String,
 }
 
-/// The buckets of the time that the spool's disk takes, in seconds.
+/// The buckets of the time that the disk takes, in seconds.
 const SYNC: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.512, 2.0, 8.0,
 ];
@@ -80,6 +80,18 @@ pub struct Metrics {
     unflushed: Counter,
     spool_sync: Histogram,
     spool: SpoolFamilies,
+    idempotency_sync: Histogram,
+    idempotency: IdempotencyFamilies,
+}
+
+/// What the idempotency keys count.
+#[derive(Default, Clone)]
+struct IdempotencyFamilies {
+    keys: Gauge,
+    waiting: Gauge,
+    replays: Counter,
+    conflicts: Counter,
+    unknown: Counter,
 }
 
 /// What the spool counts.
@@ -123,6 +135,8 @@ impl Default for Metrics {
             unflushed: Counter::default(),
             spool_sync: Histogram::new(SYNC),
             spool: SpoolFamilies::default(),
+            idempotency_sync: Histogram::new(SYNC),
+            idempotency: IdempotencyFamilies::default(),
             registry: Registry::default(),
         };
         macro_rules! register {
@@ -155,6 +169,12 @@ impl Default for Metrics {
             SPOOL_FOLLOWING => spool.following,
             SPOOL_LETTERS_SENT => spool.letters_sent,
             SPOOL_PERHAPS_TWICE => spool.perhaps_twice,
+            IDEMPOTENCY_KEYS => idempotency.keys,
+            IDEMPOTENCY_WAITING => idempotency.waiting,
+            IDEMPOTENCY_REPLAYS => idempotency.replays,
+            IDEMPOTENCY_CONFLICTS => idempotency.conflicts,
+            IDEMPOTENCY_UNKNOWN => idempotency.unknown,
+            IDEMPOTENCY_SYNC => idempotency_sync,
         }
         Self { registry, ..this }
     }
@@ -191,6 +211,11 @@ impl Metrics {
     /// What the spool counts.
     pub fn spool(self: &Arc<Self>) -> SpoolMetrics {
         SpoolMetrics(Arc::clone(self))
+    }
+
+    /// What the idempotency keys count.
+    pub fn idempotency(self: &Arc<Self>) -> IdempotencyMetrics {
+        IdempotencyMetrics(Arc::clone(self))
     }
 
     /// A record that no producer saw.
@@ -270,6 +295,40 @@ impl SpoolMetrics {
         families.oldest.set(oldest.as_secs_f64());
         families.dead_records.set(number(dead.records));
         families.dead_bytes.set(number(dead.bytes));
+    }
+}
+
+/// What the idempotency keys count.
+#[derive(Debug, Clone)]
+pub struct IdempotencyMetrics(Arc<Metrics>);
+
+impl IdempotencyMetrics {
+    /// A record that was not taken on.
+    pub fn refused(&self, class: ErrorClass) {
+        self.0.refused(class);
+    }
+
+    /// A key that came before with another request.
+    pub fn conflict(&self) {
+        self.0.idempotency.conflicts.inc();
+    }
+
+    /// Repeats that were answered as the first was, and those that nobody could answer.
+    pub fn answered(&self, replays: u64, unknown: u64) {
+        self.0.idempotency.replays.inc_by(replays);
+        self.0.idempotency.unknown.inc_by(unknown);
+    }
+
+    /// A transaction is on the disk, and took that long.
+    pub fn synced(&self, took: Duration) {
+        self.0.idempotency_sync.observe(took.as_secs_f64());
+    }
+
+    /// Brings the gauges up to date.
+    pub fn measure(&self, keys: u64, waiting: usize) {
+        let families = &self.0.idempotency;
+        families.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        families.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 }
 

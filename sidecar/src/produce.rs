@@ -7,7 +7,7 @@ pub mod rest;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sluice_proto::v1::{self, ErrorClass};
@@ -15,6 +15,7 @@ use sluice_proto::v1::{self, ErrorClass};
 use self::fanout::FanOut;
 use crate::app::StartError;
 use crate::config::{Acks, Config, TopicAllowlist, check_topic};
+use crate::idempotency::{Ask, Keys, Landings, Onward};
 use crate::kafka::health::Health;
 use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
@@ -24,8 +25,9 @@ use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
-    /// The fate of a record that went to several topics: an outcome for each, in their order.
-    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>);
+    /// The fate of a record that went to several topics, or has an idempotency key: an outcome for each topic, in their
+    /// order, or one failure for all. `replayed` if an earlier record with its key had it.
+    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool);
 }
 
 /// Takes records on, for every face of the sidecar.
@@ -34,6 +36,7 @@ pub struct Gateway {
     default_cluster: Option<String>,
     answer_timeout: Duration,
     spool: Option<Spool>,
+    idempotency: Option<Keys>,
     metrics: Arc<Metrics>,
 }
 
@@ -141,6 +144,14 @@ fn profile_of(producer: &str) -> &str {
     }
 }
 
+fn not_allowed(topic: &str) -> Failure {
+    let text = format!("topic {topic:?} is not in the cluster's allowed_topics");
+    Failure::new(ErrorClass::TopicNotAllowed, text)
+}
+
+/// How long the spool has for a record whose fate somebody waits for however long it takes.
+const UNTIL_KNOWN: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// When to answer a client that waits for `wait`: so much earlier that the answer, which knows whether the record
 /// was ever sent to a broker, is there before the client gives up, which knows nothing.
 fn ahead_of(wait: Duration) -> Duration {
@@ -155,9 +166,9 @@ impl Gateway {
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When librdkafka refuses the configuration of one of those, in words without secrets; or the spool cannot be
-    /// opened.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+    /// When librdkafka refuses the configuration of one of those, in words without secrets; or the spool or the
+    /// idempotency keys cannot be opened.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, StartError> {
         let profiles: BTreeMap<_, _> = config
             .producers
             .iter()
@@ -203,18 +214,95 @@ impl Gateway {
         }
         let open = |settings| Spool::open(settings, Arc::clone(&routes) as Arc<dyn Outlet>, metrics.spool());
         let spool = config.spool.as_ref().map(open).transpose()?;
-        Ok(Self {
+        let open = |settings| Keys::open(settings, metrics.idempotency());
+        let idempotency = config.idempotency.as_ref().map(open).transpose()?;
+        let this = Arc::new(Self {
             routes,
             default_cluster: config.default_cluster.clone(),
             answer_timeout: config.answer_timeout,
             spool,
+            idempotency,
             metrics,
-        })
+        });
+        if let Some(keys) = &this.idempotency {
+            let onward = Arc::downgrade(&this);
+            keys.start(onward as Weak<dyn Onward>)?;
+        }
+        Ok(this)
     }
 
     /// Takes the records on, in order. `sink` is told each one's fate exactly once, by its id.
     pub fn submit<S: FateSink + 'static>(&self, records: Vec<v1::Record>, sink: &Arc<S>) {
         let received = Instant::now();
+        let mut records = records;
+        let keyed: Vec<_> = records
+            .extract_if(.., |record| record.idempotency.is_some())
+            .collect();
+        self.produce(records.into_iter().map(|record| (record, None)), received, sink);
+        if keyed.is_empty() {
+            return;
+        }
+        let (mut asks, mut refused) = (Vec::with_capacity(keyed.len()), Vec::new());
+        for record in keyed {
+            let id = record.id;
+            match self.keyed(record, received, sink) {
+                Ok(ask) => asks.push(ask),
+                Err(failure) => {
+                    self.metrics.refused(failure.class);
+                    refused.push((id, Outcome::Failed(failure)));
+                }
+            }
+        }
+        if let Some(keys) = &self.idempotency {
+            keys.ask(asks);
+        }
+        if !refused.is_empty() {
+            sink.settle(&mut refused);
+        }
+    }
+
+    /// What a record with an idempotency key asks for, if it may go where it is to go.
+    fn keyed<S: FateSink + 'static>(
+        &self,
+        record: v1::Record,
+        received: Instant,
+        sink: &Arc<S>,
+    ) -> Result<Ask, Failure> {
+        let Some(keys) = &self.idempotency else {
+            let text = "the record has an idempotency key and the sidecar keeps none: set idempotency.directory in its \
+                        configuration";
+            return Err(Failure::new(ErrorClass::RouteMisconfigured, text));
+        };
+        let (route, producer) = self.route(&record)?;
+        self.way(
+            &record,
+            (route, producer),
+            profile_of(&record.producer),
+            received,
+            None,
+        )?;
+        // What may be written nowhere needs no key.
+        if record
+            .topics
+            .iter()
+            .all(|topic| route.allowed.entry(topic).is_none())
+        {
+            let topic = record.topics.first().map_or("", String::as_str);
+            return Err(not_allowed(topic));
+        }
+        let deadline = received + self.wait(&record);
+        let waiter = (Arc::clone(sink) as Arc<dyn FateSink>, record.id);
+        Ask::new(record, &route.name, keys.window(), waiter, deadline)
+    }
+
+    /// Hands the records on, in order; `sink` is told each one's fate exactly once. Those with a time are held until then
+    /// at most, and told about when their fate is known.
+    fn produce<S: FateSink + 'static>(
+        &self,
+        records: impl ExactSizeIterator<Item = (v1::Record, Option<Instant>)>,
+        received: Instant,
+        sink: &Arc<S>,
+    ) {
         let recipient: Arc<dyn Recipient> = Arc::clone(sink) as Arc<dyn Recipient>;
         let mut batch = Batch {
             producer: None,
@@ -222,14 +310,14 @@ impl Gateway {
             spooled: Vec::new(),
         };
         let mut refused = Vec::new();
-        for mut record in records {
+        for (mut record, held_until) in records {
             let id = record.id;
             let routed = self.route(&record);
             // The record gives its name away before it is taken apart.
             let producer = std::mem::take(&mut record.producer);
             let profile = profile_of(&producer);
             let routed = routed.and_then(|(route, producer)| {
-                let way = self.way(&record, (route, producer), profile, received)?;
+                let way = self.way(&record, (route, producer), profile, received, held_until)?;
                 Ok((route, producer, way))
             });
             match routed {
@@ -294,6 +382,14 @@ impl Gateway {
         Ok((route, producer))
     }
 
+    /// How long a record's client waits.
+    fn wait(&self, record: &v1::Record) -> Duration {
+        match record.deadline_ms {
+            0 => self.answer_timeout,
+            ms => ahead_of(Duration::from_millis(ms.into())),
+        }
+    }
+
     /// When the record is answered.
     fn way<'a>(
         &self,
@@ -301,18 +397,16 @@ impl Gateway {
         (route, producer): (&'a Route, &'a Arc<Producer>),
         profile: &'a str,
         received: Instant,
+        held_until: Option<Instant>,
     ) -> Result<Way<'a>, Failure> {
-        let wait = match record.deadline_ms {
-            0 => self.answer_timeout,
-            ms => ahead_of(Duration::from_millis(ms.into())),
-        };
-        let deadline = received + wait;
+        let deadline = received + self.wait(record);
         let direct = match v1::Delivery::try_from(record.delivery) {
             Ok(v1::Delivery::Spooled) => None,
             Ok(v1::Delivery::Buffered) => Some(Delivery::Buffered),
-            Ok(v1::Delivery::Acked | v1::Delivery::Unspecified) | Err(_) => {
-                Some(Delivery::Acked { deadline })
-            }
+            Ok(v1::Delivery::Acked | v1::Delivery::Unspecified) | Err(_) => Some(match held_until {
+                Some(held_until) => Delivery::Tracked { held_until },
+                None => Delivery::Acked { deadline },
+            }),
         };
         if let Some(delivery) = direct.filter(|_| !record.spool_on_outage) {
             return Ok(Way::Producer(delivery));
@@ -336,7 +430,10 @@ impl Gateway {
         let spooling = Spooling {
             cluster: &route.name,
             profile,
-            deadline,
+            deadline: match held_until {
+                Some(_) => received + UNTIL_KNOWN,
+                None => deadline,
+            },
         };
         Ok(match direct {
             Some(delivery) if !matches!(producer.health(), Health::Down(_)) => {
@@ -447,10 +544,7 @@ impl Gateway {
                     Err(why) => Failure::new(ErrorClass::InvalidRequest, format!("topic: {why}")),
                 }
             }
-            None => Failure::new(
-                ErrorClass::TopicNotAllowed,
-                format!("topic {:?} is not in the cluster's allowed_topics", record.topic),
-            ),
+            None => not_allowed(&record.topic),
         };
         self.metrics.refused(failure.class);
         receipt
@@ -468,6 +562,9 @@ impl Gateway {
         self.routes.pool.measure();
         if let Some(spool) = &self.spool {
             spool.measure();
+        }
+        if let Some(keys) = &self.idempotency {
+            keys.measure();
         }
     }
 
@@ -502,14 +599,27 @@ impl Gateway {
 
     /// Gives up what has no fate yet and ends the producers. Blocks. Returns how many records were given up.
     pub fn close(&self) -> usize {
+        if let Some(keys) = &self.idempotency {
+            keys.stop();
+        }
         let producers = self.routes.pool.all();
         let given_up = producers.iter().map(|producer| producer.close()).sum();
         // After the producers: what they say last is still written down.
         if let Some(spool) = &self.spool {
             spool.close();
         }
+        if let Some(keys) = &self.idempotency {
+            keys.close();
+        }
         self.metrics.unflushed(given_up);
         given_up
+    }
+}
+
+impl Onward for Gateway {
+    fn hand_on(&self, records: Vec<(v1::Record, Instant)>, to: &Arc<Landings>) {
+        let records = records.into_iter().map(|(record, until)| (record, Some(until)));
+        self.produce(records, Instant::now(), to);
     }
 }
 

@@ -18,6 +18,8 @@ mod drain;
 mod errors;
 #[path = "produce/http.rs"]
 mod http;
+#[path = "produce/idempotency.rs"]
+mod idempotency;
 #[path = "produce/letters.rs"]
 mod letters;
 #[path = "produce/listening.rs"]

@@ -59,5 +59,12 @@ pub(super) fn described(record: &Record) -> Value {
     if record.spool_on_outage {
         described["spool_on_outage"] = json!(true);
     }
+    if let Some(asked) = &record.idempotency {
+        described["idempotency"] = json!({
+            "key_base64": base64(&asked.key),
+            "fingerprint_base64": base64(&asked.fingerprint),
+            "window_ms": asked.window_ms.to_string(),
+        });
+    }
     described
 }

@@ -24,9 +24,21 @@ impl Host {
     /// The record's fate, in a reply of its own.
     #[track_caller]
     pub fn answer(&mut self, sent: &Sent, topics: Vec<TopicFate>) {
+        self.fate(sent, topics, false);
+    }
+
+    /// The fate of an earlier record with the same idempotency key, in a reply of its own.
+    #[track_caller]
+    pub fn replay(&mut self, sent: &Sent, topics: Vec<TopicFate>) {
+        self.fate(sent, topics, true);
+    }
+
+    #[track_caller]
+    fn fate(&mut self, sent: &Sent, topics: Vec<TopicFate>, replayed: bool) {
         let fates = vec![Fate {
             id: sent.record.id,
             topics,
+            replayed,
         }];
         self.sidecar_says(sent.stream, &ProduceReply { fates, drain: false });
     }

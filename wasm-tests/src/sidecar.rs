@@ -232,6 +232,7 @@ impl State {
                 let fate = Fate {
                     id: record.id,
                     topics,
+                    replayed: false,
                 };
                 match replies.iter_mut().find(|(when, _)| *when == after) {
                     Some((_, fates)) => fates.push(fate),

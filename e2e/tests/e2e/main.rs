@@ -5,6 +5,7 @@ mod cli;
 mod errors;
 mod fail_closed;
 mod harness;
+mod idempotency;
 mod keys;
 mod kong;
 mod many;

@@ -125,6 +125,7 @@ fn route(merged: &Layer) -> Route {
         cloudevents: layer.cloudevents.unwrap_or(CloudEvents::Off),
         delivery: layer.delivery.unwrap_or(Delivery::Acked),
         spool_on_outage: layer.spool_on_outage.unwrap_or(false),
+        idempotency: layer.idempotency.flatten(),
         success_status: layer.success_status,
         success_message: layer.success_message,
         max_body_bytes: layer.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY_BYTES),

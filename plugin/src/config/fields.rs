@@ -2,7 +2,7 @@
 
 use sluice_settings::Section;
 
-use super::route::{PartitionSource, Source};
+use super::route::{Idempotency, PartitionSource, Source};
 
 /// The largest topic name that Kafka takes, in bytes (`org.apache.kafka.common.internals.Topic`).
 const MAX_TOPIC_LEN: usize = 249;
@@ -234,6 +234,26 @@ pub(super) fn partition(section: &Section<'_>, field: &str) -> Option<Option<Par
     });
     map.finish();
     found.map(Some)
+}
+
+/// The shortest and the longest window that the sidecar takes, in milliseconds: a second and 366 days.
+const WINDOW_MS: std::ops::RangeInclusive<i64> = 1000..=366 * 24 * 3_600_000;
+
+/// A field that is `none` or a mapping, which may be empty: `Some(None)` is `none`.
+pub(super) fn idempotency(section: &Section<'_>, field: &str) -> Option<Option<Idempotency>> {
+    if section.raw(field)?.as_str() == Some("none") {
+        return Some(None);
+    }
+    let map = section.section(field)?;
+    let header = map.name("header").map(|name| header_name(&name));
+    let header = header.and_then(|name| name.map_err(|why| map.problem("header", why)).ok());
+    let found = Idempotency {
+        header: header.unwrap_or_else(|| sluice_proto::idempotency::HEADER.to_owned()),
+        window: map.millis("window", WINDOW_MS),
+        required: map.bool("required").unwrap_or(false),
+    };
+    map.finish();
+    Some(Some(found))
 }
 
 /// The one of `kinds` that `map`, the value of `field`, sets; none or several is a problem. Marks all of them

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_settings::Section;
 
 use super::route::{
-    CloudEvents, Delivery, OnError, PartitionSource, Repeated, Source, Then, Transport, Value,
+    CloudEvents, Delivery, Idempotency, OnError, PartitionSource, Repeated, Source, Then, Transport, Value,
 };
 use super::{fields, refused};
 
@@ -56,6 +56,8 @@ layer! {
     /// `delivery` or `producer_async`.
     delivery: Delivery,
     spool_on_outage: bool,
+    /// `Some(None)` is `none`.
+    idempotency: Option<Idempotency>,
     success_status: u16,
     success_message: String,
     max_body_bytes: usize,
@@ -114,6 +116,7 @@ impl Layer {
             ),
             delivery: delivery(section),
             spool_on_outage: section.bool("spool_on_outage"),
+            idempotency: fields::idempotency(section, "idempotency"),
             success_status: integer(section, "success_status", 200, 299),
             success_message: section.string("success_message"),
             max_body_bytes: integer(section, "max_body_bytes", 1, MAX_BODY_BYTES),

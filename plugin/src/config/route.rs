@@ -36,6 +36,8 @@ pub struct Route {
     pub delivery: Delivery,
     /// Whether the sidecar's spool takes the record while its cluster is away.
     pub spool_on_outage: bool,
+    /// Where the key comes from under which a record is written once; `None`: each request is a record.
+    pub idempotency: Option<Idempotency>,
     /// The status of a success; `None` is 200 when stored, 202 when accepted.
     pub success_status: Option<u16>,
     /// The message of a success; `None` is `message sent` when stored, `message accepted` when accepted.
@@ -126,6 +128,17 @@ pub struct HeaderRules {
     pub rename: Vec<(String, String)>,
     /// `repeated_headers_behavior`.
     pub repeated: Repeated,
+}
+
+/// How a repeated request is told from a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The header (lower case) that holds the key.
+    pub header: String,
+    /// How long a key is kept; `None` is as the sidecar has it.
+    pub window: Option<Duration>,
+    /// Whether a request without a key is a 400; otherwise it is a record like any other.
+    pub required: bool,
 }
 
 /// What becomes of a header that came more than once.

@@ -48,6 +48,26 @@ fn text(reply: &Reply) -> &str {
 }
 
 #[test]
+fn a_repeat_is_answered_as_the_first_was_and_says_so() {
+    let first = one("", stored(3, 4));
+    assert_eq!(header(&first, "idempotent-replayed"), [""; 0]);
+    let topics = ["a".to_owned()];
+    let again = Reply::of(&route(""), &topics, &Outcome::Replayed(vec![stored(3, 4)]));
+    assert_eq!(
+        (again.status, again.kind, &again.body),
+        (first.status, first.kind, &first.body)
+    );
+    let (mark, as_before) = again.headers.split_last().unwrap();
+    assert_eq!(as_before, first.headers);
+    assert_eq!(*mark, ("idempotent-replayed", "true".into()));
+    // Whatever else of its headers the route wants.
+    let bare = route(r#", "reply_headers": false"#);
+    let bare = Reply::of(&bare, &topics, &Outcome::Replayed(vec![accepted()]));
+    assert_eq!(bare.status, 202);
+    assert_eq!(header(&bare, "idempotent-replayed"), ["true"]);
+}
+
+#[test]
 fn a_stored_record_is_200_with_its_place() {
     let reply = one("", stored(3, 1 << 40));
     assert_eq!((reply.status, reply.kind), (200, Kind::Stored));

@@ -1,15 +1,27 @@
 //! How a record can end, as its owner is told.
 
 use sluice_proto::class::ErrorClass;
-use sluice_proto::v1::TopicFate;
+use sluice_proto::v1::{Fate, TopicFate};
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The sidecar said, topic by topic.
     Fates(Vec<TopicFate>),
+    /// The same, of an earlier record with the same idempotency key: this one was not written.
+    Replayed(Vec<TopicFate>),
     /// It is known without the sidecar.
     Failed(Failed),
+}
+
+impl From<Fate> for Outcome {
+    fn from(fate: Fate) -> Self {
+        if fate.replayed {
+            Self::Replayed(fate.topics)
+        } else {
+            Self::Fates(fate.topics)
+        }
+    }
 }
 
 /// A failure of the stream itself.

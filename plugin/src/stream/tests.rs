@@ -69,6 +69,7 @@ pub(super) fn stored(ids: &[RecordId], drain: bool) -> Vec<u8> {
     let fates = ids.iter().map(|id| Fate {
         id: *id,
         topics: vec![stored_fate()],
+        replayed: false,
     });
     let fates = fates.collect();
     ProduceReply { fates, drain }.encode_to_vec()
@@ -140,7 +141,7 @@ impl Bench {
 
     fn classes(&self) -> Vec<(u32, ErrorClass)> {
         let class = |outcome: &Outcome| match outcome {
-            Outcome::Fates(_) => ErrorClass::Unspecified,
+            Outcome::Fates(_) | Outcome::Replayed(_) => ErrorClass::Unspecified,
             Outcome::Failed(failed) => failed.class,
         };
         self.world

@@ -58,6 +58,12 @@ fn examples() -> Vec<Example> {
             json!({"value": "body", "spool_on_outage": true}),
             b"POST /\n\nv",
         ),
+        one(
+            "idempotency",
+            "a record that is to be written once",
+            json!({"value": "body", "idempotency": {"window": 60_000}}),
+            b"POST /a?b=c\nidempotency-key: \"8e03978e\"\n\nv",
+        ),
         Example {
             name: "several_records",
             says: "three gathered records, id 0 among them",

@@ -15,6 +15,8 @@ mod harness;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
+mod idempotency;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod properties;

@@ -197,6 +197,7 @@ proptest! {
             timestamp_ms: None,
             delivery: if buffered { Delivery::Buffered } else { Delivery::Acked }.into(),
             spool_on_outage: buffered,
+            idempotency: None,
             deadline_ms: 70_000,
             value: Some(body.clone().into()),
         };

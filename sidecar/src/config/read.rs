@@ -7,7 +7,11 @@ use serde_json::Value;
 use sluice_settings::{Problem, Problems, Section};
 
 use super::env::Overrides;
-use super::{Acks, Cluster, Config, DeadLetters, DevBroker, Profile, Spool, clusters, listeners, producers};
+use super::{
+    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Spool, clusters, listeners,
+    producers,
+};
+use crate::idempotency::{MAX_WINDOW_MS, MIN_WINDOW_MS};
 
 /// What the readers of the sections share.
 pub(super) struct Context<'a> {
@@ -33,6 +37,7 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let spool = root
         .section("spool")
         .and_then(|section| spool(section, &clusters, &producers));
+    let idempotency = root.section("idempotency").and_then(idempotency);
     let dev_broker = root
         .section("dev_broker")
         .and_then(|section| dev_broker(section, context));
@@ -47,6 +52,7 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         max_request_bytes: usize::try_from(max_request_bytes).unwrap_or_default(),
         grace_period: grace_period.unwrap_or(Duration::from_secs(20)),
         spool,
+        idempotency,
         dev_broker,
     })
 }
@@ -127,6 +133,23 @@ fn dead_letters(
         topic: topic?,
         cluster,
         producer,
+    })
+}
+
+fn idempotency(section: Section<'_>) -> Option<Idempotency> {
+    let directory = section.name("directory");
+    if section.keys().next().is_some() && section.raw("directory").is_none() {
+        section.problem("directory", "is required, as /var/lib/sluice/idempotency");
+    }
+    let max_keys = section
+        .integer("max_keys", 1..=1_000_000_000)
+        .unwrap_or(1_000_000);
+    let window = section.millis("window", MIN_WINDOW_MS..=MAX_WINDOW_MS);
+    section.finish();
+    Some(Idempotency {
+        directory: directory?.into(),
+        max_keys: max_keys.unsigned_abs(),
+        window: window.unwrap_or(Duration::from_secs(24 * 3600)),
     })
 }
 

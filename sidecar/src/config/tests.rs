@@ -79,6 +79,7 @@ fn defaults() {
     assert_eq!(config.max_request_bytes, 16 * 1024 * 1024);
     assert_eq!(config.grace_period, Duration::from_secs(20));
     assert_eq!(config.spool, None);
+    assert_eq!(config.idempotency, None);
     assert!(config.dev_broker.is_none());
     let profile = &config.producers["default"];
     assert_eq!(profile.acks, Some(Acks::All));
@@ -158,6 +159,12 @@ fn every_key_is_heeded() {
         }),
     };
     assert_eq!(config.spool, Some(spool));
+    let idempotency = Idempotency {
+        directory: PathBuf::from("/tmp/sluice-idempotency"),
+        max_keys: 5000,
+        window: Duration::from_secs(3 * 3600),
+    };
+    assert_eq!(config.idempotency, Some(idempotency));
     let dev = config.dev_broker.unwrap();
     assert_eq!(dev.address, "127.0.0.1:19092".parse().unwrap());
     assert_eq!(
@@ -192,6 +199,15 @@ fn a_dead_letter_goes_to_the_cluster_of_its_record_by_default() {
     let problems = load(&yaml, env(&[])).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(problems[0].path, "spool.dead_letters.topic");
+}
+
+#[test]
+fn idempotency_needs_no_more_than_its_directory() {
+    let yaml =
+        "clusters: {main: {bootstrap_servers: a, allowed_topics: [t]}}\nidempotency: {directory: /keys}";
+    let idempotency = load(yaml, env(&[])).unwrap().config.idempotency.unwrap();
+    assert_eq!(idempotency.max_keys, 1_000_000);
+    assert_eq!(idempotency.window, Duration::from_secs(24 * 3600));
 }
 
 #[test]

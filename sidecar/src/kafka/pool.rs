@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::runtime::Handle;
+
 use super::health::Health;
 use super::producer::Producer;
 use crate::config::{Cluster, Profile};
@@ -37,15 +39,18 @@ impl Slot {
 pub struct Pool {
     max: usize,
     metrics: Arc<Metrics>,
+    /// Producers are made on threads of others, too.
+    runtime: Handle,
     made: Mutex<Vec<(String, Arc<Producer>)>>,
 }
 
 impl Pool {
-    /// A pool of at most `max` producers.
+    /// A pool of at most `max` producers. Must be called within a tokio runtime, which they run on.
     pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             max,
             metrics,
+            runtime: Handle::current(),
             made: Mutex::default(),
         }
     }
@@ -75,6 +80,7 @@ impl Pool {
         }
         let name = format!("{}/{}", slot.cluster_name, slot.profile_name);
         let metrics = self.metrics.producer(&slot.cluster_name, &slot.profile_name);
+        let _entered = self.runtime.enter();
         let producer = Producer::start(name, &slot.cluster, &slot.profile, metrics)?;
         let producer = slot.producer.get_or_init(|| Arc::new(producer));
         made.push((slot.cluster_name.clone(), Arc::clone(producer)));

@@ -112,6 +112,11 @@ pub enum Delivery {
     },
     /// As soon as the producer holds it.
     Buffered,
+    /// When its outcome is known, however long that takes: somebody else sees to it that nobody waits too long.
+    Tracked {
+        /// While it has not been handed to the client library it is given back (as not stored) at this moment.
+        held_until: Instant,
+    },
     /// When its outcome is known, however long that takes. It is on the sidecar's own disk: an outcome other than that
     /// it is stored is an attempt that failed, not a record that was lost.
     Spooled {

@@ -107,3 +107,33 @@ pub(super) const SPOOL_PERHAPS_TWICE: Name = (
     "sluice_spool_perhaps_twice",
     "Attempts for spooled records after one whose outcome nobody knows",
 );
+/// No labels.
+pub(super) const IDEMPOTENCY_KEYS: Name = (
+    "sluice_idempotency_keys",
+    "Idempotency keys that are held, on the sidecar's own disk",
+);
+/// No labels.
+pub(super) const IDEMPOTENCY_WAITING: Name = (
+    "sluice_idempotency_waiting",
+    "Requests with an idempotency key that wait for the disk, for Kafka or for the first of their key",
+);
+/// No labels.
+pub(super) const IDEMPOTENCY_REPLAYS: Name = (
+    "sluice_idempotency_replays",
+    "Requests that were answered as the first of their idempotency key was",
+);
+/// No labels.
+pub(super) const IDEMPOTENCY_CONFLICTS: Name = (
+    "sluice_idempotency_conflicts",
+    "Requests whose idempotency key came before with another request",
+);
+/// No labels.
+pub(super) const IDEMPOTENCY_UNKNOWN: Name = (
+    "sluice_idempotency_unknown",
+    "Repeats that were told that nobody knows what became of the first",
+);
+/// No labels.
+pub(super) const IDEMPOTENCY_SYNC: Name = (
+    "sluice_idempotency_sync_seconds",
+    "How long the disk takes for what is written of idempotency keys at once",
+);

@@ -52,7 +52,7 @@ impl<S: FateSink> Recipient for FanOut<S> {
         drop(gathered);
         if !all.is_empty() {
             self.sink
-                .settle_many(self.id, all.into_iter().flatten().collect());
+                .settle_many(self.id, all.into_iter().flatten().collect(), false);
         }
     }
 }

@@ -184,7 +184,7 @@ struct Mailbox(Mutex<Mail>);
 #[derive(Default)]
 struct Mail {
     single: Vec<(u64, Outcome)>,
-    many: Vec<(u64, Vec<Outcome>)>,
+    many: Vec<(u64, Vec<Outcome>, bool)>,
     /// The call is over: nobody reads this.
     closed: bool,
     waker: Option<Waker>,
@@ -214,12 +214,12 @@ impl Mailbox {
         fates.extend(
             mail.single
                 .drain(..single)
-                .map(|(id, outcome)| wire::fate(id, [outcome])),
+                .map(|(id, outcome)| wire::fate(id, [outcome], false)),
         );
         fates.extend(
             mail.many
                 .drain(..many)
-                .map(|(id, outcomes)| wire::fate(id, outcomes)),
+                .map(|(id, outcomes, replayed)| wire::fate(id, outcomes, replayed)),
         );
         if fates.is_empty() {
             mail.waker = Some(waker.clone());
@@ -244,7 +244,7 @@ impl Recipient for Mailbox {
 }
 
 impl FateSink for Mailbox {
-    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>) {
-        self.put(|mail| mail.many.push((token, outcomes)));
+    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool) {
+        self.put(|mail| mail.many.push((token, outcomes, replayed)));
     }
 }

@@ -20,12 +20,13 @@ use axum::response::Response;
 use axum::routing::post;
 use prost::Message;
 use serde::Deserialize;
+use sluice_proto::idempotency;
 use sluice_proto::v1::{self, ErrorClass};
 
 use self::body::Bounds;
-use self::gather::Gather;
+use self::gather::{Gather, Told};
 use super::{Gateway, wire};
-use crate::kafka::record::{Failure, Outcome};
+use crate::kafka::record::Failure;
 
 /// The media type of one JSON array of records. `application/json` itself is a value like any other.
 const RECORDS_JSON: &str = "application/vnd.sluice.records+json";
@@ -125,22 +126,31 @@ impl Face {
         let (parts, body) = request.into_parts();
         // Held until the answer: so are the body's bytes.
         let (body, _share) = self.bounds.read(body).await?;
-        match media_type(&parts.headers)?.as_deref() {
+        let media_type = media_type(&parts.headers)?;
+        match media_type.as_deref() {
+            Some(many @ (PROTOBUF | NDJSON | RECORDS_JSON))
+                if parts.headers.contains_key(idempotency::HEADER) =>
+            {
+                Err(invalid(format!(
+                    "idempotency-key is for one record, and {many} may hold several: send each as a request of its own"
+                )))
+            }
             Some(PROTOBUF) => self.messages(topic, body).await,
             Some(NDJSON) => self.batch(batch::lines(&common, topic, &body)?).await,
             Some(RECORDS_JSON) => self.batch(batch::array(&common, topic, &body)?).await,
             _ => {
-                let record = single::record(&common, topic, &parts.headers, body)?;
-                let outcomes = self.settle(vec![record]).await;
-                Ok(reply::one(topic, outcomes.into_iter().flatten().next()))
+                let record = single::record(&common, topic, &parts, body)?;
+                let told = self.settle(vec![record]).await;
+                Ok(reply::one(topic, told.into_iter().next()))
             }
         }
     }
 
     async fn batch(&self, records: Vec<v1::Record>) -> Result<Response, Failure> {
         let topics: Vec<String> = records.iter().flat_map(|record| record.topics.clone()).collect();
-        let outcomes = self.settle(records).await;
-        Ok(reply::many(&topics, outcomes.into_iter().flatten().collect()))
+        let told = self.settle(records).await;
+        let outcomes = told.into_iter().flat_map(|told| told.outcomes);
+        Ok(reply::many(&topics, outcomes.collect()))
     }
 
     /// The contract's own messages, for clients without a stream.
@@ -158,17 +168,17 @@ impl Face {
             )));
         }
         let ids: Vec<u64> = request.records.iter().map(|record| record.id).collect();
-        let outcomes = self.settle(request.records).await;
+        let told = self.settle(request.records).await;
         let fates = ids
             .into_iter()
-            .zip(outcomes)
-            .map(|(id, outcomes)| wire::fate(id, outcomes))
+            .zip(told)
+            .map(|(id, told)| wire::fate(id, told.outcomes, told.replayed))
             .collect();
         Ok(reply::message(&v1::ProduceReply { fates, drain: false }))
     }
 
-    /// The outcomes of each record, in order.
-    async fn settle(&self, mut records: Vec<v1::Record>) -> Vec<Vec<Outcome>> {
+    /// What became of each record, in order.
+    async fn settle(&self, mut records: Vec<v1::Record>) -> Vec<Told> {
         let (gather, fates) = Gather::new(records.len());
         for (position, record) in (0..).zip(&mut records) {
             record.id = position;

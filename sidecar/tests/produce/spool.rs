@@ -442,3 +442,26 @@ async fn what_is_under_way_is_not_dropped() {
     let sent: Vec<String> = (0..1499).filter(|id| *id != 2).map(|id| id.to_string()).collect();
     assert_eq!(values(&mock, "orders", sent.len()).await, sent);
 }
+
+/// The producer of a profile that is not the default one is made by the thread that hands over.
+#[tokio::test]
+async fn what_was_spooled_for_another_profile_is_delivered_after_a_restart() {
+    let mock = mock(&[("orders", 1)]);
+    mock.broker_down(1).unwrap();
+    let directory = TempDir::new().unwrap();
+    let mut config = spooling(&mock.bootstrap_servers(), directory.path());
+    let other = config.producers["default"].clone();
+    config.producers.insert("other".to_owned(), other);
+    let sidecar = Sidecar::start(config.clone()).await;
+    let record = Record {
+        producer: "other".to_owned(),
+        ..spooled(1, "orders", None)
+    };
+    accepted(&sidecar.stream().await.produce(record).await);
+    sidecar.stopper.drain();
+    sidecar.ended().await;
+    mock.broker_up(1).unwrap();
+    let sidecar = Sidecar::start(config).await;
+    assert_eq!(values(&mock, "orders", 1).await, ["1"]);
+    until_empty(&sidecar).await;
+}

@@ -70,6 +70,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         max_request_bytes: 4 << 20,
         grace_period: PATIENCE,
         spool: None,
+        idempotency: None,
         dev_broker: None,
     }
 }
@@ -171,6 +172,8 @@ pub(crate) struct Stream {
     pub(crate) metadata: tonic::metadata::MetadataMap,
     fates: Vec<(u64, Vec<TopicFate>)>,
     pub(crate) drained: bool,
+    /// The ids of those that an earlier record was written for.
+    pub(crate) replayed: Vec<u64>,
 }
 
 impl Stream {
@@ -192,6 +195,7 @@ impl Stream {
             metadata,
             fates: Vec::new(),
             drained: false,
+            replayed: Vec::new(),
         }
     }
 
@@ -206,6 +210,8 @@ impl Stream {
             .expect("no reply")
             .unwrap()?;
         self.drained |= reply.drain;
+        let replayed = reply.fates.iter().filter(|fate| fate.replayed);
+        self.replayed.extend(replayed.map(|fate| fate.id));
         self.fates
             .extend(reply.fates.into_iter().map(|fate| (fate.id, fate.topics)));
         Some(())

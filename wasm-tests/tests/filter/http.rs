@@ -48,6 +48,7 @@ impl Mock {
                 let answers = request.records.iter().map(|r| Fate {
                     id: r.id,
                     topics: fates.clone(),
+                    replayed: false,
                 });
                 let answer = ProduceReply {
                     fates: answers.collect(),
@@ -263,6 +264,7 @@ fn an_answer_to_a_client_that_left_is_nobodys() {
         fates: vec![Fate {
             id: 0,
             topics: vec![stored(0, 1)],
+            replayed: false,
         }],
         drain: false,
     };

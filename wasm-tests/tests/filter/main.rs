@@ -17,6 +17,7 @@ mod failures;
 mod fuel;
 mod hostile;
 mod http;
+mod idempotency;
 mod many;
 mod request;
 mod routes;

@@ -159,6 +159,7 @@ fn a_reply_may_hold_any_number_of_fates() {
         .map(|one| Fate {
             id: one.record.id,
             topics: vec![stored(0, 1)],
+            replayed: false,
         })
         .collect();
     host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });
@@ -208,6 +209,7 @@ fn any_number_of_requests_may_go_on_at_once() {
         .map(|one| Fate {
             id: one.record.id,
             topics: vec![stored(0, 1)],
+            replayed: false,
         })
         .collect();
     host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });

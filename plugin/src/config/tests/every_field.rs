@@ -39,6 +39,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         success_status,
         success_message,
         spool_on_outage,
+        idempotency,
         max_body_bytes,
         answer_timeout,
         sidecar_cluster,
@@ -76,6 +77,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         success_status,
         success_message,
         spool_on_outage,
+        idempotency,
         max_body_bytes,
         answer_timeout,
         sidecar_cluster,
@@ -201,6 +203,20 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
         (
             json!({"spool_on_outage": true}),
             vec![("spool_on_outage", "true")],
+        ),
+        (
+            json!({"idempotency": {}}),
+            vec![(
+                "idempotency",
+                r#"Some(Idempotency { header: "idempotency-key", window: None, required: false })"#,
+            )],
+        ),
+        (
+            json!({"idempotency": {"header": "X-Once", "window": "2h", "required": true}}),
+            vec![(
+                "idempotency",
+                r#"Some(Idempotency { header: "x-once", window: Some(7200s), required: true })"#,
+            )],
         ),
         (json!({"producer_async": true}), vec![("delivery", "Buffered")]),
         (
@@ -330,6 +346,7 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
         cloudevents: CloudEvents::Off,
         delivery: Delivery::Acked,
         spool_on_outage: false,
+        idempotency: None,
         success_status: None,
         success_message: None,
         max_body_bytes: 1_048_576,

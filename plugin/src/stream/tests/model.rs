@@ -256,7 +256,7 @@ impl Model {
             assert!(!known.departed, "answered, and gone");
             known.answered = true;
             match outcome {
-                Outcome::Fates(_) => assert!(known.fated, "stored, says nobody"),
+                Outcome::Fates(_) | Outcome::Replayed(_) => assert!(known.fated, "stored, says nobody"),
                 Outcome::Failed(failed) if failed.class == ErrorClass::OutcomeUnknown => {
                     assert!(
                         known.sent_on.is_some(),

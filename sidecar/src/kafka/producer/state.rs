@@ -40,7 +40,7 @@ pub(super) struct Limits {
 pub(super) struct Pending {
     /// Who is told; nobody when they have been.
     receipt: Option<Receipt>,
-    /// When they are told at the latest; `None` for a buffered record.
+    /// When they are told at the latest; `None` for one that is told when it is known, or was told already.
     deadline: Option<Instant>,
     /// When it is given up if librdkafka does not have it by then.
     until: Option<Instant>,
@@ -177,7 +177,9 @@ impl State {
                 bag.settle(receipt, Outcome::Accepted);
                 (None, None, self.limits.buffered_for.map(|time| now + time))
             }
-            Delivery::Spooled { held_until } => (Some(receipt), None, Some(held_until)),
+            Delivery::Tracked { held_until } | Delivery::Spooled { held_until } => {
+                (Some(receipt), None, Some(held_until))
+            }
         };
         let topic = key;
         let key = self.pending.insert(Pending {

@@ -7,18 +7,27 @@ use tokio::sync::oneshot;
 use crate::kafka::record::{Outcome, Recipient};
 use crate::produce::FateSink;
 
+/// What became of a record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    /// In each of its topics, or one for all of them.
+    pub(super) outcomes: Vec<Outcome>,
+    /// An earlier record had it.
+    pub(super) replayed: bool,
+}
+
 /// Gathers the outcomes of records whose ids are their positions.
 pub(super) struct Gather(Mutex<Gathered>);
 
 struct Gathered {
-    outcomes: Vec<Option<Vec<Outcome>>>,
+    outcomes: Vec<Option<Told>>,
     missing: usize,
-    done: Option<oneshot::Sender<Vec<Vec<Outcome>>>>,
+    done: Option<oneshot::Sender<Vec<Told>>>,
 }
 
 impl Gather {
     /// For this many records; the future resolves when all of them have a fate.
-    pub(super) fn new(records: usize) -> (Arc<Self>, impl Future<Output = Vec<Vec<Outcome>>>) {
+    pub(super) fn new(records: usize) -> (Arc<Self>, impl Future<Output = Vec<Told>>) {
         let (done, all) = oneshot::channel();
         let gathered = Gathered {
             outcomes: vec![None; records],
@@ -48,12 +57,12 @@ impl Gather {
 }
 
 impl Gathered {
-    fn put(&mut self, position: u64, outcomes: Vec<Outcome>) {
+    fn put(&mut self, position: u64, outcomes: Vec<Outcome>, replayed: bool) {
         let slot = usize::try_from(position)
             .ok()
             .and_then(|at| self.outcomes.get_mut(at));
         if let Some(slot) = slot
-            && slot.replace(outcomes).is_none()
+            && slot.replace(Told { outcomes, replayed }).is_none()
         {
             self.missing -= 1;
         }
@@ -64,14 +73,14 @@ impl Recipient for Gather {
     fn settle(&self, outcomes: &mut Vec<(u64, Outcome)>) {
         self.update(|gathered| {
             for (position, outcome) in outcomes.drain(..) {
-                gathered.put(position, vec![outcome]);
+                gathered.put(position, vec![outcome], false);
             }
         });
     }
 }
 
 impl FateSink for Gather {
-    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>) {
-        self.update(|gathered| gathered.put(token, outcomes));
+    fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool) {
+        self.update(|gathered| gathered.put(token, outcomes, replayed));
     }
 }

@@ -12,11 +12,13 @@ use sluice_proto::class::{self, Row};
 use sluice_proto::v1::{ErrorClass, ProduceReply};
 
 use super::PROTOBUF;
+use super::gather::Told;
 use crate::kafka::record::{Failure, Outcome};
 
 const TOPIC: HeaderName = HeaderName::from_static("x-kafka-topic");
 const PARTITION: HeaderName = HeaderName::from_static("x-kafka-partition");
 const OFFSET: HeaderName = HeaderName::from_static("x-kafka-offset");
+const REPLAYED: HeaderName = HeaderName::from_static(sluice_proto::idempotency::REPLAYED_HEADER);
 
 const SENT: &str = "message sent";
 const ACCEPTED: &str = "message accepted";
@@ -37,9 +39,21 @@ pub(super) fn refusal(failure: &Failure) -> Response {
 }
 
 /// The answer to one record.
-pub(super) fn one(topic: &str, outcome: Option<Outcome>) -> Response {
+pub(super) fn one(topic: &str, told: Option<Told>) -> Response {
     let lost = || Failure::new(ErrorClass::OutcomeUnknown, "the record's fate was lost");
-    match outcome.unwrap_or_else(|| lost().into()) {
+    let Told { outcomes, replayed } = told.unwrap_or_default();
+    let outcome = outcomes.into_iter().next();
+    let mut response = of_outcome(topic, outcome.unwrap_or_else(|| lost().into()));
+    if replayed {
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn of_outcome(topic: &str, outcome: Outcome) -> Response {
+    match outcome {
         Outcome::Stored { partition, offset } => {
             let mut response = axum::Json(json!({ "message": SENT })).into_response();
             let headers = response.headers_mut();

@@ -1,10 +1,11 @@
 //! One record: the body is its value, the rest comes from request headers.
 
 use axum::body::Bytes;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sluice_proto::v1;
+use sluice_proto::{idempotency, v1};
 
 use super::{Common, invalid};
 use crate::kafka::record::Failure;
@@ -21,9 +22,10 @@ const HEADER_BASE64: &str = "x-kafka-header-base64-";
 pub(super) fn record(
     common: &Common,
     topic: &str,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Bytes,
 ) -> Result<v1::Record, Failure> {
+    let headers = &parts.headers;
     let tombstone = match one(headers, TOMBSTONE)?.map(HeaderValue::as_bytes) {
         None | Some(b"false") => false,
         Some(b"true") => true,
@@ -35,6 +37,7 @@ pub(super) fn record(
         )));
     }
     Ok(v1::Record {
+        idempotency: once(parts, &body)?,
         key: key(headers)?,
         partition: number(headers, PARTITION)?,
         timestamp_ms: number(headers, TIMESTAMP)?,
@@ -51,6 +54,32 @@ fn key(headers: &HeaderMap) -> Result<Option<Bytes>, Failure> {
         (None, Some(key)) => Ok(Some(decoded(KEY_BASE64, key)?.into())),
         (None, None) => Ok(None),
     }
+}
+
+/// What the request asks for that is to be written once. All that says what the record is counts for its fingerprint:
+/// method, path and query, body, and the `x-kafka-` headers in the order of their names.
+fn once(parts: &Parts, body: &Bytes) -> Result<Option<v1::Idempotency>, Failure> {
+    let Some(value) = one(&parts.headers, idempotency::HEADER)? else {
+        return Ok(None);
+    };
+    let key = idempotency::key(value.as_bytes())
+        .map_err(|why| invalid(format!("{}: {why}", idempotency::HEADER)))?;
+    let said = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let mut said: Vec<_> = said.filter(|(name, _)| name.starts_with("x-kafka-")).collect();
+    // Stable: values of one name stay in their order, which is that of the record headers.
+    said.sort_by_key(|(name, _)| *name);
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let request = [parts.method.as_str().as_bytes(), target.as_bytes(), body];
+    let said = said.iter().flat_map(|(name, value)| [name.as_bytes(), *value]);
+    let print = idempotency::fingerprint(request.into_iter().chain(said));
+    Ok(Some(v1::Idempotency {
+        key: key.into_owned().into(),
+        fingerprint: print.to_vec().into(),
+        window_ms: 0,
+    }))
 }
 
 fn record_headers(headers: &HeaderMap) -> Result<Vec<v1::Header>, Failure> {

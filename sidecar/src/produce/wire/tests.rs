@@ -10,15 +10,19 @@ use serde_json::{Value, json};
 use sluice_proto::v1::topic_fate::Result as Fated;
 use sluice_proto::v1::{ErrorClass, Fate, ProduceReply, ProduceRequest};
 
-use super::fate;
 use crate::kafka::record::{Failure, Outcome};
+
+fn fate(id: u64, outcomes: impl IntoIterator<Item = Outcome>) -> Fate {
+    super::fate(id, outcomes, false)
+}
 
 /// Names, descriptions and messages.
 fn replies() -> Vec<(&'static str, &'static str, ProduceReply)> {
     let reply = |fates| ProduceReply { fates, drain: false };
     let failed = |class, message: &'static str| Outcome::from(Failure::new(class, message));
     let stored = |partition, offset| Outcome::Stored { partition, offset };
-    let classes = (1..).zip(sluice_proto::class::ALL);
+    // Those that there were when it was frozen.
+    let classes = (1..=12).zip(sluice_proto::class::ALL);
     vec![
         (
             "stored",
@@ -66,6 +70,19 @@ fn replies() -> Vec<(&'static str, &'static str, ProduceReply)> {
             ),
         ),
         (
+            "key_reused",
+            "a record whose idempotency key came with another request",
+            reply(vec![fate(
+                5,
+                [failed(ErrorClass::IdempotencyKeyReused, "what happened")],
+            )]),
+        ),
+        (
+            "replayed",
+            "a record that an earlier one with its idempotency key was written for",
+            reply(vec![super::fate(6, [stored(1, 2)], true)]),
+        ),
+        (
             "drain",
             "the sidecar drains",
             ProduceReply {
@@ -93,7 +110,12 @@ fn described_reply(says: &str, encoded: &[u8]) -> Value {
             .iter()
             .map(|told| topic(told.result.as_ref().unwrap()))
             .collect();
-        json!({"id": fate.id.to_string(), "topics": topics})
+        let mut described = json!({"id": fate.id.to_string(), "topics": topics});
+        // What was frozen before there was this field does not name it.
+        if fate.replayed {
+            described["replayed"] = json!(true);
+        }
+        described
     };
     let fates: Vec<Value> = reply.fates.iter().map(fate).collect();
     json!({"says": says, "drain": reply.drain, "fates": fates})

@@ -71,6 +71,7 @@ const DELIVERY: u8 = 9;
 const DEADLINE_MS: u8 = 10;
 const VALUE: u8 = 11;
 const SPOOL_ON_OUTAGE: u8 = 12;
+const CLIENT: u8 = 14;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -143,6 +144,9 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     }
     if route.spool_on_outage {
         wire::integer(out, SPOOL_ON_OUTAGE, 1);
+    }
+    if head.client() != 0 {
+        wire::fixed64(out, CLIENT, head.client());
     }
     wire::end(out, record);
     Ok(Encoded { topics })

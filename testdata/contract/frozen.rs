@@ -59,5 +59,8 @@ pub(super) fn described(record: &Record) -> Value {
     if record.spool_on_outage {
         described["spool_on_outage"] = json!(true);
     }
+    if record.client != 0 {
+        described["client"] = json!(record.client.to_string());
+    }
     described
 }

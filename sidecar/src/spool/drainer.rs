@@ -250,6 +250,7 @@ fn plan(state: &mut State, inbox: &Arc<dyn Recipient>, now: Instant) -> Work {
                     token: token as u64,
                 },
                 label: Arc::clone(label),
+                client: 0,
             });
         }
         if !submissions.is_empty() {

@@ -79,6 +79,7 @@ fn send(producer: &Producer, told: &Arc<Told>, tokens: std::ops::Range<u64>) {
             token,
         },
         label: "orders".into(),
+        client: 0,
     };
     producer.submit(&mut tokens.map(submission).collect());
 }

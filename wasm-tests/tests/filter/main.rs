@@ -18,6 +18,7 @@ mod fuel;
 mod hostile;
 mod http;
 mod many;
+mod pressure;
 mod request;
 mod routes;
 mod stats;

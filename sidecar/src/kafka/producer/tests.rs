@@ -1,3 +1,4 @@
+mod overload;
 mod profile;
 
 use std::sync::{Arc, Mutex};

@@ -10,7 +10,11 @@
 //! Where acknowledgements do not come late but not at all, next to nothing is let through: one record now and then,
 //! so that a topic of which only one partition is stuck does not wait for that.
 
+mod history;
+
 use std::time::{Duration, Instant};
+
+use self::history::{Ages, Lately};
 
 /// What a record costs besides its bytes: what Kafka's protocol adds, about.
 const PER_RECORD: u64 = 100;
@@ -33,8 +37,6 @@ const HOLD: Duration = Duration::from_secs(1);
 const SOME: usize = 64;
 /// For so long a topic without records is as it was: connections are there.
 const REMEMBERED: Duration = Duration::from_secs(10);
-/// What waits for so long, or twice that, does not wait for what comes before it.
-const OLD: Duration = Duration::from_secs(5);
 /// A client may have waiting so many times what is left. What is left is kept on top, so that a client that is
 /// alone has all that the bound allows: a part of it, and room for so many records at least.
 const SHARE: u64 = 4;
@@ -44,6 +46,9 @@ fn per_second(cost: u64, time: Duration) -> u64 {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
     cost.saturating_mul(1_000_000) / micros
 }
+
+/// A client that has no more than this part of what may wait is modest.
+const MODEST: u64 = 16;
 
 /// What `records` records of `bytes` bytes cost.
 pub(super) fn cost(records: usize, bytes: usize) -> u64 {
@@ -299,7 +304,7 @@ impl Pace {
     /// Why it is not.
     pub(super) fn admit(&mut self, mut ask: Ask, now: Instant) -> Result<(), Why> {
         // What waits for so long waits for something else.
-        ask.waiting = ask.waiting.saturating_sub(self.ages.old);
+        ask.waiting = ask.waiting.saturating_sub(self.ages.old());
         ask.own = ask.own.min(ask.waiting);
         let why = match self.verdict(now) {
             Verdict::Free => {
@@ -330,7 +335,10 @@ impl Pace {
         let target = self.target().min(ask.patience);
         let millis = u64::try_from(target.as_millis()).unwrap_or(u64::MAX);
         let limit = rate.saturating_mul(millis) / 1000;
-        let spare = (limit / SHARE).max(ask.cost * SHARE);
+        // The rate is not that exact: whoever has next to nothing waiting finds room in any case.
+        let modest = ask.own == 0 || (ask.own + ask.cost).saturating_mul(MODEST) <= limit;
+        let part = if modest { limit } else { limit / SHARE };
+        let spare = part.max(ask.cost * SHARE);
         let left = limit.saturating_add(spare).saturating_sub(ask.waiting);
         let over = ask.cost > left || ask.own + ask.cost > left.saturating_mul(SHARE);
         let others = ask.cost <= left && ask.own < ask.waiting;
@@ -409,67 +417,6 @@ impl Pace {
 /// How long what waits takes.
 fn wait(ask: Ask, rate: u64) -> Duration {
     Duration::from_millis(ask.waiting.saturating_mul(1000) / rate.max(1))
-}
-
-/// What is acknowledged in a second, whether or not more could be.
-#[derive(Debug, Default)]
-struct Lately {
-    from: Option<Instant>,
-    done: u64,
-    rates: [u64; 2],
-}
-
-impl Lately {
-    fn done(&mut self, cost: u64, now: Instant) {
-        let from = *self.from.get_or_insert(now);
-        let took = now.saturating_duration_since(from);
-        if took >= Duration::from_secs(1) {
-            self.rates = [per_second(self.done, took), self.rates[0]];
-            self.from = Some(now);
-            self.done = 0;
-        }
-        self.done += cost;
-    }
-
-    fn per_second(&self) -> u64 {
-        self.rates.into_iter().max().unwrap_or_default()
-    }
-}
-
-/// What was handed over and has no report, by when that was.
-#[derive(Debug, Default)]
-struct Ages {
-    /// Since when a record counts as young, and as one of those before.
-    young_since: Option<Instant>,
-    since: Option<Instant>,
-    young: u64,
-    before: u64,
-    old: u64,
-}
-
-impl Ages {
-    fn handed(&mut self, cost: u64, now: Instant) {
-        let young = |at: Instant| now.saturating_duration_since(at) < OLD;
-        if !self.young_since.is_some_and(young) {
-            self.since = self.young_since;
-            self.young_since = Some(now);
-            self.old += std::mem::take(&mut self.before);
-            self.before = std::mem::take(&mut self.young);
-        }
-        self.young += cost;
-    }
-
-    fn reported(&mut self, report: Report, now: Instant) {
-        let at = now.checked_sub(report.took);
-        let among = if at >= self.young_since {
-            &mut self.young
-        } else if at >= self.since {
-            &mut self.before
-        } else {
-            &mut self.old
-        };
-        *among = among.saturating_sub(report.cost);
-    }
 }
 
 #[cfg(test)]

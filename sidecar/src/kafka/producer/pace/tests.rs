@@ -448,8 +448,9 @@ fn what_the_client_library_gave_up_is_no_answer_and_is_forgotten_after_a_while()
 
 #[test]
 fn a_modest_client_is_served_beside_one_that_sends_ten_times_what_fits() {
-    for (greedy, rate) in [(1_u64, 60.0), (20, 60.0), (3, 6000.0)] {
+    for (greedy, rate, together) in [(1_u64, 60.0, 1), (20, 60.0, 1), (3, 1500.0, 1), (1, 60.0, 300)] {
         let mut sim = Sim::new(rate * 10.0, 3);
+        sim.together = together;
         sim.load(rate, 2 * SECOND);
         sim.rate = rate;
         let (mut due, mut modest, mut random) = (0.0, 0, random(7));
@@ -462,7 +463,7 @@ fn a_modest_client_is_served_beside_one_that_sends_ten_times_what_fits() {
                 let client = if ms < SECOND { 0 } else { chosen };
                 sim.offer(client);
             }
-            if ms % SECOND == 777 && ms > 2 * SECOND {
+            if ms % SECOND == 777 && ms > 10 * SECOND {
                 modest += 1;
                 sim.offer(999);
             }
@@ -498,12 +499,12 @@ fn without_a_bound_nothing_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// Whatever is slow, what is let through does not wait much longer than it may, and about as much is served as can be.
     #[test]
     fn what_is_let_through_keeps_to_the_bound_and_is_what_fits(
-        rate in 20.0..5_000.0_f64,
+        rate in 20.0..2_000.0_f64,
         over in 1.5..20.0_f64,
         back in 1_u32..500,
         together in 1_u32..100,
@@ -524,7 +525,7 @@ proptest! {
     /// What fits is taken, however it comes.
     #[test]
     fn what_fits_is_taken(
-        rate in 100.0..5_000.0_f64,
+        rate in 100.0..2_000.0_f64,
         part in 0.05..0.7_f64,
         back in 1_u32..500,
         together in 1_u32..50,

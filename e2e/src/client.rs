@@ -1,6 +1,7 @@
 //! HTTP clients for tests: HTTP/1.1 with keep-alive, or HTTP/2 with prior knowledge.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -43,6 +44,15 @@ impl Client {
     /// A client that speaks HTTP/2 from the first byte, all requests on one connection.
     pub fn h2(port: u16) -> Self {
         Self::new(port, true)
+    }
+
+    /// An HTTP/1.1 client of the same server whose connections come from `address`.
+    #[must_use]
+    pub fn from(other: Self, address: IpAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(address));
+        let pool = Pool::builder(TokioExecutor::new()).build(connector);
+        Self { pool, ..other }
     }
 
     fn new(port: u16, h2: bool) -> Self {

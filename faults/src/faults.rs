@@ -9,6 +9,7 @@ use sluice_e2e::{Result, ensure};
 use tokio::time::sleep;
 
 use crate::link::Weather;
+use crate::shed::Sheds;
 use crate::world::{PARTITIONS, Shape, USER, World};
 
 /// A fault.
@@ -49,6 +50,8 @@ pub struct Keeps {
     /// Clients that wait for acknowledgements notice: some are not answered 2xx, or late. If none is, nothing was
     /// broken, and nothing shown.
     pub felt: bool,
+    /// With more than fits, what becomes of it where clients wait for acknowledgements.
+    pub sheds: Option<Sheds>,
 }
 
 const KEEPS: Keeps = Keeps {
@@ -57,6 +60,7 @@ const KEEPS: Keeps = Keeps {
     untold: 0,
     ends: false,
     felt: true,
+    sheds: None,
 };
 
 /// What nobody needs to notice.
@@ -437,7 +441,16 @@ pub const FAULTS: &[Fault] = &[
         what: "ten times what fits through the link to the broker, for a minute",
         shape: Shape::Linked,
         settings: &[],
-        keeps: within(10),
+        keeps: Keeps {
+            // About fifty fit.
+            sheds: Some(Sheds {
+                served: 30.0,
+                within: S,
+                unknown: 10,
+                memory: 80,
+            }),
+            ..within(10)
+        },
         inflict: |world| {
             Box::pin(async {
                 // A record is about 250 bytes of a request: 60 a second, of 600 that come.

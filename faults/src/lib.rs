@@ -11,6 +11,7 @@ pub mod link;
 pub mod load;
 pub mod mode;
 pub mod run;
+pub mod shed;
 pub mod soak;
 pub mod table;
 pub mod world;

@@ -10,6 +10,7 @@ use crate::compare::{Counts, PROMPT, Seen, compare, seen};
 use crate::faults::{Fault, Keeps};
 use crate::load::Plan;
 use crate::mode::{Mode, Promise};
+use crate::shed;
 use crate::world::{Ground, Lost, World, settled};
 
 /// How long all modes of a fault may take together.
@@ -78,6 +79,7 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode, pace
     let mut world = World::start(s, ground, mode, fault.settings, Plan::default()).await?;
     world.flowing(Duration::from_secs(20)).await?;
     sleep(pace.before).await;
+    let begun = world.load.now();
     (fault.inflict)(&mut world).await.context("the fault")?;
     let healed = world.load.now();
     let keeps = fault.keeps;
@@ -101,7 +103,10 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode, pace
     let records = world.kafka.records(&world.topic).await?;
     let counts = compare(&ledger, &records, world.deleted);
     let seen = seen(&ledger, healed, lasted);
-    let broken = judge(&counts, &seen, lost, mode, &keeps);
+    let mut broken = judge(&counts, &seen, lost, mode, &keeps);
+    if let Some(sheds) = keeps.sheds.filter(|_| mode.promise == Promise::Stored) {
+        broken.extend(shed::judge(&sheds, &ledger, (begun, healed), peak));
+    }
     Ok(Outcome {
         fault: fault.name,
         mode: mode.name,
@@ -175,6 +180,7 @@ mod tests {
         untold: 0,
         ends: false,
         felt: false,
+        sheds: None,
     };
 
     fn mode(promise: Promise) -> Mode {

@@ -145,6 +145,7 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: 
         untold: UNTOLD * events.killed,
         ends: false,
         felt: false,
+        sheds: None,
     };
     let mut broken = Vec::new();
     let mut text = format!(

@@ -4,7 +4,7 @@ use prost::Message;
 use serde::de::IgnoredAny;
 use sluice_filter::config::{FilterConfig, StreamSettings};
 use sluice_filter::reply::Reply;
-use sluice_filter::stream::{Effects, Outcome, Stream};
+use sluice_filter::stream::{Effects, Outcome, Stream, Tag};
 use sluice_filter::{call, pairs::Pair};
 use sluice_proto::v1::ProduceReply;
 
@@ -21,7 +21,7 @@ pub(crate) fn produce_reply(data: &[u8]) {
     };
     let mut stream = Stream::new(StreamSettings::default());
     for owner in 0..waiting {
-        let taken = stream.produce::<()>(0, 1_000_000, &mut world, |out, id| {
+        let taken = stream.produce::<()>(0, 1_000_000, (Tag::default(), 0), &mut world, |out, id| {
             out.extend_from_slice(&[0x0a, 2, 8, u8::try_from(id % 128).unwrap()]);
             Ok(owner)
         });

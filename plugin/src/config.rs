@@ -28,8 +28,8 @@ pub use check::DEFAULT_SIDECAR_CLUSTER;
 pub use entry::EntryQuery;
 pub use fields::CREDENTIAL_HEADERS;
 pub use route::{
-    CloudEvents, Delivery, Forward, HeaderRules, Idempotency, OnError, PartitionSource, Repeated, Route,
-    Source, Then, Transport, Value,
+    CloudEvents, Delivery, Forward, HeaderRules, Idempotency, OnError, Outstanding, PartitionSource,
+    Repeated, Route, Source, Then, Transport, Value,
 };
 pub use stream::StreamSettings;
 

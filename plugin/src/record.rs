@@ -72,6 +72,7 @@ const DEADLINE_MS: u8 = 10;
 const VALUE: u8 = 11;
 const SPOOL_ON_OUTAGE: u8 = 12;
 const IDEMPOTENCY: u8 = 13;
+const CLIENT: u8 = 14;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -147,6 +148,9 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     }
     if let Some(settings) = &route.idempotency {
         idempotency::write(out, IDEMPOTENCY, settings, input)?;
+    }
+    if head.client() != 0 {
+        wire::fixed64(out, CLIENT, head.client());
     }
     wire::end(out, record);
     Ok(Encoded { topics })

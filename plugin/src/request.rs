@@ -6,12 +6,23 @@
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     headers: &'a [(&'a [u8], &'a [u8])],
+    client: u64,
 }
 
 impl<'a> Head<'a> {
     /// The head made of `headers`, in the order received.
     pub fn new(headers: &'a [(&'a [u8], &'a [u8])]) -> Self {
-        Self { headers }
+        Self { headers, client: 0 }
+    }
+
+    /// The same of a request whose client is known by that number.
+    pub fn of_client(self, client: u64) -> Self {
+        Self { client, ..self }
+    }
+
+    /// What the client is known by; 0 if it is not told apart.
+    pub fn client(&self) -> u64 {
+        self.client
     }
 
     /// All headers, pseudo-headers (`:method`, `:path`, `:authority`, `:scheme`) included.

@@ -9,18 +9,23 @@ mod backoff;
 mod gather;
 mod life;
 mod outcome;
+mod shares;
 mod slots;
 
 use prost::Message as _;
-use sluice_proto::v1::ProduceReply;
+use sluice_proto::v1::topic_fate::Result as Fate;
+use sluice_proto::v1::{ErrorClass, ProduceReply, TopicFate};
 
 use crate::config::StreamSettings;
 use backoff::Backoff;
 use gather::Gather;
-use outcome::{CLOSED_SENT, FULL, GARBLED_SENT, LATE_SENT, LATE_UNSENT, TOO_LARGE, UNREACHABLE};
+use outcome::{
+    CLIENT_FULL, CLOSED_SENT, FULL, GARBLED_SENT, LATE_SENT, LATE_UNSENT, ROUTE_FULL, TOO_LARGE, UNREACHABLE,
+};
 use slots::{Place, Slots};
 
 pub use outcome::{Failed, Outcome};
+pub use shares::Tag;
 
 /// The host's name of an open gRPC stream.
 pub type Token = u32;
@@ -39,6 +44,12 @@ const HEALTHY_US: u64 = 1_000_000;
 
 /// So many messages may be under way before records are gathered. A reply, or [`GATHER_MS`], makes room.
 const AT_ONCE: u32 = 2;
+
+/// For so long after the sidecar refused a record for want of room clients are told apart.
+const PRESSED_US: u64 = 2_000_000;
+
+/// And while so large a part of the bounds is taken.
+const PRESSED_PART: usize = 4;
 
 /// How many streams that drain are kept for the fates they still owe.
 const MAX_DRAINING: usize = 4;
@@ -102,6 +113,8 @@ pub struct Stream<T> {
     /// Messages sent since the last reply, and when the last of them was.
     unanswered: u32,
     last_send_us: u64,
+    /// Until when clients are told apart.
+    pressed_until_us: u64,
     /// Whether records were gathered since the last tick: then the next tick is likely to find some.
     gathered_lately: bool,
     tick_ms: Option<u32>,
@@ -119,6 +132,7 @@ impl<T> Stream<T> {
             draining: Vec::new(),
             unanswered: 0,
             last_send_us: 0,
+            pressed_until_us: 0,
             gathered_lately: false,
             tick_ms: None,
         }
@@ -134,13 +148,22 @@ impl<T> Stream<T> {
         self.slots.len()
     }
 
+    /// Whether it matters now whose records come: there is little room, here or at the sidecar's.
+    pub fn tells_clients_apart(&self, now_us: u64) -> bool {
+        let much = |taken: usize, max: usize| taken.saturating_mul(PRESSED_PART) >= max;
+        now_us < self.pressed_until_us
+            || much(self.slots.len(), self.settings.max_outstanding_records)
+            || much(self.slots.bytes(), self.settings.max_outstanding_bytes)
+    }
+
     /// Whether `stream` is one of this machine's.
     pub fn has(&self, stream: Token) -> bool {
         self.current() == Some(stream) || self.draining.contains(&stream)
     }
 
     /// Takes a record: `write` appends its encoding (a `ProduceRequest` of this one record, under the id given)
-    /// and says who is to be answered. Past `deadline_us` the answer is given without its fate.
+    /// and says who is to be answered. Past `deadline_us` the answer is given without its fate. Its `tag` says whose it
+    /// is, and its route may have `route_max` records outstanding.
     ///
     /// # Errors
     /// The record was not taken, will never be sent, and nobody is answered.
@@ -148,6 +171,7 @@ impl<T> Stream<T> {
         &mut self,
         now_us: u64,
         deadline_us: u64,
+        (tag, route_max): (Tag, usize),
         effects: &mut impl Effects<T>,
         write: impl FnOnce(&mut Vec<u8>, RecordId) -> Result<T, E>,
     ) -> Result<RecordId, Refused<E>> {
@@ -160,6 +184,13 @@ impl<T> Stream<T> {
         );
         if self.slots.len() >= records || self.slots.bytes() >= max_bytes {
             return Err(Refused::Stream(FULL));
+        }
+        if tag.route.as_ref().is_some_and(|route| route.get() >= route_max) {
+            return Err(Refused::Stream(ROUTE_FULL));
+        }
+        let left = (records - self.slots.len(), max_bytes - self.slots.bytes());
+        if self.slots.shares().is_spent(tag.client, left) {
+            return Err(Refused::Stream(CLIENT_FULL));
         }
         let id = self.slots.next_id();
         let start = self.gather.bytes.len();
@@ -174,7 +205,7 @@ impl<T> Stream<T> {
             return Err(Refused::Stream(refused));
         }
         let at = self.gather.push(id, len);
-        self.slots.insert(id, owner, deadline_us, len, at);
+        self.slots.insert(id, (owner, tag), deadline_us, len, at);
         self.gathered(now_us, effects);
         Ok(id)
     }
@@ -220,6 +251,9 @@ impl<T> Stream<T> {
         };
         self.replied(stream, !reply.fates.is_empty());
         for fate in reply.fates {
+            if fate.topics.iter().any(is_full) {
+                self.pressed_until_us = now_us.saturating_add(PRESSED_US);
+            }
             if self.slots.place(fate.id) == Some(Place::Sent(stream))
                 && let Some(owner) = self.slots.remove(fate.id)
             {
@@ -384,6 +418,11 @@ impl<T> Stream<T> {
             (current, needed) => current.or(needed),
         };
     }
+}
+
+/// Whether the sidecar had no room.
+fn is_full(fate: &TopicFate) -> bool {
+    matches!(&fate.result, Some(Fate::Failure(failure)) if failure.class == ErrorClass::BufferFull as i32)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use prost::Message as _;
 use serde_json::{Value as Json, json};
 use sluice_filter::config::StreamSettings;
-use sluice_filter::stream::{Effects, Outcome, Stream, Token};
+use sluice_filter::stream::{Effects, Outcome, Stream, Tag, Token};
 use sluice_proto::v1::topic_fate::Result as Fated;
 use sluice_proto::v1::{ProduceReply, ProduceRequest, Record, TopicFate};
 
@@ -94,7 +94,9 @@ fn under_way(records: usize) -> (Stream<usize>, World) {
             ProduceRequest { records }.encode(out).unwrap();
             Ok::<_, ()>(owner)
         };
-        stream.produce(0, 60_000_000, &mut world, write).unwrap();
+        stream
+            .produce(0, 60_000_000, (Tag::default(), 0), &mut world, write)
+            .unwrap();
     }
     stream.tick(0, &mut world);
     stream.opened(1, 0, &mut world);
@@ -145,7 +147,9 @@ fn a_frozen_reply_is_never_garbled_and_a_drain_is_heeded() {
             ProduceRequest { records }.encode(out).unwrap();
             Ok::<_, ()>(7)
         };
-        stream.produce(4_000_000, 60_000_000, &mut world, write).unwrap();
+        stream
+            .produce(4_000_000, 60_000_000, (Tag::default(), 0), &mut world, write)
+            .unwrap();
         stream.tick(4_001_000, &mut world);
         let streams = if description["drain"] == true { 2 } else { 1 };
         assert_eq!(world.opened, streams, "{}", path.display());

@@ -216,6 +216,11 @@ impl TopicAllowlist {
             None => topic == entry,
         })
     }
+
+    /// Whether there can be more than one topic.
+    pub fn allows_several(&self) -> bool {
+        self.0.len() > 1 || self.0.iter().any(|entry| entry.ends_with('*'))
+    }
 }
 
 /// A producer profile: Kong's settings under their names; what is not set is librdkafka's default for an
@@ -232,6 +237,9 @@ pub struct Profile {
     pub max_records: usize,
     /// `producer_async_buffering_limits_bytes_in_memory`: bytes of keys, values and headers that may wait.
     pub max_bytes: usize,
+    /// `max_queueing_time`: how much longer than necessary a record may wait for its acknowledgement; past it others are
+    /// refused. Zero: there is no such bound.
+    pub max_queueing_time: Duration,
     /// Whether a missing topic may be created by the broker (`auto.create.topics.enable`).
     pub allow_auto_create_topics: bool,
 }

@@ -57,6 +57,13 @@ struct DeadLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    cluster: String,
+    topic: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedLabels {
     outcome: &'static str,
 }
@@ -69,6 +76,7 @@ pub struct Metrics {
     seconds: Family<TopicLabels, Histogram>,
     buffered_lost: Family<OutcomeLabels, Counter>,
     late: Family<OutcomeLabels, Counter>,
+    shed: Family<ShedLabels, Counter>,
     outstanding: Family<ProducerLabels, Gauge>,
     outstanding_bytes: Family<ProducerLabels, Gauge>,
     held: Family<ProducerLabels, Gauge>,
@@ -124,6 +132,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(seconds),
             buffered_lost: Family::default(),
             late: Family::default(),
+            shed: Family::default(),
             outstanding: Family::default(),
             outstanding_bytes: Family::default(),
             held: Family::default(),
@@ -150,6 +159,7 @@ impl Default for Metrics {
             PRODUCE_SECONDS => seconds,
             BUFFERED_LOST => buffered_lost,
             LATE => late,
+            SHED => shed,
             OUTSTANDING => outstanding,
             OUTSTANDING_BYTES => outstanding_bytes,
             HELD => held,
@@ -366,6 +376,11 @@ impl ProducerMetrics {
             records: by_outcome(&self.all.records),
             buffered_lost: by_outcome(&self.all.buffered_lost),
             late: by_outcome(&self.all.late),
+            shed: ByReason {
+                family: self.all.shed.clone(),
+                topic: labels.clone(),
+                counters: Default::default(),
+            },
         }
     }
 }
@@ -382,6 +397,62 @@ pub struct TopicMetrics {
     pub buffered_lost: ByOutcome,
     /// Known only after the deadline.
     pub late: ByOutcome,
+    /// Refused for want of room.
+    pub shed: ByReason,
+}
+
+/// Why there was no room for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The producer has as many records, or bytes, as it may.
+    Bound,
+    /// Its topic has its share of those.
+    TopicShare,
+    /// It would wait too long for its acknowledgement.
+    Queueing,
+    /// The same, while other clients' would not.
+    ClientShare,
+    /// Nothing is acknowledged at all.
+    Stuck,
+}
+
+impl Shed {
+    /// The `reason` label.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Bound => "bound",
+            Self::TopicShare => "topic_share",
+            Self::Queueing => "queueing",
+            Self::ClientShare => "client_share",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
+/// A counter for each reason, looked up once.
+pub struct ByReason {
+    family: Family<ShedLabels, Counter>,
+    topic: TopicLabels,
+    counters: [Option<Counter>; 5],
+}
+
+impl ByReason {
+    /// One more for that reason.
+    pub fn count(&mut self, reason: Shed) {
+        let Some(counter) = self.counters.get_mut(reason as usize) else {
+            return;
+        };
+        let TopicLabels { cluster, topic } = &self.topic;
+        let (family, label) = (&self.family, reason.label());
+        let make = || {
+            family.get_or_create_owned(&ShedLabels {
+                cluster: cluster.clone(),
+                topic: topic.clone(),
+                reason: label,
+            })
+        };
+        counter.get_or_insert_with(make).inc();
+    }
 }
 
 /// A counter for each outcome, looked up once.

@@ -454,7 +454,7 @@ impl Gateway {
         into: &mut Batch<'_>,
     ) {
         let mut topics = std::mem::take(&mut record.topics);
-        let id = record.id;
+        let (id, client) = (record.id, record.client);
         let mut one = Record {
             topic: String::new(),
             partition: record.partition,
@@ -471,7 +471,7 @@ impl Gateway {
                 recipient: Arc::clone(recipient),
                 token: id,
             };
-            self.place(one, route, way, receipt, into);
+            self.place(one, client, route, way, receipt, into);
             return;
         }
         let fanout: Arc<dyn Recipient> = Arc::new(FanOut::new(Arc::clone(sink), id, topics.len()));
@@ -481,7 +481,7 @@ impl Gateway {
                 token,
             };
             let record = Record { topic, ..one.clone() };
-            self.place(record, route, way, receipt, into);
+            self.place(record, client, route, way, receipt, into);
         }
     }
 
@@ -497,7 +497,15 @@ impl Gateway {
     }
 
     /// Makes one submission, or refuses it.
-    fn place(&self, record: Record, route: &Route, way: Way<'_>, receipt: Receipt, into: &mut Batch<'_>) {
+    fn place(
+        &self,
+        record: Record,
+        client: u64,
+        route: &Route,
+        way: Way<'_>,
+        receipt: Receipt,
+        into: &mut Batch<'_>,
+    ) {
         let failure = match route.allowed.entry(&record.topic) {
             Some(label) => {
                 // An exact entry was checked with the configuration; a prefix lets any name through.
@@ -529,6 +537,7 @@ impl Gateway {
                                 delivery,
                                 receipt,
                                 label: Arc::clone(label),
+                                client,
                             });
                         } else if let Some(spooling) = spooling {
                             let incoming = Incoming {

@@ -66,5 +66,8 @@ pub(super) fn described(record: &Record) -> Value {
             "window_ms": asked.window_ms.to_string(),
         });
     }
+    if record.client != 0 {
+        described["client"] = json!(record.client.to_string());
+    }
     described
 }

@@ -33,6 +33,15 @@ impl Host {
         self.state().metrics.all()
     }
 
+    /// How often the property of that path (its parts with NUL between them) was asked for.
+    pub fn reads(&self, property: &str) -> usize {
+        self.state()
+            .reads
+            .get(property.as_bytes())
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// The tick period of the present root context, if it ticks.
     pub fn tick_period(&self) -> Option<Duration> {
         self.state().roots.get(&self.root)?.tick.map(|(period, _)| period)

@@ -15,6 +15,7 @@ pub struct Request {
     pub(crate) trailers: Pairs,
     pub(crate) route_name: String,
     pub(crate) route_metadata: Vec<u8>,
+    pub(crate) source: String,
 }
 
 impl Request {
@@ -69,6 +70,12 @@ impl Request {
     /// The name of the Envoy route that the request matched.
     pub fn route(mut self, name: &str) -> Self {
         name.clone_into(&mut self.route_name);
+        self
+    }
+
+    /// The address and port that it comes from; none if it is empty.
+    pub fn source(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.source);
         self
     }
 

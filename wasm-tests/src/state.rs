@@ -100,6 +100,8 @@ pub(crate) struct State {
     pub(crate) call_answer: Option<Answer>,
     /// The code and text that `proxy_get_status` gives.
     pub(crate) call_status: (u32, String),
+    /// How often each property was asked for.
+    pub(crate) reads: BTreeMap<Vec<u8>, usize>,
     pub(crate) faults: BTreeMap<String, Fault>,
     /// What no Envoy forbids and no filter should do.
     pub(crate) misuse: Vec<String>,

@@ -1,12 +1,14 @@
 //! From a merged layer to the [`Route`] it means: defaults, and the contradictions between fields.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use sluice_settings::Problem;
 
 use super::layer::Layer;
 use super::route::{
-    CloudEvents, Delivery, Forward, HeaderRules, OnError, Repeated, Route, Then, Transport, Value,
+    CloudEvents, Delivery, Forward, HeaderRules, OnError, Outstanding, Repeated, Route, Then, Transport,
+    Value,
 };
 
 /// The Envoy cluster that leads to the sidecar, unless `sidecar_cluster` names another.
@@ -93,6 +95,12 @@ const MESSAGE_OF_UPSTREAM: Contradiction = Contradiction {
     ..STATUS_OF_UPSTREAM
 };
 
+const BOUND_OF_CALLS: Contradiction = Contradiction {
+    field: "max_outstanding_records",
+    involves: &["transport", "max_outstanding_records"],
+    message: "has no effect with `transport: http`: bound the calls with `circuit_breakers` of the cluster",
+};
+
 const ON_ERROR_ALONE: Contradiction = Contradiction {
     field: "on_error",
     involves: &["then", "on_error"],
@@ -140,6 +148,10 @@ fn route(merged: &Layer) -> Route {
         reply_headers: layer.reply_headers.unwrap_or(true),
         produce_options: layer.produce_options.unwrap_or(false),
         transport: layer.transport.unwrap_or(Transport::Stream),
+        outstanding: layer.max_outstanding_records.map(|max| Outstanding {
+            max,
+            now: Rc::default(),
+        }),
     }
 }
 
@@ -190,6 +202,10 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
         (continues && merged.success_status.is_some(), STATUS_OF_UPSTREAM),
         (continues && merged.success_message.is_some(), MESSAGE_OF_UPSTREAM),
         (!continues && merged.on_error.is_some(), ON_ERROR_ALONE),
+        (
+            merged.transport == Some(Transport::Http) && merged.max_outstanding_records.is_some(),
+            BOUND_OF_CALLS,
+        ),
     ];
     found
         .into_iter()

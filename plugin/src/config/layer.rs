@@ -70,6 +70,7 @@ layer! {
     reply_headers: bool,
     produce_options: bool,
     transport: Transport,
+    max_outstanding_records: usize,
 }
 
 /// The largest `max_body_bytes`: Envoy holds that much in memory for each request.
@@ -77,6 +78,9 @@ const MAX_BODY_BYTES: i64 = 1 << 30;
 
 /// The longest time that a request may wait, in milliseconds: an hour.
 const MAX_WAIT_MS: i64 = 3_600_000;
+
+/// The largest bound on outstanding records, as that of a worker.
+const MAX_OUTSTANDING: i64 = 1_000_000;
 
 /// The deepest that `max_json_depth` allows: few readers of a record follow further.
 const MAX_JSON_DEPTH: i64 = 1_000;
@@ -138,6 +142,7 @@ impl Layer {
                 "transport",
                 &[("stream", Transport::Stream), ("http", Transport::Http)],
             ),
+            max_outstanding_records: integer(section, "max_outstanding_records", 1, MAX_OUTSTANDING),
             ..Self::default()
         };
         layer.read_headers(section);
@@ -169,7 +174,7 @@ impl Layer {
     ///
     /// A choice made here takes away what only made sense with the choice of a lower layer: to answer takes
     /// away `on_error`, to continue takes away the answer's status and message, to handle CloudEvents takes
-    /// away `value: envelope`.
+    /// away `value: envelope`, `transport: http` the bound on what is on the stream.
     pub(super) fn over(&self, lower: &Self) -> Self {
         let mut merged = self.or(lower);
         match self.then {
@@ -179,6 +184,9 @@ impl Layer {
                 merged.success_message.clone_from(&self.success_message);
             }
             None => {}
+        }
+        if self.transport == Some(Transport::Http) {
+            merged.max_outstanding_records = self.max_outstanding_records;
         }
         let events = self.cloudevents.is_some_and(|mode| mode != CloudEvents::Off);
         if events && merged.value == Some(Value::Envelope) {

@@ -1,5 +1,7 @@
 //! What a request's merged configuration says, checked: the types that the rest of the filter works with.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The settings of one route that produces. Built once per distinct merged configuration and cached.
@@ -62,6 +64,17 @@ pub struct Route {
     pub produce_options: bool,
     /// How records travel to the sidecar.
     pub transport: Transport,
+    /// How many of its records may be without a fate, of one worker.
+    pub outstanding: Option<Outstanding>,
+}
+
+/// `max_outstanding_records`, and how many there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outstanding {
+    /// The bound.
+    pub max: usize,
+    /// How many there are. Requests of the same merged configuration share it.
+    pub now: Rc<Cell<usize>>,
 }
 
 /// What becomes the record's value.

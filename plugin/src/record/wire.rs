@@ -28,6 +28,12 @@ pub(crate) fn integer(out: &mut Vec<u8>, field: u8, value: u64) {
     varint(out, value);
 }
 
+/// Appends a fixed64 field, zero included.
+pub(crate) fn fixed64(out: &mut Vec<u8>, field: u8, value: u64) {
+    out.push(field << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 /// Appends a string or bytes field, empty ones included.
 pub(crate) fn bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     out.push(bytes_tag(field));

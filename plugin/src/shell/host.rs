@@ -19,6 +19,10 @@ pub(super) const ROUTE_METADATA: &[u8] = b"xds\0route_metadata";
 /// The property that holds the name of that route.
 pub(super) const ROUTE_NAME: &[u8] = b"xds\0route_name";
 
+/// The property that holds the address and port that the request comes from, as the listener and its
+/// `use_remote_address` have it.
+pub(super) const SOURCE_ADDRESS: &[u8] = b"source\0address";
+
 /// The status of a call that did what it should. Every other is a failure; which one makes no difference here.
 const OK: u32 = 0;
 

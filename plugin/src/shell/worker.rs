@@ -11,12 +11,13 @@ use super::answers::Answers;
 use super::bodies::{Bodies, NO_BODY};
 use super::effects::{HostEffects, Waiter, respond};
 use super::host::{self, HostMetrics};
+use crate::client;
 use crate::config::{FilterConfig, Resolved, Route, RouteCache};
 use crate::record::{self, Reject};
 use crate::reply::{Kind, Reply};
 use crate::request::Head;
 use crate::stats::Stats;
-use crate::stream::{RecordId, Refused, Stream, Token};
+use crate::stream::{RecordId, Refused, Stream, Tag, Token};
 
 /// How many sidecar clusters a worker may have streams to.
 const MAX_STREAMS: usize = 16;
@@ -94,12 +95,23 @@ impl Worker {
         let Some((cluster, stream)) = self.streams.get_mut(at) else {
             return Err(too_many_streams());
         };
+        // Before anything else is done: the property is that of the context whose callback this is.
+        let client = match stream.tells_clients_apart(now_us) {
+            true => client::number(&host::property(host::SOURCE_ADDRESS)),
+            false => 0,
+        };
+        let head = head.of_client(client);
+        let (now, max) = match &route.outstanding {
+            Some(outstanding) => (Some(outstanding.now.clone()), outstanding.max),
+            None => (None, 0),
+        };
+        let tag = Tag { client, route: now };
         self.answers.begin();
         let contexts = (self.root, context);
         let mut effects = HostEffects::new(cluster, contexts, now_us, &mut self.stats, &mut self.answers);
         let deadline_us = now_us.saturating_add(timeout_us);
-        let taken = stream.produce(now_us, deadline_us, &mut effects, |out, id| {
-            let encoded = record::encode(out, id, route, head, body)?;
+        let taken = stream.produce(now_us, deadline_us, (tag, max), &mut effects, |out, id| {
+            let encoded = record::encode(out, id, route, &head, body)?;
             Ok::<_, Reject>(Waiter {
                 context,
                 route: route.clone(),

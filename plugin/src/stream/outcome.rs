@@ -52,6 +52,16 @@ pub(super) const FULL: Failed = Failed {
     error: "too many records of this Envoy worker wait for their fate (`stream.max_outstanding_records`, \
             `stream.max_outstanding_bytes`)",
 };
+pub(super) const CLIENT_FULL: Failed = Failed {
+    class: ErrorClass::BufferFull,
+    error: "this client has its share of the records of this Envoy worker that may wait for their fate \
+            (`stream.max_outstanding_records`, `stream.max_outstanding_bytes`)",
+};
+pub(super) const ROUTE_FULL: Failed = Failed {
+    class: ErrorClass::BufferFull,
+    error: "too many records of this route and this Envoy worker wait for their fate (the route's \
+            `max_outstanding_records`)",
+};
 pub(super) const TOO_LARGE: Failed = Failed {
     class: ErrorClass::TooLarge,
     error: "the record alone is larger than `stream.max_outstanding_bytes`",

@@ -1,5 +1,6 @@
 //! The outstanding records of a stream.
 
+use super::shares::{Shares, Tag};
 use super::{RecordId, Token};
 
 /// The low bits of a [`RecordId`] are a slot, the others count up: an id is never used twice.
@@ -20,6 +21,7 @@ struct Record<T> {
     owner: Option<T>,
     deadline_us: u64,
     bytes: usize,
+    tag: Tag,
     place: Place,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct Slots<T> {
     free: Vec<usize>,
     next: u64,
     bytes: usize,
+    shares: Shares,
     waiting: usize,
     /// No deadline is earlier.
     earliest_us: u64,
@@ -49,6 +52,7 @@ impl<T> Default for Slots<T> {
             free: Vec::new(),
             next: 1,
             bytes: 0,
+            shares: Shares::default(),
             waiting: 0,
             earliest_us: u64::MAX,
         }
@@ -66,6 +70,11 @@ impl<T> Slots<T> {
         self.bytes
     }
 
+    /// What clients have of it.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
     /// Whether anybody waits for any of them.
     pub(super) fn anyone_waits(&self) -> bool {
         self.waiting > 0
@@ -78,11 +87,20 @@ impl<T> Slots<T> {
     }
 
     /// Takes a gathered record under the id that [`Slots::next_id`] gave.
-    pub(super) fn insert(&mut self, id: RecordId, owner: T, deadline_us: u64, bytes: usize, at: usize) {
+    pub(super) fn insert(
+        &mut self,
+        id: RecordId,
+        (owner, tag): (T, Tag),
+        deadline_us: u64,
+        bytes: usize,
+        at: usize,
+    ) {
+        self.shares.add(&tag, bytes);
         let record = Some(Record {
             owner: Some(owner),
             deadline_us,
             bytes,
+            tag,
             place: Place::Gathered(at),
         });
         match self.free.pop() {
@@ -126,6 +144,7 @@ impl<T> Slots<T> {
         let record = slot.record.take()?;
         self.free.push(at);
         self.bytes -= record.bytes;
+        self.shares.remove(&record.tag, record.bytes);
         self.waiting -= usize::from(record.owner.is_some());
         record.owner
     }

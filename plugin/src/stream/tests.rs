@@ -116,11 +116,15 @@ impl Bench {
     }
 
     fn produce(&mut self, size: usize) -> Result<RecordId, Refused<()>> {
+        self.produce_of(size, Tag::default(), 0)
+    }
+
+    fn produce_of(&mut self, size: usize, tag: Tag, max: usize) -> Result<RecordId, Refused<()>> {
         self.owners += 1;
         let owner = self.owners;
         let deadline = self.now_us + 10 * SECOND;
         self.stream
-            .produce(self.now_us, deadline, &mut self.world, |out, id| {
+            .produce(self.now_us, deadline, (tag, max), &mut self.world, |out, id| {
                 write(out, id, size);
                 Ok(owner)
             })
@@ -283,14 +287,115 @@ fn past_a_bound_nothing_is_taken() {
 }
 
 #[test]
+fn a_client_leaves_room_for_others() {
+    let mut bench = Bench::new(StreamSettings {
+        max_outstanding_records: 100,
+        max_outstanding_bytes: 100_000,
+        ..Default::default()
+    });
+    let of = |client| Tag { client, route: None };
+    let taken = |bench: &mut Bench, client, size| {
+        let taken = (0..200).take_while(|_| bench.produce_of(size, of(client), 0).is_ok());
+        taken.count()
+    };
+    assert_eq!(taken(&mut bench, 1, 1), 80);
+    assert_eq!(bench.produce_of(1, of(1), 0), Err(Refused::Stream(CLIENT_FULL)));
+    assert_eq!(taken(&mut bench, 2, 1), 16, "of 20");
+    assert_eq!(taken(&mut bench, 3, 1), 4);
+    assert_eq!(
+        bench.produce_of(1, of(4), 0),
+        Err(Refused::Stream(FULL)),
+        "there is none left"
+    );
+
+    let mut bench = Bench::new(StreamSettings {
+        max_outstanding_bytes: 100_000,
+        ..Default::default()
+    });
+    assert_eq!(taken(&mut bench, 1, 990), 80, "bytes");
+    bench.produce_of(1000, of(2), 0).unwrap();
+}
+
+#[test]
+fn a_route_has_no_more_than_its_bound() {
+    let mut bench = Bench::open();
+    let route = std::rc::Rc::new(std::cell::Cell::new(0));
+    let of = || Tag {
+        client: 0,
+        route: Some(std::rc::Rc::clone(&route)),
+    };
+    let first = bench.produce_of(1, of(), 2).unwrap();
+    bench.produce_of(1, of(), 2).unwrap();
+    assert_eq!(bench.produce_of(1, of(), 2), Err(Refused::Stream(ROUTE_FULL)));
+    bench.produce(1).unwrap();
+    bench.ack(1, &[first]);
+    bench.produce_of(1, of(), 2).unwrap();
+}
+
+#[test]
+fn clients_are_told_apart_while_there_is_little_room() {
+    let mut bench = Bench::open();
+    let apart = |bench: &Bench| bench.stream.tells_clients_apart(bench.now_us);
+    assert!(!apart(&bench));
+    let id = bench.produce(1).unwrap();
+    let full = |class: ErrorClass| TopicFate {
+        result: Some(topic_fate::Result::Failure(sluice_proto::v1::Failure {
+            class: class.into(),
+            message: String::new(),
+        })),
+    };
+    let reply = |id, class| {
+        let fates = vec![Fate {
+            id,
+            topics: vec![stored_fate(), full(class)],
+        }];
+        ProduceReply { fates, drain: false }.encode_to_vec()
+    };
+    let (world, now_us) = (&mut bench.world, bench.now_us);
+    bench
+        .stream
+        .reply(1, &reply(id, ErrorClass::ClusterUnavailable), now_us, world);
+    assert!(!apart(&bench));
+    let id = bench.produce(1).unwrap();
+    let world = &mut bench.world;
+    bench
+        .stream
+        .reply(1, &reply(id, ErrorClass::BufferFull), now_us, world);
+    assert!(apart(&bench));
+    bench.now_us += PRESSED_US;
+    assert!(!apart(&bench));
+
+    let mut bench = Bench::new(StreamSettings {
+        max_outstanding_records: 8,
+        ..Default::default()
+    });
+    bench.produce(1).unwrap();
+    assert!(!apart(&bench));
+    bench.produce(1).unwrap();
+    assert!(apart(&bench), "records");
+    let mut bench = Bench::new(StreamSettings {
+        max_outstanding_bytes: 4000,
+        ..Default::default()
+    });
+    bench.produce(900).unwrap();
+    assert!(!apart(&bench));
+    bench.produce(100).unwrap();
+    assert!(apart(&bench), "bytes");
+}
+
+#[test]
 fn a_record_that_cannot_be_written_leaves_nothing_behind() {
     let mut bench = Bench::open();
-    let refused = bench
-        .stream
-        .produce(bench.now_us, u64::MAX, &mut bench.world, |out, _| {
+    let refused = bench.stream.produce(
+        bench.now_us,
+        u64::MAX,
+        (Tag::default(), 0),
+        &mut bench.world,
+        |out, _| {
             out.extend_from_slice(b"half a rec");
             Err("broken")
-        });
+        },
+    );
     assert_eq!(refused, Err(Refused::Record("broken")));
     let id = bench.produce(1).unwrap();
     assert_eq!(bench.world.sent, [(1, vec![id])]);

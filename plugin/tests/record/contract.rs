@@ -7,13 +7,14 @@ use prost::Message as _;
 use serde_json::{Value as Json, json};
 use sluice_proto::v1::ProduceRequest;
 
-use crate::harness::{encode_parsed, parse, route};
+use crate::harness::{encode_of_client, parse, route};
 
 /// A frozen message: its name, and the records in it as configuration and request.
 struct Example {
     name: &'static str,
     says: &'static str,
     records: Vec<(u64, Json, &'static [u8])>,
+    client: u64,
 }
 
 fn examples() -> Vec<Example> {
@@ -21,6 +22,7 @@ fn examples() -> Vec<Example> {
         name,
         says,
         records: vec![(1, config, request)],
+        client: 0,
     };
     vec![
         one(
@@ -72,6 +74,16 @@ fn examples() -> Vec<Example> {
                 (1, json!({"topic": "u", "value": "body"}), b"POST /\n\nsecond"),
                 (u64::MAX, json!({"value": "none"}), b"POST /"),
             ],
+            client: 0,
+        },
+        Example {
+            client: 0x0102_0304_0506_0708,
+            ..one(
+                "client",
+                "a record of a client that is told apart",
+                json!({"value": "body", "spool_on_outage": true}),
+                b"POST /\n\nv",
+            )
         },
     ]
 }
@@ -79,7 +91,7 @@ fn examples() -> Vec<Example> {
 fn encode(example: &Example) -> Vec<u8> {
     let mut out = Vec::new();
     for (id, config, request) in &example.records {
-        encode_parsed(&mut out, *id, &route(config), &parse(request)).unwrap();
+        encode_of_client(&mut out, *id, &route(config), &parse(request), example.client).unwrap();
     }
     out
 }

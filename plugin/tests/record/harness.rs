@@ -61,10 +61,21 @@ pub(crate) fn encode_parsed(
     out: &mut Vec<u8>,
     id: u64,
     route: &Route,
+    request: &(Headers, Vec<u8>),
+) -> Result<Encoded, Reject> {
+    encode_of_client(out, id, route, request, 0)
+}
+
+/// The same of a client that is told apart.
+pub(crate) fn encode_of_client(
+    out: &mut Vec<u8>,
+    id: u64,
+    route: &Route,
     (headers, body): &(Headers, Vec<u8>),
+    client: u64,
 ) -> Result<Encoded, Reject> {
     let headers = headers.iter().map(|(n, v)| (&n[..], &v[..])).collect::<Vec<_>>();
-    encode(out, id, route, &Head::new(&headers), body)
+    encode(out, id, route, &Head::new(&headers).of_client(client), body)
 }
 
 /// The record that the request becomes.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluice_filter::record::Reject;
 use sluice_proto::v1::{Delivery, Header, ProduceRequest, Record};
 
-use crate::harness::{Headers, encode_parsed, json_value, route};
+use crate::harness::{Headers, encode_of_client, encode_parsed, json_value, route};
 
 /// Routes that between them use everything.
 fn configs() -> Vec<Value> {
@@ -172,6 +172,7 @@ proptest! {
         body_repeats in select(vec![1, 40, 2000]),
         buffered in any::<bool>(),
         cluster in "[a-z]{0,5}",
+        client in any::<u64>(),
     ) {
         let body = body.repeat(body_repeats);
         let mut config = json!({
@@ -198,11 +199,12 @@ proptest! {
             delivery: if buffered { Delivery::Buffered } else { Delivery::Acked }.into(),
             spool_on_outage: buffered,
             idempotency: None,
+            client,
             deadline_ms: 70_000,
             value: Some(body.clone().into()),
         };
         let mut out = Vec::new();
-        encode_parsed(&mut out, id, &route(&config), &(headers, body)).unwrap();
+        encode_of_client(&mut out, id, &route(&config), &(headers, body), client).unwrap();
         prop_assert_eq!(ProduceRequest::decode(&out[..]).unwrap().records, vec![expected]);
     }
 

@@ -2,6 +2,7 @@
 //! librdkafka, and its bounds are that property's.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sluice_settings::Section;
 
@@ -13,6 +14,9 @@ use super::{Acks, Profile, Secret};
 const DEFAULT_MAX_RECORDS: usize = 100_000;
 /// Far below librdkafka's 1 GiB: the sidecar shares a pod.
 const DEFAULT_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// As long as a person waits without noticing.
+const DEFAULT_QUEUEING: Duration = Duration::from_millis(500);
+const MAX_QUEUEING_MS: i64 = 3_600_000;
 const MAX_RECORDS: i64 = 10_000_000;
 const INT_MAX: i64 = 2_147_483_647;
 /// More than this in flight per connection, and librdkafka refuses idempotence.
@@ -90,6 +94,7 @@ pub(super) fn default_profile() -> Profile {
         properties: BTreeMap::from([set("acks", "-1"), set("enable.idempotence", "true")]),
         max_records: DEFAULT_MAX_RECORDS,
         max_bytes: DEFAULT_MAX_BYTES,
+        max_queueing_time: DEFAULT_QUEUEING,
         allow_auto_create_topics: false,
     }
 }
@@ -131,6 +136,7 @@ pub(super) fn read(section: Section<'_>, context: &Context<'_>) -> Profile {
         properties.set(&section, key, "queue.buffering.max.kbytes", String::new());
     }
     let allow_auto_create_topics = section.bool("allow_auto_create_topics").unwrap_or_default();
+    let max_queueing_time = section.millis("max_queueing_time", 0..=MAX_QUEUEING_MS);
     properties.read(&section, context);
     let max_records = taken(
         &mut properties,
@@ -160,6 +166,7 @@ pub(super) fn read(section: Section<'_>, context: &Context<'_>) -> Profile {
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(DEFAULT_MAX_RECORDS),
         max_bytes,
+        max_queueing_time: max_queueing_time.unwrap_or(DEFAULT_QUEUEING),
         allow_auto_create_topics,
     }
 }

@@ -89,6 +89,7 @@ fn defaults() {
     assert_eq!(profile.properties.len(), 2);
     assert_eq!(profile.max_records, 100_000);
     assert_eq!(profile.max_bytes, 64 * 1024 * 1024);
+    assert_eq!(profile.max_queueing_time, Duration::from_millis(500));
     assert!(!profile.allow_auto_create_topics);
 }
 
@@ -238,6 +239,7 @@ fn every_setting_of_a_profile_is_heeded() {
     assert_eq!(found, expected);
     assert_eq!(bulk.max_records, 50_000);
     assert_eq!(bulk.max_bytes, 32 * 1024 * 1024);
+    assert_eq!(bulk.max_queueing_time, Duration::from_millis(700));
     assert!(bulk.allow_auto_create_topics);
     assert_eq!(bulk.acks, Some(Acks::All));
     assert!(bulk.idempotent);

@@ -18,9 +18,11 @@
 //! failed fatally ([`minder`]).
 
 mod bag;
+mod clients;
 mod driver;
 mod gate;
 mod minder;
+mod pace;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -98,6 +100,8 @@ impl Producer {
             auto_create: profile.allow_auto_create_topics,
             buffered_for: client::message_timeout(&config),
             gathers: !client::lingers(&config),
+            queueing: profile.max_queueing_time,
+            shared: cluster.allowed_topics.allows_several(),
         };
         let driver = Arc::new(Notify::new());
         let native = Arc::new(Native::new(&config, &driver)?);

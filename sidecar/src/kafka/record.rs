@@ -135,4 +135,7 @@ pub struct Submission {
     pub receipt: Receipt,
     /// Which of the allowlist's entries let it in: what its metrics are counted under.
     pub label: Arc<str>,
+    /// Whose it is, as the filter names clients; 0 is whoever is not named. No client has more than its share of what may
+    /// wait.
+    pub client: u64,
 }

@@ -27,6 +27,11 @@ pub(super) const LATE: Name = (
     "sluice_late_reports",
     "Outcomes of records whose deadline had passed before the broker answered",
 );
+/// Labels: `cluster`, `topic`, `reason`.
+pub(super) const SHED: Name = (
+    "sluice_shed_records",
+    "Records refused for want of room, by what there was no room in",
+);
 /// Label: `cluster`, `producer`.
 pub(super) const OUTSTANDING: Name = (
     "sluice_outstanding_records",

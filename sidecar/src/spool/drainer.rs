@@ -280,6 +280,7 @@ fn plan(state: &mut State, inbox: &Arc<dyn Recipient>, now: Instant) -> Work {
                     token: token as u64,
                 },
                 label: Arc::clone(label),
+                client: 0,
             });
         }
         if let Some(due) = lane.window.due() {

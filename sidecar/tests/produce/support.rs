@@ -54,6 +54,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         properties: BTreeMap::new(),
         max_records: 10_000,
         max_bytes: 10_000_000,
+        max_queueing_time: Duration::from_millis(500),
         allow_auto_create_topics: false,
     };
     Config {

@@ -126,6 +126,7 @@ pub(super) fn nanoseconds(state: &State) -> u64 {
 
 /// A property of the acting request. Its path is the parts with a NUL between them.
 fn property(state: &mut State, path: &[u8]) -> Result<Vec<u8>, Status> {
+    *state.reads.entry(path.to_vec()).or_default() += 1;
     let exchange = state.exchange();
     let value = match (path, exchange) {
         (b"xds\0route_metadata" | b"route_metadata", Some(exchange)) => {
@@ -133,6 +134,9 @@ fn property(state: &mut State, path: &[u8]) -> Result<Vec<u8>, Status> {
         }
         (b"xds\0route_name" | b"route_name", Some(exchange)) => {
             exchange.request.route_name.clone().into_bytes()
+        }
+        (b"source\0address", Some(exchange)) if !exchange.request.source.is_empty() => {
+            exchange.request.source.clone().into_bytes()
         }
         (b"plugin_name", _) => b"sluice".to_vec(),
         (b"plugin_root_id", _) => Vec::new(),

@@ -19,6 +19,7 @@ mod hostile;
 mod http;
 mod idempotency;
 mod many;
+mod pressure;
 mod request;
 mod routes;
 mod stats;

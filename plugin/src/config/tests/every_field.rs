@@ -50,6 +50,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         reply_headers,
         produce_options,
         transport,
+        outstanding,
     } = route;
     shown![
         topics,
@@ -88,6 +89,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         reply_headers,
         produce_options,
         transport,
+        outstanding,
     ]
 }
 
@@ -253,6 +255,13 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
             vec![("produce_options", "true")],
         ),
         (json!({"transport": "http"}), vec![("transport", "Http")]),
+        (
+            json!({"max_outstanding_records": 40}),
+            vec![(
+                "outstanding",
+                "Some(Outstanding { max: 40, now: Cell { value: 0 } })",
+            )],
+        ),
     ]
 }
 
@@ -359,6 +368,7 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
         reply_headers: true,
         produce_options: false,
         transport: Transport::Stream,
+        outstanding: None,
     };
     assert_eq!(route, expected);
 }

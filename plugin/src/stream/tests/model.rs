@@ -1,6 +1,8 @@
 //! Random schedules, checked against what must hold whatever happens.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use proptest::prelude::*;
 
@@ -9,6 +11,8 @@ use super::*;
 const MAX_RECORDS: usize = 12;
 const MAX_BYTES: usize = 400;
 const GATHER_BYTES: usize = 90;
+/// What a route may have.
+const ROUTE_MAX: usize = 5;
 
 /// What may happen. Numbers choose among what there is.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ enum Event {
     Produce {
         size: usize,
         patience_ms: u64,
+        client: u64,
+        route: usize,
     },
     CannotWrite {
         size: usize,
@@ -39,8 +45,10 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        8 => (0usize..120, 0u64..200).prop_map(|(size, patience_ms)| Event::Produce { size, patience_ms }),
-        1 => (400usize..500, 0u64..200).prop_map(|(size, patience_ms)| Event::Produce { size, patience_ms }),
+        8 => (0usize..120, 0u64..200, 0u64..4, 0usize..3)
+            .prop_map(|(size, patience_ms, client, route)| Event::Produce { size, patience_ms, client, route }),
+        1 => (400usize..500, 0u64..200)
+            .prop_map(|(size, patience_ms)| Event::Produce { size, patience_ms, client: 0, route: 0 }),
         1 => (0usize..60).prop_map(|size| Event::CannotWrite { size }),
         2 => any::<usize>().prop_map(Event::Departs),
         6 => (0usize..2).prop_map(Event::Opened),
@@ -64,6 +72,8 @@ struct Known {
     fated: bool,
     departed: bool,
     answered: bool,
+    client: u64,
+    route: usize,
 }
 
 #[derive(Debug)]
@@ -77,6 +87,8 @@ struct Model {
     greeted: BTreeSet<Token>,
     gone: BTreeSet<Token>,
     next_tick_us: Option<u64>,
+    /// What each of two bounded routes has; records without are of route 0.
+    routes: [Rc<Cell<usize>>; 2],
 }
 
 impl Model {
@@ -95,7 +107,13 @@ impl Model {
             greeted: BTreeSet::new(),
             gone: BTreeSet::new(),
             next_tick_us: None,
+            routes: Default::default(),
         }
+    }
+
+    fn tag(&self, client: u64, route: usize) -> (Tag, usize) {
+        let route = route.checked_sub(1).and_then(|at| self.routes.get(at)).cloned();
+        (Tag { client, route }, ROUTE_MAX)
     }
 
     /// The n-th newest stream that is not gone, as Envoy would name it.
@@ -111,11 +129,17 @@ impl Model {
 
     fn apply(&mut self, event: &Event) {
         match event {
-            Event::Produce { size, patience_ms } => self.produce(*size, *patience_ms),
+            Event::Produce {
+                size,
+                patience_ms,
+                client,
+                route,
+            } => self.produce(*size, *patience_ms, *client, *route),
             Event::CannotWrite { size } => {
+                let tag = self.tag(3, 2);
                 let written = self
                     .stream
-                    .produce(self.now_us, u64::MAX, &mut self.world, |out, id| {
+                    .produce(self.now_us, u64::MAX, tag, &mut self.world, |out, id| {
                         write(out, id, *size);
                         Err::<u32, _>(())
                     });
@@ -165,18 +189,23 @@ impl Model {
             .is_some_and(|known| !known.departed && !known.answered)
     }
 
-    fn produce(&mut self, size: usize, patience_ms: u64) {
+    fn produce(&mut self, size: usize, patience_ms: u64, client: u64, route: usize) {
         let owner = u32::try_from(self.known.len()).unwrap();
         let deadline_us = self.now_us + patience_ms * 1000;
         let (mut id, mut bytes) = (0, 0);
         let known = Known {
             deadline_us,
+            client,
+            route,
             ..Default::default()
         };
+        let before = self.of(|known| known.client == client);
         self.known.insert(owner, known);
+        let left = MAX_RECORDS - self.stream.outstanding();
+        let tag = self.tag(client, route);
         let taken = self
             .stream
-            .produce(self.now_us, deadline_us, &mut self.world, |out, given| {
+            .produce(self.now_us, deadline_us, tag, &mut self.world, |out, given| {
                 let start = out.len();
                 write(out, given, size);
                 (id, bytes) = (given, out.len() - start);
@@ -190,8 +219,23 @@ impl Model {
                 assert!(self.ids.insert(id, owner).is_none(), "an id was used twice");
             }
             // Whoever asked answers.
-            Err(_) => known.answered = true,
+            Err(refused) => {
+                known.answered = true;
+                let small = before * 2 < left && before < ROUTE_MAX && route == 0;
+                let room = self.stream.slots.bytes() + bytes <= MAX_BYTES / 2 && small;
+                let of_client = matches!(refused, Refused::Stream(CLIENT_FULL));
+                assert!(!of_client || (client != 0 && !room), "{before} of {left} left");
+            }
         }
+    }
+
+    /// How many of those records are outstanding.
+    fn of(&self, which: impl Fn(&Known) -> bool) -> usize {
+        let outstanding = self
+            .ids
+            .iter()
+            .filter(|(id, owner)| self.stream.slots.place(**id).is_some() && which(&self.known[owner]));
+        outstanding.count()
     }
 
     fn reply(&mut self, token: Token, picks: &[usize], drain: bool) {
@@ -278,6 +322,15 @@ impl Model {
     fn check_bounds(&self) {
         assert!(self.stream.outstanding() <= MAX_RECORDS);
         assert!(self.stream.slots.bytes() <= MAX_BYTES);
+        for (at, route) in self.routes.iter().enumerate() {
+            assert_eq!(route.get(), self.of(|known| known.route == at + 1));
+            assert!(route.get() <= ROUTE_MAX);
+        }
+        for client in 1..4 {
+            // It never has more than its share when it takes one more, hence never all.
+            let own = self.of(|known| known.client == client);
+            assert!(own * 5 <= MAX_RECORDS * 4 + 5, "{own}");
+        }
         assert!(self.stream.draining.len() <= MAX_DRAINING);
         let held =
             |known: &&Known| !known.fated && known.sent_on.is_some_and(|token| !self.gone.contains(&token));
@@ -330,6 +383,8 @@ impl Model {
         self.later(100_000);
         assert_eq!(self.stream.outstanding(), 0);
         assert_eq!(self.stream.slots.bytes(), 0);
+        assert!(self.stream.slots.shares().is_empty());
+        assert!(self.routes.iter().all(|route| route.get() == 0));
         assert_eq!(self.stream.tick_ms(), None);
     }
 }

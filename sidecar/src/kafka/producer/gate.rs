@@ -35,7 +35,7 @@ pub(super) struct Gate {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pass {
     wave: u32,
-    at: Instant,
+    pub(super) at: Instant,
 }
 
 impl Gate {

@@ -1,5 +1,6 @@
 //! Everything a producer knows, under one lock that is taken once for many records.
 
+mod admission;
 mod cluster;
 mod deadlines;
 mod handover;
@@ -11,13 +12,15 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use slab::Slab;
 use sluice_proto::v1::ErrorClass;
 
+use self::admission::{Candidate, Refusal};
 use super::bag::Bag;
 use super::gate::Pass;
+use super::pace::{self, FEW};
 use super::topics::{Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
-use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Record, Submission};
+use crate::kafka::record::{Delivery, Outcome, Receipt, Record, Submission};
 use crate::metrics::ProducerMetrics;
 
 /// What a producer is held to.
@@ -34,6 +37,10 @@ pub(super) struct Limits {
     pub(super) buffered_for: Option<Duration>,
     /// Records are gathered while others are under way.
     pub(super) gathers: bool,
+    /// How much longer than necessary a record may wait for its acknowledgement; zero is no bound.
+    pub(super) queueing: Duration,
+    /// There may be several topics, each of which has its share of the bounds.
+    pub(super) shared: bool,
 }
 
 /// A record whose outcome is to come.
@@ -51,6 +58,10 @@ pub(super) struct Pending {
     timestamp_ms: Option<i64>,
     /// librdkafka has it: its report is to come.
     handed: Option<Pass>,
+    /// Whose it is, as the filter names it.
+    client: u64,
+    /// There were few records of its topic before it.
+    lone: bool,
     /// It is on the sidecar's own disk.
     spooled: bool,
 }
@@ -148,7 +159,7 @@ impl State {
 
     /// Has the cluster asked about a topic that no record was submitted for yet.
     pub(super) fn look_up(&mut self, topic: &str) {
-        let key = self.topics.key(topic, topic, &self.metrics);
+        let key = self.topics.key(topic, topic, &self.metrics, self.limits.queueing);
         self.topics.want(key);
     }
 
@@ -159,14 +170,26 @@ impl State {
             delivery,
             receipt,
             label,
+            client,
         } = submission;
-        let key = self.topics.key(&record.topic, &label, &self.metrics);
+        let key = self
+            .topics
+            .key(&record.topic, &label, &self.metrics, self.limits.queueing);
         let bytes = record.size();
         let spooled = matches!(delivery, Delivery::Spooled { .. });
-        if let Some(refusal) = self.refusal(key, bytes, now) {
-            let outcome = Outcome::Failed(refusal);
+        let candidate = Candidate {
+            topic: key,
+            bytes,
+            client,
+            delivery,
+        };
+        if let Some(Refusal { failure, shed }) = self.refusal(candidate, now) {
+            let outcome = Outcome::Failed(failure);
             if let Some(topic) = self.topics.get(key).filter(|_| !spooled) {
                 topic.metrics.records.count(&outcome);
+                if let Some(shed) = shed {
+                    topic.metrics.shed.count(shed);
+                }
             }
             bag.settle(receipt, outcome);
             return;
@@ -182,6 +205,14 @@ impl State {
             }
         };
         let topic = key;
+        let mut lone = false;
+        if let Some(topic) = self.topics.get(topic) {
+            lone = topic.pending < FEW;
+            topic.pending += 1;
+            topic.bytes += bytes;
+            topic.clients.add(client, pace::cost(1, bytes));
+            topic.metrics.bytes.inc_by(bytes as u64);
+        }
         let key = self.pending.insert(Pending {
             receipt,
             deadline,
@@ -191,14 +222,12 @@ impl State {
             since: now,
             timestamp_ms: record.timestamp_ms,
             handed: None,
+            client,
+            lone,
             spooled,
         });
         self.bytes += bytes;
         self.spooled += usize::from(spooled);
-        if let Some(topic) = self.topics.get(topic) {
-            topic.pending += 1;
-            topic.metrics.bytes.inc_by(bytes as u64);
-        }
         self.expect_deadline(until);
         let held = Held { key, record, until };
         if let Some(held) = self.gather(topic, held, bytes, now) {
@@ -209,41 +238,6 @@ impl State {
     /// Begins a call that brings submissions.
     pub(super) fn begin(&mut self) {
         self.call += 1;
-    }
-
-    /// Why a record cannot be taken on.
-    fn refusal(&mut self, topic: usize, bytes: usize, now: Instant) -> Option<Failure> {
-        if self.closed {
-            return Some(Failure::new(
-                ErrorClass::SidecarUnavailable,
-                "the sidecar is shutting down",
-            ));
-        }
-        let Limits {
-            records: max_records,
-            bytes: max_bytes,
-            ..
-        } = self.limits;
-        if bytes > max_bytes {
-            let text = format!("the record has {bytes} bytes and the producer holds {max_bytes} at most");
-            return Some(Failure::new(ErrorClass::TooLarge, text));
-        }
-        if self.pending.len() >= max_records || self.bytes + bytes > max_bytes {
-            let (records, held) = (self.pending.len(), self.bytes);
-            let text = format!(
-                "{records} records with {held} bytes are waiting, of {max_records} and {max_bytes} at most"
-            );
-            return Some(Failure::new(ErrorClass::BufferFull, text));
-        }
-        let topic = self.topics.get(topic)?;
-        match &topic.standing {
-            Standing::Refused { failure, until } if now < *until => Some(failure.clone()),
-            Standing::Refused { .. } => {
-                topic.standing = Standing::Unknown;
-                None
-            }
-            Standing::Known { .. } | Standing::Unknown => None,
-        }
     }
 
     /// A delivery report.
@@ -313,13 +307,26 @@ impl State {
         let Some(topic) = self.topics.get(pending.topic) else {
             return;
         };
+        let cost = pace::cost(1, pending.bytes);
         if let Some(pass) = pending.handed {
             self.handed -= 1;
             topic
                 .gate
                 .reported(pass, matches!(outcome, Outcome::Stored { .. }), now);
+            let report = pace::Report {
+                took: now.saturating_duration_since(pass.at),
+                cost,
+                answered: is_answer(&outcome),
+                lone: pending.lone,
+            };
+            topic.pace.reported(report, now);
         }
         topic.pending -= 1;
+        topic.bytes -= pending.bytes;
+        topic.clients.remove(pending.client, cost);
+        if topic.pending == 0 {
+            topic.pace.idle(now);
+        }
         match pending.receipt {
             // Another attempt follows one that failed: only the last counts, and how long they took is not what a
             // client waited for.
@@ -345,6 +352,17 @@ impl State {
                     bag.lose(&topic.name, failure);
                 }
             }
+        }
+    }
+}
+
+/// Whether a broker said so; otherwise the client library gave up.
+fn is_answer(outcome: &Outcome) -> bool {
+    use ErrorClass::{ClusterUnavailable, OutcomeUnknown, SidecarUnavailable};
+    match outcome {
+        Outcome::Stored { .. } | Outcome::Accepted => true,
+        Outcome::Failed(failure) => {
+            ![ClusterUnavailable, OutcomeUnknown, SidecarUnavailable].contains(&failure.class)
         }
     }
 }

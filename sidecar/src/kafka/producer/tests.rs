@@ -1,3 +1,4 @@
+mod overload;
 mod profile;
 
 use std::sync::{Arc, Mutex};
@@ -83,6 +84,7 @@ fn send(producer: &Producer, told: &Arc<Told>, tokens: std::ops::Range<u64>) {
             token,
         },
         label: "orders".into(),
+        client: 0,
     };
     producer.submit(&mut tokens.map(submission).collect());
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::clients::Clients;
 use super::gate::{self, Gate};
+use super::pace::Pace;
 use crate::kafka::native;
 use crate::kafka::record::{Failure, Record};
 use crate::metrics::{ProducerMetrics, TopicMetrics};
@@ -57,6 +59,11 @@ pub(super) struct Topic {
     pub(super) held: VecDeque<Held>,
     /// Records with an outcome to come, held and gathered ones included.
     pub(super) pending: usize,
+    /// Bytes of them.
+    pub(super) bytes: usize,
+    /// Whose they are.
+    pub(super) clients: Clients,
+    pub(super) pace: Pace,
     /// Records that wait for those that are under way, in order. What is held is before them.
     pub(super) gathered: VecDeque<Held>,
     /// Bytes of them.
@@ -123,8 +130,14 @@ pub(super) struct Topics {
 }
 
 impl Topics {
-    /// The topic's key; it is remembered from now on.
-    pub(super) fn key(&mut self, name: &str, label: &str, metrics: &ProducerMetrics) -> usize {
+    /// The topic's key; it is remembered from now on. Its records may wait `queueing` longer than necessary.
+    pub(super) fn key(
+        &mut self,
+        name: &str,
+        label: &str,
+        metrics: &ProducerMetrics,
+        queueing: Duration,
+    ) -> usize {
         if let Some(key) = self.names.get(name) {
             return *key;
         }
@@ -141,6 +154,9 @@ impl Topics {
             not_before: None,
             held: VecDeque::new(),
             pending: 0,
+            bytes: 0,
+            clients: Clients::default(),
+            pace: Pace::new(queueing),
             gathered: VecDeque::new(),
             gathered_bytes: 0,
             gate: Gate::default(),

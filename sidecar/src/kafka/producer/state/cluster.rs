@@ -73,12 +73,13 @@ impl State {
         if was == Health::Up {
             return;
         }
-        let keys: Vec<usize> = self
-            .topics
-            .iter()
-            .filter(|(_, topic)| !topic.held.is_empty())
-            .map(|(key, _)| key)
-            .collect();
+        let mut keys = Vec::new();
+        for (key, topic) in self.topics.iter() {
+            topic.pace.resume();
+            if !topic.held.is_empty() {
+                keys.push(key);
+            }
+        }
         for key in keys {
             self.release(key, now, bag);
         }
@@ -171,6 +172,7 @@ impl State {
         let mut wanted = Vec::new();
         for (key, topic) in self.topics.iter() {
             topic.standing = Standing::Unknown;
+            topic.pace.resume();
             if !topic.held.is_empty() {
                 wanted.push(key);
             }

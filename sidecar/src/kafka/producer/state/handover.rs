@@ -10,6 +10,7 @@ use super::State;
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::producer::bag::Bag;
+use crate::kafka::producer::pace;
 use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
 use crate::kafka::record::{Failure, Record};
 
@@ -130,6 +131,7 @@ impl State {
             Ok(()) => {
                 if let Some(pending) = self.pending.get_mut(key) {
                     pending.handed = Some(found.gate.pass(now));
+                    found.pace.handed(pace::cost(1, pending.bytes), now);
                     self.handed += 1;
                 }
                 None

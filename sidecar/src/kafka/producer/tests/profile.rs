@@ -152,6 +152,7 @@ async fn a_record_that_is_too_large_takes_no_other_with_it() {
                 token,
             },
             label: "orders".into(),
+            client: 0,
         })
         .collect();
     bulk.submit(&mut submissions);

@@ -15,12 +15,14 @@
 
 mod bodies;
 mod config;
+mod environment;
 mod form;
 mod json;
 mod media;
 mod metadata;
 mod multipart;
 mod pairs;
+mod produce;
 mod records;
 mod reply;
 mod request;
@@ -31,6 +33,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),
     ("form", form::form),
@@ -38,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", json::json),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
+    ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),
     ("request", request::request),

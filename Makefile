@@ -128,6 +128,8 @@ fmt-check: toolchain ## Fail if the code is not formatted
 lint: toolchain ## Run the linters
 	cargo clippy --workspace --all-targets -- --deny warnings
 	cargo clippy --package sluice-filter --target wasm32-wasip1 -- --deny warnings
+	@for manifest in */Cargo.toml; do grep -A1 -x '\[lints\]' $$manifest | grep -qx 'workspace = true' \
+	  || { echo "$$manifest does not have the workspace's lints, of which one denies unsafe code" >&2; exit 1; }; done
 	bash -n scripts/run scripts/fuzz fuzz/instrument .ci/run
 
 # The advisory database is fetched from the network; where that cannot be done the rest is checked all the same.

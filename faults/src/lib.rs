@@ -13,4 +13,5 @@ pub mod mode;
 pub mod run;
 pub mod soak;
 pub mod table;
+pub mod told;
 pub mod world;

@@ -20,6 +20,7 @@
 mod bag;
 mod driver;
 mod gate;
+mod led;
 mod minder;
 mod state;
 #[cfg(test)]
@@ -95,6 +96,7 @@ impl Producer {
             records: profile.max_records,
             bytes: profile.max_bytes,
             unacknowledged: client::is_unacknowledged(&config),
+            led: client::is_led(&config),
             auto_create: profile.allow_auto_create_topics,
             buffered_for: client::message_timeout(&config),
             gathers: !client::lingers(&config),

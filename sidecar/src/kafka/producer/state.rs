@@ -28,6 +28,8 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
     /// acks=0: nobody says that a record is stored.
     pub(super) unacknowledged: bool,
+    /// acks=1: a leader that dies may take with it what it has acknowledged.
+    pub(super) led: bool,
     /// A topic that does not exist is created by asking about it.
     pub(super) auto_create: bool,
     /// How long a buffered record may be held; the same as librdkafka would have it.
@@ -269,6 +271,19 @@ impl State {
         {
             tracing::debug!(topic = %topic.name, "{}: asking again", failure.message);
             topic.standing = Standing::Unknown;
+        }
+        // Somebody was told, or will be, that it is stored, or need not be.
+        let counts = pending.receipt.is_some() || pending.deadline.is_none();
+        if let Outcome::Stored { partition, offset } = outcome
+            && self.limits.led
+            && counts
+            && let Some(topic) = self.topics.get(pending.topic)
+        {
+            let lost = topic.led.acknowledged(partition, offset);
+            if lost > 0 {
+                topic.metrics.leader_lost.inc_by(lost);
+                bag.lose_led(&topic.name, partition, lost);
+            }
         }
         self.settle(report.opaque, outcome, now, bag);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::gate::{self, Gate};
+use super::led::Led;
 use crate::kafka::native;
 use crate::kafka::record::{Failure, Record};
 use crate::metrics::{ProducerMetrics, TopicMetrics};
@@ -62,6 +63,8 @@ pub(super) struct Topic {
     /// Bytes of them.
     pub(super) gathered_bytes: usize,
     pub(super) gate: Gate,
+    /// What was acknowledged with acks=1.
+    pub(super) led: Led,
     /// The last call that brought records of the topic, and whether it found the gate open.
     pub(super) call: (u64, bool),
 }
@@ -144,6 +147,7 @@ impl Topics {
             gathered: VecDeque::new(),
             gathered_bytes: 0,
             gate: Gate::default(),
+            led: Led::default(),
             call: (0, false),
         });
         self.names.insert(name, key);

@@ -91,7 +91,7 @@ fuzz-build: toolchain ## Build the fuzz targets
 	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrument cargo build --workspace --features sluice-fuzz/libfuzzer --bin fuzz
 
 .PHONY: fuzz
-fuzz: fuzz-build ## Fuzz every parser (FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="json form" for some)
+fuzz: fuzz-build ## Fuzz every parser (FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="json form" for some, FUZZ_JOBS=1 at a time)
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 .PHONY: fuzz-short

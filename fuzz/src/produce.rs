@@ -252,6 +252,7 @@ fn check(record: &Record, outcomes: &[Outcome]) {
     if record.topics.is_empty()
         || record.partition.is_some_and(|partition| partition < 0)
         || record.timestamp_ms.is_some_and(|time| time < 1)
+        || record.headers.iter().any(|header| header.name.contains('\0'))
     {
         return only(ErrorClass::InvalidRequest);
     }
@@ -306,17 +307,7 @@ fn same(sent: &Record, found: &consumer::Record) {
     if let Some(time) = sent.timestamp_ms {
         assert_eq!(found.timestamp, Some(time));
     }
-    // A name that was read ends at its first zero.
-    let name = |name: &str| {
-        name.as_bytes()
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default()
-            .to_vec()
-    };
-    let headers = sent
-        .headers
-        .iter()
-        .map(|header| (name(&header.name), header.value.clone()));
+    let headers = sent.headers.iter();
+    let headers = headers.map(|header| (header.name.clone().into_bytes(), header.value.clone()));
     assert_eq!(headers.collect::<Vec<_>>(), found.headers);
 }

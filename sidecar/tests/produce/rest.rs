@@ -179,6 +179,11 @@ async fn what_does_not_add_up_is_refused_and_nothing_is_written() {
     }
     let no_text = http::post(&sidecar.url("/topics/%ff/records"), &[], "x").await;
     assert!(check_error(&no_text, 400, "invalid_request").contains("UTF-8"));
+    let cut_off = r#"{"value":"x","headers":[{"name":"a\u0000b","value":"1"}]}"#;
+    let answer = http::post(&sidecar.url(ORDERS), &[NDJSON], cut_off).await;
+    check_error(&answer, 400, "invalid_request");
+    let why = answer.json()["results"][0]["error"].to_string();
+    assert!(why.contains("zero byte"), "{why}");
     assert_eq!(
         http::post(&sidecar.url(ORDERS), &[], "x")
             .await

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 /// Ranges that are remembered of a partition. There are several where others write to it, too.
 const RANGES: usize = 64;
 
-/// Offsets that were acknowledged, by partition.
+/// Offsets of acknowledged records, by partition.
 #[derive(Default)]
 pub(super) struct Led(HashMap<i32, VecDeque<Range>>);
 
@@ -14,9 +14,9 @@ pub(super) struct Led(HashMap<i32, VecDeque<Range>>);
 type Range = std::ops::Range<i64>;
 
 impl Led {
-    /// A record is at this offset. Returns how many of those that were acknowledged are not where they were any more:
-    /// it has the place of one of them, and who gave it that has nothing behind it.
-    pub(super) fn acknowledged(&mut self, partition: i32, offset: i64) -> u64 {
+    /// A record is at this offset; `counts` if somebody relies on it. Returns how many of those that did are not where
+    /// they were any more: it has the place of one of them, and who gave it that has nothing behind it.
+    pub(super) fn acknowledged(&mut self, partition: i32, offset: i64, counts: bool) -> u64 {
         let ranges = self.0.entry(partition).or_default();
         let mut lost = 0;
         let behind = ranges.iter().rev().take_while(|range| offset < range.end);
@@ -29,6 +29,9 @@ impl Led {
                     ranges.pop_back();
                 }
             }
+        }
+        if !counts {
+            return lost;
         }
         // In their order, though reports of two brokers may come in another.
         let at = ranges.partition_point(|range| range.start < offset);
@@ -50,7 +53,7 @@ mod tests {
     fn of(led: &mut Led, offsets: impl IntoIterator<Item = i64>) -> u64 {
         offsets
             .into_iter()
-            .map(|offset| led.acknowledged(0, offset))
+            .map(|offset| led.acknowledged(0, offset, true))
             .sum()
     }
 
@@ -61,7 +64,7 @@ mod tests {
             of(&mut led, (0..100).chain(103..110).chain([111, 110, 102, 120])),
             0
         );
-        assert_eq!(led.acknowledged(1, 50), 0);
+        assert_eq!(led.acknowledged(1, 50, true), 0);
     }
 
     #[test]
@@ -77,10 +80,19 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_nobody_relies_on_tells_of_others_and_is_not_missed_itself() {
+        let mut led = Led::default();
+        assert_eq!(of(&mut led, 0..10), 0);
+        assert_eq!(led.acknowledged(0, 6, false), 4);
+        assert_eq!(led.acknowledged(0, 7, false), 0);
+        assert_eq!(of(&mut led, 6..9), 0);
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut led = Led::default();
         assert_eq!(of(&mut led, (0..1000).map(|number| number * 2)), 0);
         assert_eq!(led.0[&0].len(), RANGES);
-        assert_eq!(led.acknowledged(0, (1000 - 64) * 2), 64);
+        assert_eq!(led.acknowledged(0, (1000 - 64) * 2, true), 64);
     }
 }

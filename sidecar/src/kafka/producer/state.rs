@@ -272,14 +272,13 @@ impl State {
             tracing::debug!(topic = %topic.name, "{}: asking again", failure.message);
             topic.standing = Standing::Unknown;
         }
-        // Somebody was told, or will be, that it is stored, or need not be.
-        let counts = pending.receipt.is_some() || pending.deadline.is_none();
         if let Outcome::Stored { partition, offset } = outcome
             && self.limits.led
-            && counts
             && let Some(topic) = self.topics.get(pending.topic)
         {
-            let lost = topic.led.acknowledged(partition, offset);
+            // Who was told that nobody knows does not rely on it.
+            let counts = pending.receipt.is_some() || pending.deadline.is_none();
+            let lost = topic.led.acknowledged(partition, offset, counts);
             if lost > 0 {
                 topic.metrics.leader_lost.inc_by(lost);
                 bag.lose_led(&topic.name, partition, lost);

@@ -92,7 +92,7 @@ fuzz-build: toolchain ## Build the fuzz targets
 	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrument cargo build --workspace --features sluice-fuzz/libfuzzer --bin fuzz
 
 .PHONY: fuzz
-fuzz: fuzz-build ## Fuzz every parser (FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="json form" for some)
+fuzz: fuzz-build ## Fuzz every parser (FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="json form" for some, FUZZ_JOBS=1 at a time)
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 .PHONY: fuzz-short
@@ -129,6 +129,8 @@ fmt-check: toolchain ## Fail if the code is not formatted
 lint: toolchain ## Run the linters
 	cargo clippy --workspace --all-targets -- --deny warnings
 	cargo clippy --package sluice-filter --target wasm32-wasip1 -- --deny warnings
+	@for manifest in */Cargo.toml; do grep -A1 -x '\[lints\]' $$manifest | grep -qx 'workspace = true' \
+	  || { echo "$$manifest does not have the workspace's lints, of which one denies unsafe code" >&2; exit 1; }; done
 	bash -n scripts/run scripts/fuzz fuzz/instrument .ci/run
 
 # The advisory database is fetched from the network; where that cannot be done the rest is checked all the same.

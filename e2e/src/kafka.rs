@@ -33,6 +33,8 @@ pub struct Setup {
     /// Adds a listener that advertises another port than it has: whoever stands between the brokers and their
     /// clients listens there ([`Node::link`]).
     pub linked: bool,
+    /// The same for the listener that the brokers fetch from one another through ([`Node::relay`]).
+    pub relayed: bool,
     /// The CPUs that the brokers may run on; empty: all.
     pub cpus: Vec<usize>,
 }
@@ -44,6 +46,7 @@ impl Default for Setup {
             properties: Vec::new(),
             users: Vec::new(),
             linked: false,
+            relayed: false,
             cpus: Vec::new(),
         }
     }
@@ -71,18 +74,35 @@ impl Kafka {
     /// # Errors
     /// When a part is missing or a broker does not come up; the ends of the logs are in the error.
     pub async fn start(dir: &Path, setup: &Setup) -> Result<Self> {
+        let mut cluster = Self::plan(dir, setup).await?;
+        cluster.launch().await?;
+        Ok(cluster)
+    }
+
+    /// Formats a cluster below `dir`; [`Self::launch`] starts it.
+    ///
+    /// # Errors
+    /// When a part is missing.
+    pub async fn plan(dir: &Path, setup: &Setup) -> Result<Self> {
         let dir = dir.join("kafka");
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-        let mut cluster = Self {
+        let cluster = Self {
             nodes: Node::plan(&dir, setup)?,
             dir,
         };
         tools::format(&cluster.dir, &cluster.nodes).await?;
-        for node in &mut cluster.nodes {
+        Ok(cluster)
+    }
+
+    /// Starts it, and waits until every broker takes part in it.
+    ///
+    /// # Errors
+    /// When a broker does not come up; the ends of the logs are in the error.
+    pub async fn launch(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
             node.launch()?;
         }
-        cluster.ready().await?;
-        Ok(cluster)
+        self.ready().await
     }
 
     /// `host:port` of every broker, comma-separated.
@@ -102,6 +122,11 @@ impl Kafka {
     /// The two ports of every broker's [`Node::link`], by broker.
     pub fn links(&self) -> Vec<(u16, u16)> {
         self.nodes.iter().filter_map(Node::link).collect()
+    }
+
+    /// The two ports of every broker's [`Node::relay`], by broker.
+    pub fn relays(&self) -> Vec<(u16, u16)> {
+        self.nodes.iter().filter_map(Node::relay).collect()
     }
 
     /// One broker; `id` counts from 1.

@@ -180,6 +180,22 @@ pub fn tail(path: &Path, lines: usize) -> String {
     format!("--- {}\n{}", path.display(), kept.join("\n"))
 }
 
+/// Has every write of a process past so many bytes into a file fail, as on a disk that is full; none: no more.
+///
+/// # Errors
+/// When `prlimit` (util-linux) fails.
+pub fn limit_files(pid: u32, bytes: Option<u64>) -> Result<()> {
+    let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    // The limit that it may set itself stays, so that this one can be taken back.
+    let args = [format!("--pid={pid}"), format!("--fsize={limit}:unlimited")];
+    let status = Command::new("prlimit")
+        .args(args)
+        .status()
+        .context("start prlimit")?;
+    ensure!(status.success(), "prlimit: {status}");
+    Ok(())
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The thread that starts all children. The parent-death signal comes when the *thread* that started a child

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::process::{Launch, Process};
+use crate::process::{self, Launch, Process};
 use crate::{parts, ports, wait};
 
 /// A running sidecar. Dropping it kills it.
@@ -150,6 +150,14 @@ impl Sidecar {
     /// When it does not run.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         self.process.as_mut().context("it does not run")?.signal(signal)
+    }
+
+    /// Has every write past `bytes` into a file of its fail, as on a disk that is full; none: no more.
+    ///
+    /// # Errors
+    /// When it does not run, or `prlimit` (util-linux) fails.
+    pub fn fill_disk(&self, bytes: Option<u64>) -> Result<()> {
+        process::limit_files(self.pid().context("it does not run")?, bytes)
     }
 
     /// Waits for its end after a signal.

@@ -32,8 +32,14 @@ pub struct Counts {
     pub lost: usize,
     /// Answered 2xx and not in the topic, since the topic was deleted after that.
     pub gone: usize,
+    /// Of the lost ones, those that were not answered while the fault lasted.
+    pub lost_elsewhen: usize,
     /// Records that are in the topic more than once, by how many too many.
     pub duplicates: usize,
+    /// Of those, of records whose answer did not say where they are: 202 and 504.
+    pub unplaced_duplicates: usize,
+    /// Of those, of records that were not under way while the fault lasted.
+    pub duplicates_elsewhen: usize,
     /// Answered as an error that says "not stored", and in the topic.
     pub stored_though_failed: usize,
     /// Answered 504, and in the topic: allowed, and what the client must find out.
@@ -60,9 +66,40 @@ impl Counts {
     }
 }
 
-/// Compares. What was answered 2xx for a request that was sent before `deleted` may be gone with its topic, if the
-/// answer said where it was.
-pub fn compare(ledger: &[Entry], records: &[Record], deleted: Option<Duration>) -> Counts {
+/// What happened meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Meanwhile {
+    /// The topic was deleted, and made again.
+    pub deleted: Option<Deleted>,
+    /// From when to when something was broken.
+    pub fault: Option<(Duration, Duration)>,
+}
+
+/// When a topic was deleted: what it held is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Deleted {
+    /// It took no record any more.
+    pub gone: Duration,
+    /// It was there again.
+    pub again: Duration,
+}
+
+impl Meanwhile {
+    /// Whether the record was in the topic when that was deleted, going by its answer: one that says where it is was
+    /// there then, one that was only accepted went there soon after it was sent.
+    fn took(&self, entry: &Entry, placed: bool) -> bool {
+        let until = |deleted: &Deleted| if placed { deleted.again } else { deleted.gone };
+        self.deleted.is_some_and(|deleted| entry.sent < until(&deleted))
+    }
+
+    fn during(&self, entry: &Entry) -> bool {
+        self.fault
+            .is_none_or(|(from, to)| entry.answered >= from && entry.sent <= to)
+    }
+}
+
+/// Compares.
+pub fn compare(ledger: &[Entry], records: &[Record], meanwhile: &Meanwhile) -> Counts {
     let mut counts = Counts::default();
     let known: HashMap<u64, &Entry> = ledger.iter().map(|entry| (entry.id, entry)).collect();
     let mut places: HashMap<u64, Vec<(i32, i64)>> = HashMap::new();
@@ -88,16 +125,23 @@ pub fn compare(ledger: &[Entry], records: &[Record], deleted: Option<Duration>) 
         }
         counts.sent += 1;
         if found.len() > 1 {
-            counts.duplicates += found.len() - 1;
+            let more = found.len() - 1;
+            counts.duplicates += more;
+            if matches!(entry.status(), Some(202 | 504)) {
+                counts.unplaced_duplicates += more;
+            }
+            if !meanwhile.during(entry) {
+                counts.duplicates_elsewhen += more;
+            }
             counts.example("twice", entry, found);
         }
-        count_answer(&mut counts, entry, found, deleted);
+        count_answer(&mut counts, entry, found, meanwhile);
     }
     counts.order_broken = order_broken(&known, records);
     counts
 }
 
-fn count_answer(counts: &mut Counts, entry: &Entry, found: &[(i32, i64)], deleted: Option<Duration>) {
+fn count_answer(counts: &mut Counts, entry: &Entry, found: &[(i32, i64)], meanwhile: &Meanwhile) {
     let Answer::Status { status, code, place } = &entry.answer else {
         counts.unanswered += 1;
         counts.example("unanswered", entry, found);
@@ -106,12 +150,12 @@ fn count_answer(counts: &mut Counts, entry: &Entry, found: &[(i32, i64)], delete
     match status {
         200..300 => {
             counts.success += 1;
-            let may_be_gone =
-                (place.is_some() || *status == 202) && deleted.is_some_and(|at| entry.sent < at);
+            let may_be_gone = (place.is_some() || *status == 202) && meanwhile.took(entry, place.is_some());
             if found.is_empty() && may_be_gone {
                 counts.gone += 1;
             } else if found.is_empty() {
                 counts.lost += 1;
+                counts.lost_elsewhen += usize::from(!meanwhile.during(entry));
                 counts.example("lost", entry, found);
             } else if place.is_some_and(|place| !found.contains(&place)) {
                 counts.misplaced += 1;
@@ -250,7 +294,7 @@ mod tests {
     }
 
     fn counts(ledger: &[Entry], records: &[Record]) -> Counts {
-        let mut counts = compare(ledger, records, None);
+        let mut counts = compare(ledger, records, &Meanwhile::default());
         counts.examples.clear();
         counts
     }
@@ -289,17 +333,53 @@ mod tests {
         let ledger = [
             entry(0, 200, Some((0, 0))),
             entry(1, 200, None),
+            entry(2, 202, None),
+            entry(4, 202, None),
             entry(9, 200, Some((0, 1))),
         ];
-        let counts = compare(&ledger, &[], Some(S * 5));
-        assert_eq!((counts.gone, counts.lost), (1, 2));
+        let meanwhile = Meanwhile {
+            deleted: Some(Deleted {
+                gone: S * 3,
+                again: S * 5,
+            }),
+            fault: None,
+        };
+        let counts = compare(&ledger, &[], &meanwhile);
+        assert_eq!((counts.gone, counts.lost), (2, 3));
+    }
+
+    #[test]
+    fn what_is_lost_or_twice_while_nothing_is_broken_is_told_apart() {
+        let ledger = [entry(0, 202, None), entry(4, 202, None), entry(9, 202, None)];
+        let meanwhile = |from, to| Meanwhile {
+            deleted: None,
+            fault: Some((S * from, S * to)),
+        };
+        let of = |from, to| compare(&ledger, &[record(9, 0), record(9, 1)], &meanwhile(from, to));
+        let counts = of(4, 10);
+        assert_eq!(
+            (counts.lost, counts.lost_elsewhen, counts.duplicates_elsewhen),
+            (2, 1, 0)
+        );
+        let counts = of(0, 4);
+        assert_eq!(
+            (counts.lost, counts.lost_elsewhen, counts.duplicates_elsewhen),
+            (2, 0, 1)
+        );
     }
 
     #[test]
     fn twice_elsewhere_and_though_failed() {
         let twice = [record(0, 0), record(0, 1), record(0, 2)];
         assert_eq!(counts(&[entry(0, 200, Some((0, 0)))], &twice).duplicates, 2);
-        assert_eq!(counts(&[entry(0, 504, None)], &twice).duplicates, 2);
+        let of = |status, place| {
+            let counts = counts(&[entry(0, status, place)], &twice);
+            (counts.duplicates, counts.unplaced_duplicates)
+        };
+        assert_eq!(of(504, None), (2, 2));
+        assert_eq!(of(202, None), (2, 2));
+        assert_eq!(of(200, Some((0, 0))), (2, 0));
+        assert_eq!(of(503, None), (2, 0));
         assert_eq!(counts(&[entry(0, 200, Some((0, 7)))], &twice[..1]).misplaced, 1);
         assert_eq!(
             counts(&[entry(0, 503, None)], &twice[..1]).stored_though_failed,

@@ -8,7 +8,9 @@ use serde_json::json;
 use sluice_e2e::{Result, ensure};
 use tokio::time::sleep;
 
+use crate::compare::Deleted;
 use crate::link::Weather;
+use crate::mode::Mode;
 use crate::shed::Sheds;
 use crate::world::{PARTITIONS, Shape, USER, World};
 
@@ -45,11 +47,16 @@ pub struct Keeps {
     /// How many records may be lost that were only held in memory, without anybody left to tell. While the sidecar
     /// lives none: it counts what it loses.
     pub untold: usize,
+    /// How many spooled records may be there twice, without anybody left to tell: those that a killed sidecar had just
+    /// delivered. While it lives none: it counts what it tries again.
+    pub untold_twice: usize,
     /// The gateway does not come back.
     pub ends: bool,
     /// Clients that wait for acknowledgements notice: some are not answered 2xx, or late. If none is, nothing was
     /// broken, and nothing shown.
     pub felt: bool,
+    /// The modes that it is run in; empty: all that are run with all.
+    pub modes: &'static [&'static str],
     /// With more than fits, what becomes of it where clients wait for acknowledgements.
     pub sheds: Option<Sheds>,
 }
@@ -58,8 +65,10 @@ const KEEPS: Keeps = Keeps {
     recovers_within: Duration::from_secs(2),
     answers: &[],
     untold: 0,
+    untold_twice: 0,
     ends: false,
     felt: true,
+    modes: &[],
     sheds: None,
 };
 
@@ -142,6 +151,24 @@ pub const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "leader-killed-ahead",
+        what: "the same after its followers have been cut off from it for 2 s, with the link between brokers",
+        shape: Shape::ThreeRelayed,
+        settings: &[],
+        keeps: within(3),
+        inflict: |world| {
+            Box::pin(async {
+                world.link()?.set(Weather::Blackhole);
+                sleep(S * 2).await;
+                world.kafka.node(2)?.kill()?;
+                world.link()?.set(Weather::Fair);
+                // Until it is missed (broker.session.timeout.ms), and another leads.
+                sleep(S * 12).await;
+                world.kafka.node(2)?.restart().await
+            })
+        },
+    },
+    Fault {
         name: "two-killed",
         what: "of three brokers with min.insync.replicas=2, two are killed and started after 8 s",
         shape: Shape::Three,
@@ -201,8 +228,16 @@ pub const FAULTS: &[Fault] = &[
         inflict: |world| weather(world, Weather::AnswersLost, 6),
     },
     Fault {
+        name: "link-requests-lost",
+        what: "cut the other way: what the broker is asked does not arrive for 6 s",
+        shape: Shape::Linked,
+        settings: &[],
+        keeps: KEEPS,
+        inflict: |world| weather(world, Weather::RequestsLost, 6),
+    },
+    Fault {
         name: "message-timeout",
-        what: "the same for 8 s with a `message.timeout.ms` of 2 s, which ends while records are in flight",
+        what: "no answer of the broker arrives for 8 s, and a `message.timeout.ms` of 2 s ends while records are in flight",
         shape: Shape::Linked,
         settings: &[(
             "producers/default/properties",
@@ -225,22 +260,62 @@ pub const FAULTS: &[Fault] = &[
         shape: Shape::Linked,
         settings: &[],
         keeps: UNFELT,
+        inflict: |world| resets(world),
+    },
+    Fault {
+        name: "link-one-blackholed",
+        what: "of three brokers, the leader of most partitions cannot be reached by the sidecar for 6 s; it goes on leading",
+        shape: Shape::ThreeLinked,
+        settings: &[],
+        keeps: KEEPS,
         inflict: |world| {
             Box::pin(async {
-                for _ in 0..20 {
-                    world.link()?.reset();
-                    sleep(Duration::from_millis(300)).await;
-                }
-                Ok(())
+                world.link()?.set_one(2, Weather::Blackhole)?;
+                sleep(S * 6).await;
+                world.link()?.set_one(2, Weather::Fair)
             })
         },
+    },
+    Fault {
+        name: "link-three-reset",
+        what: "connections to all of three brokers are reset every 300 ms for 6 s",
+        shape: Shape::ThreeLinked,
+        settings: &[],
+        keeps: UNFELT,
+        inflict: |world| resets(world),
+    },
+    Fault {
+        name: "replication-blackholed",
+        what: "followers cannot fetch from the leader of most partitions for 8 s, twice as long as they may lag behind",
+        shape: Shape::ThreeRelayed,
+        settings: &[],
+        keeps: within(3),
+        inflict: |world| {
+            Box::pin(async {
+                world.link()?.set_one(2, Weather::Blackhole)?;
+                sleep(S * 8).await;
+                world.link()?.set_one(2, Weather::Fair)
+            })
+        },
+    },
+    Fault {
+        name: "replication-slow",
+        what: "every byte between brokers takes 200 ms more, each way, for 6 s",
+        shape: Shape::ThreeRelayed,
+        settings: &[],
+        keeps: UNFELT,
+        inflict: |world| weather(world, Weather::Slow(Duration::from_millis(200)), 6),
     },
     Fault {
         name: "sidecar-kill",
         what: "the sidecar is killed (SIGKILL) and started after 2 s, three times",
         shape: Shape::One,
         settings: &[],
-        keeps: Keeps { untold: 200, ..KEEPS },
+        keeps: Keeps {
+            untold: 200,
+            untold_twice: 150,
+            ..KEEPS
+        },
         inflict: |world| {
             Box::pin(async {
                 for _ in 0..3 {
@@ -347,6 +422,27 @@ pub const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "spool-disk-full",
+        what: "the sidecar cannot write any more for 6 s, and for the last 3 of them the broker is gone",
+        shape: Shape::One,
+        settings: &[],
+        keeps: Keeps {
+            felt: false,
+            modes: &["spooled", "spool-on-outage"],
+            ..KEEPS
+        },
+        inflict: |world| {
+            Box::pin(async {
+                world.rig.sidecar.fill_disk(Some(4096))?;
+                sleep(S * 3).await;
+                world.kafka.node(1)?.kill()?;
+                sleep(S * 3).await;
+                world.rig.sidecar.fill_disk(None)?;
+                world.kafka.node(1)?.restart().await
+            })
+        },
+    },
+    Fault {
         name: "topic-deleted",
         what: "the topic is deleted, and made again after 4 s",
         shape: Shape::One,
@@ -358,8 +454,11 @@ pub const FAULTS: &[Fault] = &[
         inflict: |world| {
             Box::pin(async {
                 world.kafka.delete_topic(&world.topic).await?;
+                // Brokers hear of it after the controller.
+                let gone = world.load.now() + S;
                 sleep(S * 4).await;
-                world.deleted = Some(world.load.now());
+                let again = world.load.now();
+                world.deleted = Some(Deleted { gone, again });
                 world.kafka.create_topic(&world.topic, PARTITIONS).await
             })
         },
@@ -487,6 +586,16 @@ async fn rest(seconds: u32) -> Result<()> {
     Ok(())
 }
 
+fn resets<'w>(world: &'w mut World<'_>) -> Work<'w> {
+    Box::pin(async move {
+        for _ in 0..20 {
+            world.link()?.reset();
+            sleep(Duration::from_millis(300)).await;
+        }
+        Ok(())
+    })
+}
+
 fn weather<'w>(world: &'w mut World<'_>, weather: Weather, seconds: u32) -> Work<'w> {
     Box::pin(async move {
         world.link()?.set(weather);
@@ -494,6 +603,14 @@ fn weather<'w>(world: &'w mut World<'_>, weather: Weather, seconds: u32) -> Work
         world.link()?.set(Weather::Fair);
         Ok(())
     })
+}
+
+impl Fault {
+    /// Whether it is run in the mode.
+    pub fn meets(&self, mode: &Mode) -> bool {
+        let modes = self.keeps.modes;
+        mode.meets(self.name) && (modes.is_empty() || modes.contains(&mode.name))
+    }
 }
 
 impl std::fmt::Debug for Fault {

@@ -14,4 +14,5 @@ pub mod run;
 pub mod shed;
 pub mod soak;
 pub mod table;
+pub mod told;
 pub mod world;

@@ -20,6 +20,8 @@ pub enum Weather {
     Blackhole,
     /// The same for what the brokers answer only.
     AnswersLost,
+    /// The same for what the brokers are asked only.
+    RequestsLost,
     /// Every byte arrives so much later, in each direction.
     Slow(Duration),
     /// It forwards so many bytes a second in all towards the brokers.
@@ -29,7 +31,7 @@ pub enum Weather {
 /// The proxies in front of a cluster's brokers.
 #[derive(Debug)]
 pub struct Link {
-    weather: watch::Sender<Weather>,
+    weather: Vec<watch::Sender<Weather>>,
     reset: Arc<Notify>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -40,19 +42,17 @@ impl Link {
     /// # Errors
     /// When a port is taken.
     pub async fn start(ports: &[(u16, u16)]) -> Result<Self> {
-        let (weather, _) = watch::channel(Weather::Fair);
+        let mut weather = Vec::new();
         let reset = Arc::new(Notify::new());
         let mut tasks = Vec::new();
         for (front, back) in ports.iter().copied() {
             let listener = TcpListener::bind(("127.0.0.1", front))
                 .await
                 .context("the link")?;
-            tasks.push(tokio::spawn(serve(
-                listener,
-                back,
-                weather.clone(),
-                Arc::clone(&reset),
-            )));
+            let (here, _) = watch::channel(Weather::Fair);
+            let served = serve(listener, back, here.clone(), Arc::clone(&reset));
+            tasks.push(tokio::spawn(served));
+            weather.push(here);
         }
         Ok(Self {
             weather,
@@ -63,7 +63,20 @@ impl Link {
 
     /// Changes what the network does.
     pub fn set(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+        self.weather.iter().for_each(|here| {
+            here.send_replace(weather);
+        });
+    }
+
+    /// Changes what it does on the way to one broker; `id` counts from 1.
+    ///
+    /// # Errors
+    /// When there is no such broker.
+    pub fn set_one(&self, id: usize, weather: Weather) -> Result<()> {
+        let here = id.checked_sub(1).and_then(|at| self.weather.get(at));
+        here.with_context(|| format!("no broker {id}"))?
+            .send_replace(weather);
+        Ok(())
     }
 
     /// Resets every connection.
@@ -140,6 +153,7 @@ async fn forward(
             let passes = |weather: &Weather| match weather {
                 Weather::Blackhole => false,
                 Weather::AnswersLost => to_broker,
+                Weather::RequestsLost => !to_broker,
                 Weather::Fair | Weather::Slow(_) | Weather::Narrow(_) => true,
             };
             // In pieces, so that what changes is heeded soon.
@@ -199,7 +213,7 @@ mod tests {
     async fn it_holds_back_and_forwards_later() {
         let (link, mut client) = echo().await;
         assert_eq!(asked(&mut client, LONG).await.unwrap().unwrap(), 1);
-        for weather in [Weather::Blackhole, Weather::AnswersLost] {
+        for weather in [Weather::Blackhole, Weather::AnswersLost, Weather::RequestsLost] {
             link.set(weather);
             assert!(asked(&mut client, SHORT).await.is_none());
             link.set(Weather::Fair);

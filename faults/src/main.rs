@@ -17,8 +17,11 @@ struct Cli {
     /// Run in this mode only (may be repeated).
     #[arg(long)]
     mode: Vec<String>,
+    /// Run only what has no row yet: goes on where a run of all of them ended.
+    #[arg(long)]
+    missing: bool,
     /// Instead: all modes together for so many minutes, brokers and sidecar restarted at random.
-    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "mode"])]
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "mode", "missing"])]
     soak: Option<u32>,
     /// List the faults.
     #[arg(long)]
@@ -66,30 +69,39 @@ fn start(cli: &Cli) -> Result<bool> {
     );
     let mut well = true;
     for fault in faults {
-        let found = match run::run(fault, &modes, run::FULL) {
-            Ok(found) => found,
-            Err(error) => {
-                println!("{}: could not be run: {error:#}", fault.name);
-                well = false;
-                continue;
-            }
-        };
-        for outcome in &found {
-            print!("{}", table::line(outcome));
+        let mut modes = modes.clone();
+        if cli.missing {
+            let document = document()?;
+            let has = |mode: &Mode| table::has(&document, fault.name, mode.name);
+            modes.retain(|mode| !has(mode).unwrap_or_default());
+        }
+        if !modes.iter().any(|mode| fault.meets(mode)) {
+            continue;
+        }
+        let ran = run::run(fault, &modes, run::FULL, |outcome| {
+            print!("{}", table::line(&outcome));
+            well &= outcome.broken.is_empty();
             if !outcome.broken.is_empty() {
-                well = false;
                 let why = outcome.broken.iter().chain(&outcome.counts.examples);
                 why.for_each(|what| println!("    {what}"));
             }
+            rewrite(|document| table::update(document, &[outcome]))
+        });
+        if let Err(error) = ran {
+            println!("{}: could not be run: {error:#}", fault.name);
+            well = false;
         }
-        rewrite(|document| table::update(document, &found))?;
     }
     Ok(well)
+}
+
+fn document() -> Result<String> {
+    let path = parts::root().join("docs/faults.md");
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
 /// Changes docs/faults.md.
 fn rewrite(change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
     let path = parts::root().join("docs/faults.md");
-    let document = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    std::fs::write(&path, change(&document)?).with_context(|| format!("write {}", path.display()))
+    std::fs::write(&path, change(&document()?)?).with_context(|| format!("write {}", path.display()))
 }

@@ -6,15 +6,19 @@ use sluice_e2e::scenario::{Scenario, scenario_within};
 use sluice_e2e::{Context, Result};
 use tokio::time::sleep;
 
-use crate::compare::{Counts, PROMPT, Seen, compare, seen};
+use crate::compare::{Counts, Meanwhile, PROMPT, Seen, compare, seen};
 use crate::faults::{Fault, Keeps};
 use crate::load::Plan;
 use crate::mode::{Mode, Promise};
 use crate::shed;
-use crate::world::{Ground, Lost, World, settled};
+use crate::told::{LOOK, Told};
+use crate::world::{Ground, World, settled};
 
-/// How long all modes of a fault may take together.
-const LIMIT: Duration = Duration::from_secs(600);
+/// How long a fault may take in one mode.
+const LIMIT: Duration = Duration::from_secs(300);
+/// How long before something is broken an answer may have been given that turns out wrong by it, and how long after it
+/// works again.
+const AROUND: Duration = Duration::from_secs(1);
 
 /// How long the load goes on.
 #[derive(Debug, Clone, Copy)]
@@ -47,31 +51,33 @@ pub struct Outcome {
     pub counts: Counts,
     /// What the clients saw.
     pub seen: Seen,
-    /// What the sidecar says it lost.
-    pub lost: Lost,
+    /// What the sidecar says.
+    pub told: Told,
     /// The sidecar's largest memory, in MB.
     pub peak: Option<u64>,
     /// What was promised and not kept.
     pub broken: Vec<String>,
 }
 
-/// Runs a fault in each of the modes.
+/// Runs a fault in each of the modes that it is run in, and gives each outcome to `each`, at once.
 ///
 /// # Errors
 /// When it could not be run. A promise that was not kept is in [`Outcome::broken`].
-pub fn run(fault: &Fault, modes: &[Mode], pace: Pace) -> Result<Vec<Outcome>> {
-    scenario_within(LIMIT, &format!("faults-{}", fault.name), async |s| {
+pub fn run(
+    fault: &Fault,
+    modes: &[Mode],
+    pace: Pace,
+    mut each: impl FnMut(Outcome) -> Result<()>,
+) -> Result<()> {
+    let modes: Vec<&Mode> = modes.iter().filter(|mode| fault.meets(mode)).collect();
+    let limit = LIMIT * u32::try_from(modes.len())?;
+    scenario_within(limit, &format!("faults-{}", fault.name), async |s| {
         let mut ground = Ground::start(s, fault.shape).await?;
-        let mut outcomes = Vec::new();
         for mode in modes {
-            let outcome = one(s, &mut ground, fault, mode, pace);
-            outcomes.push(
-                outcome
-                    .await
-                    .with_context(|| format!("{} {}", fault.name, mode.name))?,
-            );
+            let outcome = one(s, &mut ground, fault, mode, pace).await;
+            each(outcome.with_context(|| format!("{} {}", fault.name, mode.name))?)?;
         }
-        Ok(outcomes)
+        Ok(())
     })
 }
 
@@ -90,20 +96,26 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode, pace
             .await?;
         sleep(pace.after).await;
     }
+    let over = world.load.now();
     let peak = world.sidecar_peak();
     let lasted = world.load.now();
     let ledger = world.load.finish().await?;
     if !keeps.ends {
         settled(&world.rig).await?;
         world.rig.envoy.healthy()?;
+    } else {
+        world.deliver_the_rest(mode).await?;
     }
-    // Two looks of it.
-    sleep(Duration::from_millis(150)).await;
-    let lost = world.counters.lost();
+    sleep(LOOK * 3).await;
+    let told = world.counters.told();
     let records = world.kafka.records(&world.topic).await?;
-    let counts = compare(&ledger, &records, world.deleted);
+    let meanwhile = Meanwhile {
+        deleted: world.deleted,
+        fault: Some((begun.saturating_sub(AROUND), over + AROUND)),
+    };
+    let counts = compare(&ledger, &records, &meanwhile);
     let seen = seen(&ledger, healed, lasted);
-    let mut broken = judge(&counts, &seen, lost, mode, &keeps);
+    let mut broken = judge(&counts, &seen, told, mode, &keeps);
     if let Some(sheds) = keeps.sheds.filter(|_| mode.promise == Promise::Stored) {
         broken.extend(shed::judge(&sheds, &ledger, (begun, healed), peak));
     }
@@ -112,14 +124,14 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode, pace
         mode: mode.name,
         counts,
         seen,
-        lost,
+        told,
         peak,
         broken,
     })
 }
 
 /// What was promised and not kept.
-pub fn judge(counts: &Counts, seen: &Seen, lost: Lost, mode: &Mode, keeps: &Keeps) -> Vec<String> {
+pub fn judge(counts: &Counts, seen: &Seen, told: Told, mode: &Mode, keeps: &Keeps) -> Vec<String> {
     let mut broken = Vec::new();
     let mut none = |count: usize, what: &str| {
         if count > 0 {
@@ -127,30 +139,72 @@ pub fn judge(counts: &Counts, seen: &Seen, lost: Lost, mode: &Mode, keeps: &Keep
         }
     };
     none(counts.unanswered, "without an answer");
-    none(counts.duplicates, "duplicates");
     none(
         counts.stored_though_failed,
         "stored though it was said that they are not",
     );
     none(counts.misplaced, "not where the answer said");
-    none(counts.order_broken, "out of their key's order");
     none(counts.foreign, "records that nobody sent");
     for (status, count) in &counts.others {
         if !keeps.answers.contains(status) {
             none(*count, &format!("answered {status}"));
         }
     }
+    // Who does not wait for every replica, or is not idempotent, gives up both.
+    let strict = !matches!(mode.promise, Promise::Led | Promise::Sent);
+    if strict {
+        none(counts.order_broken, "out of their key's order");
+    }
+    let (missing, gone) = (counts.lost as u64, counts.gone as u64);
     match mode.promise {
-        Promise::Stored => none(counts.lost, "acknowledged and missing"),
+        Promise::Stored => {
+            none(counts.duplicates, "duplicates");
+            none(counts.lost, "acknowledged and missing");
+        }
+        Promise::Spooled => {
+            let placed = counts.duplicates - counts.unplaced_duplicates;
+            none(placed, "duplicates of records that were answered where they are");
+            let twice = counts.unplaced_duplicates as u64;
+            let may = told.perhaps_twice + keeps.untold_twice as u64;
+            if twice > may {
+                broken.push(format!(
+                    "{twice} duplicates, of which the sidecar tells {}",
+                    told.perhaps_twice
+                ));
+            }
+            if missing > told.dead_letters || missing + gone < told.dead_letters {
+                broken.push(format!(
+                    "{missing} accepted and missing, and {} dead letters",
+                    told.dead_letters
+                ));
+            }
+        }
         Promise::Held => {
-            let (least, most) = (lost.surely, lost.surely + lost.perhaps);
-            let missing = counts.lost as u64;
+            none(counts.duplicates, "duplicates");
+            let (least, most) = (told.lost, told.lost + told.perhaps_lost);
             // What went with its topic may be either.
-            if missing + (counts.gone as u64) < least || missing > most + keeps.untold as u64 {
+            if missing + gone < least || missing > most + keeps.untold as u64 {
                 broken.push(format!(
                     "{missing} accepted and missing, of which the sidecar tells {least} to {most}"
                 ));
             }
+        }
+        Promise::Led => {
+            none(counts.duplicates_elsewhen, "duplicates while nothing was broken");
+            none(
+                counts.lost_elsewhen,
+                "acknowledged and missing while nothing was broken",
+            );
+            if missing != told.leader_lost {
+                broken.push(format!(
+                    "{missing} acknowledged and missing, of which the sidecar tells {}",
+                    told.leader_lost
+                ));
+            }
+        }
+        Promise::Sent => {
+            none(counts.duplicates_elsewhen, "duplicates while nothing was broken");
+            none(counts.lost_elsewhen, "sent and missing while nothing was broken");
         }
     }
     if counts.success == 0 {
@@ -178,8 +232,10 @@ mod tests {
         recovers_within: Duration::from_secs(2),
         answers: &[404],
         untold: 0,
+        untold_twice: 0,
         ends: false,
         felt: false,
+        modes: &[],
         sheds: None,
     };
 
@@ -187,7 +243,9 @@ mod tests {
         Mode {
             name: "m",
             promise,
+            route: "{}",
             settings: &[],
+            faults: &[],
         }
     }
 
@@ -199,27 +257,35 @@ mod tests {
     }
 
     fn judged(counts: &Counts, promise: Promise) -> usize {
-        judge(counts, &Seen::default(), Lost::default(), &mode(promise), &KEEPS).len()
+        judge(counts, &Seen::default(), Told::default(), &mode(promise), &KEEPS).len()
     }
 
     #[test]
     fn each_promise_is_looked_at() {
-        assert_eq!(judged(&well(), Promise::Stored), 0);
-        assert_eq!(judged(&Counts::default(), Promise::Stored), 1);
-        let breaks: [fn(&mut Counts) -> &mut usize; 7] = [
-            |c| &mut c.unanswered,
-            |c| &mut c.duplicates,
-            |c| &mut c.stored_though_failed,
-            |c| &mut c.misplaced,
-            |c| &mut c.order_broken,
-            |c| &mut c.foreign,
-            |c| &mut c.lost,
+        use Promise::{Held, Led, Sent, Spooled, Stored};
+        type Field = fn(&mut Counts) -> &mut usize;
+        const ALL: &[Promise] = &[Stored, Spooled, Held, Led, Sent];
+        assert_eq!(judged(&Counts::default(), Stored), 1);
+        let breaks: [(Field, &[Promise]); 10] = [
+            (|c| &mut c.unanswered, ALL),
+            (|c| &mut c.stored_though_failed, ALL),
+            (|c| &mut c.misplaced, ALL),
+            (|c| &mut c.foreign, ALL),
+            (|c| &mut c.duplicates, &[Stored, Spooled, Held]),
+            (|c| &mut c.order_broken, &[Stored, Spooled, Held]),
+            (|c| &mut c.lost, &[Stored, Spooled, Held, Led]),
+            (|c| &mut c.lost_elsewhen, &[Led, Sent]),
+            (|c| &mut c.duplicates_elsewhen, &[Led, Sent]),
+            (|c| &mut c.gone, &[]),
         ];
-        for field in breaks {
-            let mut counts = well();
-            *field(&mut counts) = 1;
-            assert_eq!(judged(&counts, Promise::Stored), 1);
-            assert_eq!(judged(&counts, Promise::Held), 1);
+        for promise in ALL {
+            assert_eq!(judged(&well(), *promise), 0);
+            for (at, (field, by)) in breaks.iter().enumerate() {
+                let mut counts = well();
+                *field(&mut counts) = 1;
+                let found = judged(&counts, *promise);
+                assert_eq!(found, usize::from(by.contains(promise)), "{at} {promise:?}");
+            }
         }
         let mut counts = well();
         counts.others = [(404, 1), (500, 2)].into();
@@ -232,25 +298,47 @@ mod tests {
         let stored = mode(Promise::Stored);
         let broken = |sent| {
             let counts = Counts { sent, ..well() };
-            judge(&counts, &Seen::default(), Lost::default(), &stored, &felt).len()
+            judge(&counts, &Seen::default(), Told::default(), &stored, &felt).len()
         };
         assert_eq!((broken(10), broken(11)), (1, 0));
         assert_eq!(
-            judge(&well(), &late, Lost::default(), &mode(Promise::Stored), &KEEPS).len(),
+            judge(&well(), &late, Told::default(), &mode(Promise::Stored), &KEEPS).len(),
             1
         );
     }
 
     #[test]
-    fn what_was_held_and_lost_is_what_the_sidecar_tells() {
-        let told = Lost {
-            surely: 3,
-            perhaps: 2,
+    fn what_is_missing_or_twice_is_what_the_sidecar_tells() {
+        let told = Told {
+            lost: 3,
+            perhaps_lost: 2,
+            leader_lost: 4,
+            perhaps_twice: 3,
+            dead_letters: 5,
         };
-        let with = |lost| {
-            let counts = Counts { lost, ..well() };
-            judge(&counts, &Seen::default(), told, &mode(Promise::Held), &KEEPS).is_empty()
+        let kept = |promise, counts: Counts, keeps: &Keeps| {
+            judge(&counts, &Seen::default(), told, &mode(promise), keeps).is_empty()
         };
-        assert_eq!([2, 3, 5, 6].map(with), [false, true, true, false]);
+        let lost = |promise, lost| kept(promise, Counts { lost, ..well() }, &KEEPS);
+        assert_eq!(
+            [2, 3, 5, 6].map(|n| lost(Promise::Held, n)),
+            [false, true, true, false]
+        );
+        assert_eq!([4, 5, 6].map(|n| lost(Promise::Spooled, n)), [false, true, false]);
+        assert_eq!([3, 4, 5].map(|n| lost(Promise::Led, n)), [false, true, false]);
+        let twice = |duplicates, untold_twice| {
+            let counts = Counts {
+                duplicates,
+                unplaced_duplicates: duplicates,
+                lost: 5,
+                ..well()
+            };
+            let keeps = Keeps {
+                untold_twice,
+                ..KEEPS
+            };
+            kept(Promise::Spooled, counts, &keeps)
+        };
+        assert_eq!([twice(3, 0), twice(4, 0), twice(4, 1)], [true, false, true]);
     }
 }

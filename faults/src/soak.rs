@@ -1,5 +1,6 @@
 //! All modes at once for long, with brokers and sidecar restarted at random.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sluice_e2e::rig::Rig;
@@ -7,19 +8,26 @@ use sluice_e2e::scenario::{Scenario, scenario_within};
 use sluice_e2e::{Context, Result};
 use tokio::time::{Instant, sleep};
 
-use crate::compare::{Counts, compare, percentile};
+use crate::compare::{Counts, Meanwhile, compare, percentile};
 use crate::faults::Keeps;
 use crate::ledger::Entry;
 use crate::load::{Load, Plan};
-use crate::mode::{Mode, Promise};
+use crate::mode::Mode;
 use crate::run::judge;
-use crate::world::{Counters, Ground, Lost, Shape, memory, settled};
+use crate::told::{Counters, LOOK, Told};
+use crate::world::{Ground, Shape, kept_in, memory, settled};
 
 /// Starting, ending and reading back.
 const AROUND: Duration = Duration::from_secs(600);
 const MINUTE: Duration = Duration::from_secs(60);
+/// Requests a second, in each mode.
+const RATE: u32 = 50;
+/// How many kilobytes the spool may take more than twice what it did: as much as an outage of a broker leaves in it.
+const SPOOL_KB: u64 = 4096;
 /// How many accepted records a sidecar that is killed may take with it.
 const UNTOLD: usize = 200;
+/// How many spooled records that it had just delivered are there twice then.
+const UNTOLD_TWICE: usize = 50;
 
 /// What came of it.
 #[derive(Debug)]
@@ -51,13 +59,14 @@ impl Chance {
     }
 }
 
-/// What was done, and the sidecar's memory at its times.
+/// What was done, and the sidecar's memory and the kilobytes that its spool takes on the disk, at their times.
 #[derive(Debug, Default)]
 struct Events {
     broker: usize,
     drained: usize,
     killed: usize,
     memory: Vec<(Duration, u64)>,
+    spool: Vec<(Duration, u64)>,
 }
 
 async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
@@ -67,9 +76,10 @@ async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
     let mut rig = ground.gateway(s, modes, &[]).await?;
     let counters = Counters::watch(rig.sidecar.admin());
     let plan = Plan {
-        rate: 100,
+        rate: RATE,
         ..Plan::default()
     };
+    let spool = kept_in(s, modes).join("spool");
     let begin = Instant::now();
     let mut loads: Vec<Load> = modes
         .iter()
@@ -85,6 +95,7 @@ async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
             events
                 .memory
                 .extend(memory(pid, "VmRSS:").map(|mb| (begin.elapsed(), mb)));
+            events.spool.push((begin.elapsed(), kilobytes(&spool)));
             sleep(Duration::from_secs(1)).await;
         }
         disturb(&mut ground, &mut rig, &mut chance, &mut events).await?;
@@ -97,14 +108,21 @@ async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
     }
     settled(&rig).await?;
     rig.envoy.healthy()?;
-    sleep(Duration::from_millis(150)).await;
-    let lost = counters.lost();
+    sleep(LOOK * 3).await;
+    let told = counters.told();
     let mut all = Vec::new();
     for (mode, ledger) in modes.iter().zip(ledgers) {
         let records = ground.kafka.records(&mode.topic(s)).await?;
-        all.push((*mode, compare(&ledger, &records, None), ledger));
+        all.push((*mode, compare(&ledger, &records, &Meanwhile::default()), ledger));
     }
-    Ok(report(minutes, &all, lost, &events))
+    Ok(report(minutes, &all, told, &events))
+}
+
+/// What the files in a directory take.
+fn kilobytes(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+    sizes.sum::<u64>() / 1024
 }
 
 /// Restarts something, one way or the other.
@@ -138,13 +156,15 @@ async fn disturb(ground: &mut Ground, rig: &mut Rig, chance: &mut Chance, events
     Ok(())
 }
 
-fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: &Events) -> Soaked {
+fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], told: Told, events: &Events) -> Soaked {
     let keeps = Keeps {
         recovers_within: Duration::MAX,
         answers: &[],
         untold: UNTOLD * events.killed,
+        untold_twice: UNTOLD_TWICE * events.killed,
         ends: false,
         felt: false,
+        modes: &[],
         sheds: None,
     };
     let mut broken = Vec::new();
@@ -155,11 +175,6 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: 
         events.broker, events.drained, events.killed
     );
     for (mode, counts, _) in all {
-        let told = if mode.promise == Promise::Held {
-            lost
-        } else {
-            Lost::default()
-        };
         let found = judge(counts, &Default::default(), told, mode, &keeps);
         broken.extend(found.iter().map(|what| format!("{}: {what}", mode.name)));
         text += &format!(
@@ -177,26 +192,30 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: 
         );
     }
     text += &format!(
-        "\nOf what was accepted the sidecar tells {} to {} lost.\n\n",
-        lost.surely,
-        lost.surely + lost.perhaps
+        "\nThe sidecar tells {} to {} of the buffered ones lost, {} of those with acks=1; {} dead letters, {} attempts for \
+         spooled ones after one that may have been stored.\n\n",
+        told.lost,
+        told.lost + told.perhaps_lost,
+        told.leader_lost,
+        told.dead_letters,
+        told.perhaps_twice
     );
-    text += "| minute | sidecar MB |";
+    text += "| minute | sidecar MB | spool KB |";
     all.iter()
         .for_each(|(mode, ..)| text += &format!(" {} p50 / p99 ms |", mode.name));
-    text += &format!("\n| --- | --- |{}\n", " --- |".repeat(all.len()));
+    text += &format!("\n| --- | --- | --- |{}\n", " --- |".repeat(all.len()));
     let mut medians: Vec<Vec<Duration>> = vec![Vec::new(); all.len()];
-    let mut memories = Vec::new();
+    let (mut memories, mut spools) = (Vec::new(), Vec::new());
     for minute in 0..minutes {
         let during = |at: Duration| at.as_secs() / 60 == u64::from(minute);
-        let most = events
-            .memory
-            .iter()
-            .filter(|(at, _)| during(*at))
-            .map(|(_, mb)| *mb)
-            .max();
-        memories.push(most.unwrap_or_default());
-        text += &format!("| {minute} | {} |", most.unwrap_or_default());
+        let most = |of: &[(Duration, u64)]| {
+            let then = of.iter().filter(|(at, _)| during(*at));
+            then.map(|(_, size)| *size).max().unwrap_or_default()
+        };
+        let (mb, kb) = (most(&events.memory), most(&events.spool));
+        memories.push(mb);
+        spools.push(kb);
+        text += &format!("| {minute} | {mb} | {kb} |");
         for ((_, _, ledger), medians) in all.iter().zip(&mut medians) {
             let due = ledger
                 .iter()
@@ -210,13 +229,16 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], lost: Lost, events: 
         text += "\n";
     }
     broken.extend(grown("MB", &memories, |first, last| last > first + first / 2));
+    broken.extend(grown("spool KB", &spools, |first, last| {
+        last > first * 2 + SPOOL_KB
+    }));
     for ((mode, ..), medians) in all.iter().zip(&medians) {
         let what = format!("{} p50", mode.name);
         broken.extend(grown(&what, medians, |first, last| last > first * 2));
     }
     text += "\n";
     if broken.is_empty() {
-        text += "No promise was broken; neither memory nor latency grew.\n";
+        text += "No promise was broken; memory, spool and latency did not grow.\n";
     }
     broken
         .iter()

@@ -8,6 +8,7 @@ use sluice_e2e::{Context, Result};
 use crate::faults::{FAULTS, Fault};
 use crate::mode::MODES;
 use crate::run::Outcome;
+use crate::told::Told;
 
 /// Replaces what the document has between the marks of `name`.
 ///
@@ -70,11 +71,7 @@ fn cells(outcome: &Outcome) -> Vec<String> {
         .map(|(status, count)| format!("{count} × {status}"))
         .chain((counts.poison_refused > 0).then(|| format!("{} × 413", counts.poison_refused)))
         .collect();
-    let told = match (outcome.lost.surely, outcome.lost.perhaps) {
-        (0, 0) => "0".to_owned(),
-        (surely, 0) => surely.to_string(),
-        (surely, perhaps) => format!("{surely} to {}", surely + perhaps),
-    };
+    let told = told(&outcome.told);
     vec![
         outcome.fault.to_owned(),
         outcome.mode.to_owned(),
@@ -106,6 +103,29 @@ fn cells(outcome: &Outcome) -> Vec<String> {
     ]
 }
 
+/// What the sidecar tells, as far as there is something to tell.
+fn told(told: &Told) -> String {
+    let lost = match (told.lost, told.perhaps_lost) {
+        (surely, 0) => surely.to_string(),
+        (surely, perhaps) => format!("{surely} to {}", surely + perhaps),
+    };
+    let parts = [
+        (told.lost + told.perhaps_lost, lost),
+        (told.leader_lost, told.leader_lost.to_string()),
+        (told.dead_letters, format!("{} dead letters", told.dead_letters)),
+        (
+            told.perhaps_twice,
+            format!("{} perhaps twice", told.perhaps_twice),
+        ),
+    ];
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(_, text)| text).collect();
+    if parts.is_empty() {
+        return "0".to_owned();
+    }
+    parts.join(", ")
+}
+
 fn seconds(time: Duration) -> String {
     let ms = time.as_millis();
     if ms < 1000 {
@@ -125,24 +145,41 @@ fn legend(faults: &[Fault]) -> String {
     text
 }
 
+/// The fault and the mode of a row.
+fn named(row: &str) -> (&str, &str) {
+    let mut cells = row.split('|').map(str::trim).skip(1);
+    (cells.next().unwrap_or_default(), cells.next().unwrap_or_default())
+}
+
+/// Where a row is, if there is such a fault that is run in such a mode.
+fn place((fault, mode): (&str, &str)) -> Option<(usize, usize)> {
+    let fault = FAULTS.iter().position(|known| known.name == fault)?;
+    let mode = MODES.iter().position(|known| known.name == mode)?;
+    let meet = FAULTS.get(fault)?.meets(MODES.get(mode)?);
+    meet.then_some((fault, mode))
+}
+
+/// Whether the document has a row for the fault in the mode.
+///
+/// # Errors
+/// When the document has no place for the table.
+pub fn has(document: &str, fault: &str, mode: &str) -> Result<bool> {
+    let mut rows = parts(document, "faults")?.1.lines().map(named);
+    Ok(rows.any(|row| row == (fault, mode)))
+}
+
 /// The document with the outcomes in its table: a row for each, in the place of an older one. Rows of other faults
 /// stay, unless there is no such fault any more.
 ///
 /// # Errors
 /// When the document has no place for the table.
 pub fn update(document: &str, outcomes: &[Outcome]) -> Result<String> {
-    let place = |fault: &str, mode: &str| {
-        let fault = FAULTS.iter().position(|known| known.name == fault)?;
-        Some((fault, MODES.iter().position(|known| known.name == mode)?))
-    };
     let mut rows = BTreeMap::new();
     for old in parts(document, "faults")?.1.lines() {
-        let mut cells = old.split('|').map(str::trim).skip(1);
-        let (fault, mode) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
-        rows.extend(place(fault, mode).map(|place| (place, format!("{old}\n"))));
+        rows.extend(place(named(old)).map(|place| (place, format!("{old}\n"))));
     }
     for new in outcomes {
-        rows.extend(place(new.fault, new.mode).map(|place| (place, line(new))));
+        rows.extend(place((new.fault, new.mode)).map(|place| (place, line(new))));
     }
     let mut text = legend(FAULTS) + "\n";
     text += &row(HEAD.iter().map(|cell| (*cell).to_owned()));
@@ -155,7 +192,6 @@ pub fn update(document: &str, outcomes: &[Outcome]) -> Result<String> {
 mod tests {
     use super::*;
     use crate::compare::{Counts, Seen};
-    use crate::world::Lost;
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
@@ -176,7 +212,7 @@ mod tests {
             mode: "acked",
             counts: Counts::default(),
             seen: Seen::default(),
-            lost: Lost::default(),
+            told: Told::default(),
             peak: None,
             broken: vec!["a promise".to_owned()],
         };
@@ -185,6 +221,8 @@ mod tests {
         let updated = update(&document, &[outcome]).unwrap();
         assert!(updated.contains("a promise") && updated.contains("| broker-kill | buffered | 8 |"));
         assert!(!updated.contains("| 7 |") && !updated.contains("no-fault"));
+        assert!(has(&updated, "broker-kill", "buffered").unwrap());
+        assert!(!has(&updated, "broker-kill", "spooled").unwrap());
         assert_eq!(update(&updated, &[]).unwrap(), updated);
     }
 

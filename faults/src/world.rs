@@ -1,7 +1,6 @@
 //! What a fault is inflicted on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,9 +10,11 @@ use sluice_e2e::rig::{Parts, Rig};
 use sluice_e2e::scenario::Scenario;
 use sluice_e2e::{Context, Result, ensure, wait};
 
+use crate::compare::Deleted;
 use crate::link::Link;
 use crate::load::{Load, Plan};
-use crate::mode::Mode;
+use crate::mode::{Mode, Promise};
+use crate::told::Counters;
 
 /// The Kafka that a fault needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,11 @@ pub enum Shape {
     Linked,
     /// Three brokers, every partition on each of them, `min.insync.replicas=2`.
     Three,
+    /// The same, with a network that can be told to misbehave between the sidecar and each of them.
+    ThreeLinked,
+    /// The same, with one that can be told to misbehave between the brokers, where they fetch from one another. What has
+    /// not fetched for 4 s is no replica in sync.
+    ThreeRelayed,
     /// One broker that asks who its clients are, and what they may do.
     Secured,
 }
@@ -39,7 +45,7 @@ pub const PARTITIONS: i32 = 3;
 pub struct Ground {
     /// The brokers.
     pub kafka: Kafka,
-    /// What is between them and the sidecar, where the shape has it.
+    /// What is between them and the sidecar, or between them, where the shape has it.
     pub link: Option<Link>,
     shape: Shape,
 }
@@ -51,30 +57,43 @@ impl Ground {
     /// When Kafka does not come up.
     pub async fn start(scenario: &Scenario, shape: Shape) -> Result<Self> {
         let mut setup = Setup {
-            nodes: if shape == Shape::Three { 3 } else { 1 },
-            linked: shape == Shape::Linked,
+            nodes: if shape.is_three() { 3 } else { 1 },
+            linked: matches!(shape, Shape::Linked | Shape::ThreeLinked),
+            relayed: shape == Shape::ThreeRelayed,
             ..Setup::default()
         }
         // A topic that was deleted stays away until somebody makes it again.
         .property("auto.create.topics.enable", "false");
-        if shape == Shape::Three {
+        if shape.is_three() {
             setup = setup.property("min.insync.replicas", "2");
+        }
+        if shape == Shape::ThreeRelayed {
+            setup = setup.property("replica.lag.time.max.ms", "4000");
         }
         if shape == Shape::Secured {
             setup.users.push((USER.to_owned(), PASSWORD.to_owned()));
         }
-        let kafka = Kafka::start(scenario.dir(), &setup).await?;
-        let link = match shape {
-            Shape::Linked => Some(Link::start(&kafka.links()).await?),
-            Shape::One | Shape::Three | Shape::Secured => None,
+        // What is between brokers must be there before they are.
+        let mut kafka = Kafka::plan(scenario.dir(), &setup).await?;
+        let ports = match shape {
+            Shape::Linked | Shape::ThreeLinked => kafka.links(),
+            Shape::ThreeRelayed => kafka.relays(),
+            Shape::One | Shape::Three | Shape::Secured => Vec::new(),
         };
+        let link = match ports.is_empty() {
+            true => None,
+            false => Some(Link::start(&ports).await?),
+        };
+        kafka.launch().await?;
         Ok(Self { kafka, link, shape })
     }
 
     async fn create_topic(&self, name: &str) -> Result<()> {
         match self.shape {
             // Broker 1 is the controller, and leads nothing: its death would be another fault.
-            Shape::Three => self.kafka.create_assigned(name, "2:3:1,3:2:1,2:3:1", &[]).await,
+            Shape::Three | Shape::ThreeLinked | Shape::ThreeRelayed => {
+                self.kafka.create_assigned(name, "2:3:1,3:2:1,2:3:1", &[]).await
+            }
             Shape::One | Shape::Linked | Shape::Secured => self.kafka.create_topic(name, PARTITIONS).await,
         }
     }
@@ -106,11 +125,9 @@ impl Ground {
             }
         }
         let mut routes = vec![produce("/probe", json!({"topic": probe, "value": "body"}))];
-        routes.extend(
-            modes
-                .iter()
-                .map(|mode| produce(&mode.path(), mode.route(scenario))),
-        );
+        for mode in modes {
+            routes.push(produce(&mode.path(), mode.route(scenario)?));
+        }
         let mut parts = Parts::new(&self.bootstrap(), routes);
         if self.shape == Shape::Secured {
             let properties = json!({
@@ -121,7 +138,9 @@ impl Ground {
             });
             parts = parts.sidecar("clusters/main/properties", properties);
         }
-        let dir = scenario.dir().display().to_string();
+        let dir = kept_in(scenario, modes);
+        std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        let dir = dir.display().to_string();
         let of_modes = modes.iter().flat_map(|mode| mode.settings);
         for (path, value) in settings.iter().chain(of_modes) {
             let value = serde_json::from_str(&value.replace("{dir}", &dir))
@@ -141,9 +160,9 @@ impl Ground {
 
     fn bootstrap(&self) -> String {
         match self.shape {
-            Shape::One | Shape::Three => self.kafka.bootstrap(),
+            Shape::One | Shape::Three | Shape::ThreeRelayed => self.kafka.bootstrap(),
             Shape::Secured => self.kafka.sasl_bootstrap(),
-            Shape::Linked => {
+            Shape::Linked | Shape::ThreeLinked => {
                 let fronts = self.kafka.links();
                 let addresses = fronts.iter().map(|(front, _)| format!("127.0.0.1:{front}"));
                 addresses.collect::<Vec<_>>().join(",")
@@ -165,10 +184,16 @@ pub struct World<'a> {
     pub load: Load,
     /// The run's topic.
     pub topic: String,
-    /// When the topic was made again, if it was deleted.
-    pub deleted: Option<Duration>,
+    /// When the topic was deleted, if it was.
+    pub deleted: Option<Deleted>,
     /// What the sidecar's counters said before they began anew.
     pub counters: Counters,
+}
+
+impl Shape {
+    fn is_three(self) -> bool {
+        matches!(self, Self::Three | Self::ThreeLinked | Self::ThreeRelayed)
+    }
 }
 
 impl<'a> World<'a> {
@@ -199,7 +224,7 @@ impl<'a> World<'a> {
         })
     }
 
-    /// What is between sidecar and brokers.
+    /// What is between sidecar and brokers, or between brokers.
     ///
     /// # Errors
     /// When the shape has none.
@@ -221,20 +246,43 @@ impl<'a> World<'a> {
         .await
     }
 
+    /// Has the sidecar that ended with its pod deliver what it left on its disk.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn deliver_the_rest(&mut self, mode: &Mode) -> Result<()> {
+        match mode.promise {
+            Promise::Spooled => {
+                self.rig.sidecar.restart().await?;
+                settled(&self.rig).await
+            }
+            Promise::Stored | Promise::Held | Promise::Led | Promise::Sent => Ok(()),
+        }
+    }
+
     /// The most memory that the sidecar has had resident, in MB.
     pub fn sidecar_peak(&self) -> Option<u64> {
         memory(self.rig.sidecar.pid()?, "VmHWM:")
     }
 }
 
-/// Waits until the sidecar knows every record's fate.
+/// The directory that `{dir}` in the modes' settings stands for. It is of these modes only: what a sidecar of other ones
+/// left is not theirs.
+pub fn kept_in(scenario: &Scenario, modes: &[Mode]) -> PathBuf {
+    let names: Vec<&str> = modes.iter().map(|mode| mode.name).collect();
+    scenario.dir().join(names.join("+"))
+}
+
+/// Waits until the sidecar knows every record's fate, and has none on its disk but dead letters.
 ///
 /// # Errors
 /// When it does not in time.
 pub async fn settled(rig: &Rig) -> Result<()> {
-    wait::until("nothing is outstanding", Duration::from_secs(60), async || {
-        let left = rig.sidecar.metric("sluice_outstanding_records", "").await?;
-        ensure!(left == 0.0, "{left} records are");
+    wait::until("nothing is outstanding", Duration::from_secs(120), async || {
+        for metric in ["sluice_outstanding_records", "sluice_spool_records"] {
+            let left = rig.sidecar.metric(metric, "").await?;
+            ensure!(left == 0.0, "{metric}: {left}");
+        }
         Ok(())
     })
     .await
@@ -246,124 +294,4 @@ pub fn memory(pid: u32, field: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kb: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kb / 1024)
-}
-
-/// The sidecar's counters of what it lost, over its restarts.
-#[derive(Debug)]
-pub struct Counters {
-    read: Arc<std::sync::Mutex<Total>>,
-    stop: Arc<AtomicBool>,
-}
-
-#[derive(Debug, Default)]
-struct Total {
-    before: Lost,
-    now: Lost,
-}
-
-/// What the sidecar says it has lost of what it had accepted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// Certainly.
-    pub surely: u64,
-    /// Perhaps.
-    pub perhaps: u64,
-}
-
-impl Counters {
-    /// Reads them again and again until it is dropped.
-    pub fn watch(admin: sluice_e2e::client::Client) -> Self {
-        let read = Arc::new(std::sync::Mutex::new(Total::default()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (total, stopped) = (Arc::clone(&read), Arc::clone(&stop));
-        let admin = admin.within(Duration::from_secs(1));
-        tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Ok(reply) = admin.get("/metrics").await {
-                    total
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .add(lost(&reply.text()));
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        Self { read, stop }
-    }
-
-    /// What was lost until about now.
-    pub fn lost(&self) -> Lost {
-        self.read
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .sum()
-    }
-}
-
-impl Drop for Counters {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Total {
-    fn add(&mut self, read: Lost) {
-        // A counter that is less than it was belongs to another process.
-        if read.surely < self.now.surely || read.perhaps < self.now.perhaps {
-            self.before = self.sum();
-        }
-        self.now = read;
-    }
-
-    fn sum(&self) -> Lost {
-        Lost {
-            surely: self.before.surely + self.now.surely,
-            perhaps: self.before.perhaps + self.now.perhaps,
-        }
-    }
-}
-
-fn lost(metrics: &str) -> Lost {
-    let mut lost = Lost::default();
-    for line in metrics
-        .lines()
-        .filter(|line| line.starts_with("sluice_buffered_lost_total{"))
-    {
-        let count = line
-            .rsplit_once(' ')
-            .and_then(|(_, count)| count.parse::<u64>().ok());
-        let place = if line.contains("outcome_unknown") {
-            &mut lost.perhaps
-        } else {
-            &mut lost.surely
-        };
-        *place += count.unwrap_or_default();
-    }
-    lost
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn losses_add_up_over_restarts() {
-        let of = |surely, perhaps| {
-            lost(&format!(
-                "sluice_buffered_lost_total{{topic=\"t\",outcome=\"cluster_unavailable\"}} {surely}\n\
-                 sluice_buffered_lost_total{{topic=\"t\",outcome=\"outcome_unknown\"}} {perhaps}\nother 7\n"
-            ))
-        };
-        let mut total = Total::default();
-        for read in [of(1, 0), of(2, 3), of(0, 0), of(4, 1)] {
-            total.add(read);
-        }
-        assert_eq!(
-            total.sum(),
-            Lost {
-                surely: 6,
-                perhaps: 4
-            }
-        );
-    }
 }

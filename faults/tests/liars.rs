@@ -11,7 +11,7 @@ use axum::routing::post;
 use sluice_e2e::client::Client;
 use sluice_e2e::kafka::Record;
 use sluice_e2e::{Result, ensure};
-use sluice_faults::compare::{Counts, compare};
+use sluice_faults::compare::{Counts, Meanwhile, compare};
 use sluice_faults::load::{Load, Plan};
 
 /// What a gateway does with its `n`th request.
@@ -75,7 +75,7 @@ async fn counted(behaviour: Behaviour) -> Result<Counts> {
     let ledger = load.finish().await?;
     server.abort();
     let records = topic.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let counts = compare(&ledger, &records, None);
+    let counts = compare(&ledger, &records, &Meanwhile::default());
     ensure!(
         counts.sent >= 90,
         "the load did not keep its schedule: {counts:?}"

@@ -13,7 +13,9 @@ fn kept(name: &str, modes: &[&str]) -> Result<()> {
     ensure!(!modes.is_empty(), "no such mode");
     // How quickly is measured by `make faults`, on a machine that does nothing else.
     fault.keeps.recovers_within *= 10;
-    for outcome in run::run(&fault, &modes, run::SHORT)? {
+    let mut ran = 0;
+    run::run(&fault, &modes, run::SHORT, |outcome| {
+        ran += 1;
         let examples = outcome.counts.examples.join("\n");
         ensure!(
             outcome.broken.is_empty(),
@@ -21,13 +23,18 @@ fn kept(name: &str, modes: &[&str]) -> Result<()> {
             outcome.broken,
             table::line(&outcome)
         );
-    }
+        Ok(())
+    })?;
+    ensure!(ran == modes.len(), "{ran} of {} modes were run", modes.len());
     Ok(())
 }
 
 #[test]
 fn the_broker_is_killed() -> Result<()> {
-    kept("broker-kill", &["acked", "buffered"])
+    kept(
+        "broker-kill",
+        &["acked", "spooled", "spool-on-outage", "buffered"],
+    )
 }
 
 #[test]
@@ -37,10 +44,10 @@ fn the_link_is_cut_one_way() -> Result<()> {
 
 #[test]
 fn a_record_that_is_too_large_takes_no_other_with_it() -> Result<()> {
-    kept("too-large", &["acked"])
+    kept("too-large", &["acked", "spooled"])
 }
 
 #[test]
 fn the_sidecar_is_killed() -> Result<()> {
-    kept("sidecar-kill", &["acked", "buffered"])
+    kept("sidecar-kill", &["acked", "spooled", "buffered"])
 }

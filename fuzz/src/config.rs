@@ -56,7 +56,7 @@ fn sorted(tree: &Value) -> Value {
     }
 }
 
-fn paths(problems: &[Problem]) -> Vec<&str> {
+pub(crate) fn paths(problems: &[Problem]) -> Vec<&str> {
     problems.iter().map(|problem| problem.path.as_str()).collect()
 }
 
@@ -85,10 +85,8 @@ pub(crate) fn envoy(data: &[u8]) {
 /// The sidecar's configuration.
 pub(crate) fn sidecar(data: &[u8]) {
     let Some(tree) = yaml(data) else { return };
-    // What it may read from is the operator's business, and endless for some files; a library that librdkafka loads
-    // is not ours.
     let text = String::from_utf8_lossy(data);
-    if text.contains("/dev/") || text.contains("plugin") {
+    if !is_ours(&text) {
         return;
     }
     let loaded = sluice::config::load(&text, std::iter::empty());
@@ -101,6 +99,12 @@ pub(crate) fn sidecar(data: &[u8]) {
         loaded.err().as_deref().map(paths),
         again.err().as_deref().map(paths)
     );
+}
+
+/// Whether reading it reads nothing of somebody else's. What a configuration may name is the operator's business, and
+/// endless for some files; a library that librdkafka loads is not ours.
+pub(crate) fn is_ours(text: &str) -> bool {
+    !text.contains("/dev/") && !text.contains("plugin")
 }
 
 /// The tree in YAML text, which comes back when it is written as JSON.
@@ -119,7 +123,7 @@ fn yaml(data: &[u8]) -> Option<Value> {
     }
 }
 
-fn check_problems(problems: &[Problem]) {
+pub(crate) fn check_problems(problems: &[Problem]) {
     assert!(!problems.is_empty());
     for problem in problems {
         assert!(!problem.message.is_empty(), "{problem:?}");

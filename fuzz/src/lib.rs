@@ -15,6 +15,7 @@
 
 mod bodies;
 mod config;
+mod environment;
 mod form;
 mod idempotency;
 mod json;
@@ -22,6 +23,7 @@ mod media;
 mod metadata;
 mod multipart;
 mod pairs;
+mod produce;
 mod records;
 mod reply;
 mod request;
@@ -32,6 +34,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),
     ("form", form::form),
@@ -40,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", json::json),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
+    ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),
     ("request", request::request),

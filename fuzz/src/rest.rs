@@ -9,6 +9,7 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use prost::Message;
 use serde_json::Value;
+use sluice::kafka::record::MAX_MESSAGE;
 use sluice::metrics::Metrics;
 use sluice::produce::{Gateway, rest};
 use sluice_proto::v1::{ProduceReply, ProduceRequest, topic_fate};
@@ -84,10 +85,8 @@ pub(crate) fn rest(data: &[u8]) {
     );
     let answer: Value = serde_json::from_slice(&answer).expect("an error is JSON");
     for member in ["message", "error", "code"] {
-        assert!(
-            answer[member].as_str().is_some_and(|text| !text.is_empty()),
-            "{answer}"
-        );
+        let text = answer[member].as_str().expect("text");
+        assert!(!text.is_empty() && text.len() <= MAX_MESSAGE, "{answer}");
     }
 }
 

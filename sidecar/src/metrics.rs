@@ -75,6 +75,7 @@ pub struct Metrics {
     bytes: Family<TopicLabels, Counter>,
     seconds: Family<TopicLabels, Histogram>,
     buffered_lost: Family<OutcomeLabels, Counter>,
+    leader_lost: Family<TopicLabels, Counter>,
     late: Family<OutcomeLabels, Counter>,
     shed: Family<ShedLabels, Counter>,
     outstanding: Family<ProducerLabels, Gauge>,
@@ -131,6 +132,7 @@ impl Default for Metrics {
             bytes: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             buffered_lost: Family::default(),
+            leader_lost: Family::default(),
             late: Family::default(),
             shed: Family::default(),
             outstanding: Family::default(),
@@ -158,6 +160,7 @@ impl Default for Metrics {
             RECORD_BYTES => bytes,
             PRODUCE_SECONDS => seconds,
             BUFFERED_LOST => buffered_lost,
+            LEADER_LOST => leader_lost,
             LATE => late,
             SHED => shed,
             OUTSTANDING => outstanding,
@@ -375,6 +378,7 @@ impl ProducerMetrics {
             seconds: self.all.seconds.get_or_create_owned(&labels),
             records: by_outcome(&self.all.records),
             buffered_lost: by_outcome(&self.all.buffered_lost),
+            leader_lost: self.all.leader_lost.get_or_create_owned(&labels),
             late: by_outcome(&self.all.late),
             shed: ByReason {
                 family: self.all.shed.clone(),
@@ -395,6 +399,8 @@ pub struct TopicMetrics {
     pub records: ByOutcome,
     /// Accepted into memory and then not stored.
     pub buffered_lost: ByOutcome,
+    /// Acknowledged by a leader whose successor does not have them.
+    pub leader_lost: Counter,
     /// Known only after the deadline.
     pub late: ByOutcome,
     /// Refused for want of room.

@@ -375,6 +375,11 @@ impl Gateway {
                 "timestamp {timestamp} is not at least 1 ms after the epoch"
             )));
         }
+        // librdkafka takes one, and gives it back cut off: to a consumer, and to us when a record must be sent again.
+        if let Some(header) = record.headers.iter().find(|header| header.name.contains('\0')) {
+            let name = &header.name;
+            return Err(invalid(format!("the name of header {name:?} holds a zero byte")));
+        }
         let producer = self.routes.pool.get(slot).map_err(|why| {
             tracing::error!(cluster = name, profile, why, "no producer");
             misconfigured(why)

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::{Setup, connect};
-use crate::process::{Launch, Process};
+use crate::process::{self, Launch, Process};
 use crate::{parts, ports, wait};
 
 /// One broker of a cluster.
@@ -19,6 +19,7 @@ pub struct Node {
     port: u16,
     sasl_port: Option<u16>,
     link: Option<(u16, u16)>,
+    relay: Option<(u16, u16)>,
     pub(super) properties: PathBuf,
     log: PathBuf,
     cpus: Vec<usize>,
@@ -36,16 +37,16 @@ impl Node {
                 } else {
                     Some(ports::pick()?)
                 };
-                let link = if setup.linked {
-                    Some((ports::pick()?, ports::pick()?))
-                } else {
-                    None
+                let pair = |wanted: bool| match wanted {
+                    true => Ok::<_, anyhow::Error>(Some((ports::pick()?, ports::pick()?))),
+                    false => Ok(None),
                 };
                 let node = Self {
                     id,
                     port: ports::pick()?,
                     sasl_port,
-                    link,
+                    link: pair(setup.linked)?,
+                    relay: pair(setup.relayed)?,
                     properties: dir.join(format!("broker-{id}.properties")),
                     log: dir.with_file_name(format!("kafka-{id}.log")),
                     cpus: setup.cpus.clone(),
@@ -67,6 +68,12 @@ impl Node {
             write!(listeners, ",LINK://127.0.0.1:{back}")?;
             write!(advertised, ",LINK://127.0.0.1:{front}")?;
         }
+        let mut between = "PLAINTEXT";
+        if let Some((front, back)) = self.relay {
+            write!(listeners, ",RELAY://127.0.0.1:{back}")?;
+            write!(advertised, ",RELAY://127.0.0.1:{front}")?;
+            between = "RELAY";
+        }
         let (roles, all) = if self.id == 1 {
             (
                 "broker,controller",
@@ -82,8 +89,8 @@ impl Node {
              controller.listener.names=CONTROLLER\n\
              listeners={all}\n\
              advertised.listeners={advertised}\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,LINK:PLAINTEXT\n\
-             inter.broker.listener.name=PLAINTEXT\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,LINK:PLAINTEXT,RELAY:PLAINTEXT\n\
+             inter.broker.listener.name={between}\n\
              log.dirs={data}\n\
              offsets.topic.num.partitions=1\n\
              offsets.topic.replication.factor=1\n\
@@ -130,6 +137,11 @@ impl Node {
     /// The port that its linked listener says it has, where nobody listens yet, and the port that it has.
     pub fn link(&self) -> Option<(u16, u16)> {
         self.link
+    }
+
+    /// The same for the listener that other brokers fetch from.
+    pub fn relay(&self) -> Option<(u16, u16)> {
+        self.relay
     }
 
     /// Its process id, while it runs.
@@ -231,13 +243,7 @@ impl Node {
     /// # Errors
     /// When it does not run, or `prlimit` (util-linux) fails.
     pub fn fill_disk(&self, bytes: u64) -> Result<()> {
-        let pid = self.pid().context("it does not run")?;
-        let status = Command::new("prlimit")
-            .args([format!("--pid={pid}"), format!("--fsize={bytes}")])
-            .status()
-            .context("start prlimit")?;
-        ensure!(status.success(), "prlimit: {status}");
-        Ok(())
+        process::limit_files(self.pid().context("it does not run")?, Some(bytes))
     }
 
     /// Waits until it has ended by itself.

@@ -24,6 +24,8 @@ pub(super) fn run(file: &Path, environment: Environment) -> Result<(), Failure> 
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // By itself it complains about what it cannot write, to where that cannot be written either, and panics.
+        .log_internal_errors(false)
         .finish()
         .try_init()
         .map_err(|error| Failure::Other(format!("cannot log: {error}")))?;

@@ -66,9 +66,17 @@ pub(super) fn producer_config(cluster: &Cluster, profile: &Profile) -> ClientCon
 
 /// Whether the broker is asked for no acknowledgement.
 pub(super) fn is_unacknowledged(config: &ClientConfig) -> bool {
-    ["acks", "request.required.acks"]
-        .iter()
-        .any(|name| config.get(name) == Some("0"))
+    acks(config) == Some("0")
+}
+
+/// Whether a partition's leader acknowledges records before others have them.
+pub(super) fn is_led(config: &ClientConfig) -> bool {
+    acks(config) == Some("1")
+}
+
+fn acks(config: &ClientConfig) -> Option<&str> {
+    let mut names = ["acks", "request.required.acks"].iter();
+    names.find_map(|name| config.get(name))
 }
 
 /// How long librdkafka keeps trying to deliver a record; for ever is `None`. Its own default is 5 minutes.

@@ -21,6 +21,7 @@ mod bag;
 mod clients;
 mod driver;
 mod gate;
+mod led;
 mod minder;
 mod pace;
 mod state;
@@ -97,6 +98,7 @@ impl Producer {
             records: profile.max_records,
             bytes: profile.max_bytes,
             unacknowledged: client::is_unacknowledged(&config),
+            led: client::is_led(&config),
             auto_create: profile.allow_auto_create_topics,
             buffered_for: client::message_timeout(&config),
             gathers: !client::lingers(&config),

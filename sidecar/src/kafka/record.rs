@@ -65,17 +65,27 @@ pub enum Outcome {
 pub struct Failure {
     /// The class that decides the answer.
     pub class: ErrorClass,
-    /// What happened, for people.
+    /// What happened, for people; [`MAX_MESSAGE`] bytes at most.
     pub message: Cow<'static, str>,
 }
 
+/// The bytes that a [`Failure`]'s message has at most, whatever of the request it quotes.
+pub const MAX_MESSAGE: usize = 500;
+/// What stands for what was cut out of it.
+const CUT: &str = " […] ";
+
 impl Failure {
-    /// A failure of `class`.
+    /// A failure of `class`. Of a message that is too long the middle is left out: how it begins says what is wrong, and
+    /// how it ends where.
     pub fn new(class: ErrorClass, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            class,
-            message: message.into(),
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE {
+            let half = (MAX_MESSAGE - CUT.len()) / 2;
+            let begin = message.floor_char_boundary(half);
+            let end = message.ceil_char_boundary(message.len() - half);
+            message.to_mut().replace_range(begin..end, CUT);
         }
+        Self { class, message }
     }
 }
 
@@ -138,4 +148,24 @@ pub struct Submission {
     /// Whose it is, as the filter names clients; 0 is whoever is not named. No client has more than its share of what may
     /// wait.
     pub client: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_its_ends_and_is_bounded() {
+        let of = |text: String| Failure::new(ErrorClass::InvalidRequest, text).message;
+        let whole = "é".repeat(MAX_MESSAGE / 2);
+        assert_eq!(of(whole.clone()), whole);
+        for name in ["x", "é", "\u{1f980}"] {
+            let message = of(format!("unknown field `{}` at line 7", name.repeat(10_000)));
+            assert!(
+                message.len() <= MAX_MESSAGE && message.len() > MAX_MESSAGE - 10,
+                "{message}"
+            );
+            assert!(message.starts_with("unknown field `") && message.ends_with(" at line 7"));
+        }
+    }
 }

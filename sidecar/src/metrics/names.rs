@@ -22,6 +22,11 @@ pub(super) const BUFFERED_LOST: Name = (
     "sluice_buffered_lost",
     "Records that were answered as accepted and were then not stored",
 );
+/// Labels: `cluster`, `topic`.
+pub(super) const LEADER_LOST: Name = (
+    "sluice_leader_lost",
+    "Records that a partition's leader had acknowledged (acks=1) and its successor does not have",
+);
 /// Labels: `cluster`, `topic`, `outcome`.
 pub(super) const LATE: Name = (
     "sluice_late_reports",

@@ -96,6 +96,16 @@ impl Kafka {
         command
     }
 
+    /// Starts a command whose standard error is a file.
+    pub(crate) fn spawn_logging_to(&self, file: &str, arguments: &[&str]) -> Child {
+        let log = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+        self.command(arguments)
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     /// Starts a command that is still running when this returns.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         self.spawn_with(arguments, &[])

@@ -87,6 +87,26 @@ async fn it_takes_a_record_and_ends_when_told() {
     assert!(TcpStream::connect(("127.0.0.1", broker)).await.is_err());
 }
 
+/// A log that cannot be written is lost, and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_on_a_full_disk_does_not_end_it() {
+    let kafka = Kafka::start("").await;
+    let [data, admin] = ports();
+    let broker = kafka.brokers();
+    let broker = broker.rsplit_once(':').unwrap().1.parse().unwrap();
+    kafka.write("own.yaml", &config(data, broker, ""));
+    let kafka = kafka.with_admin(&format!("127.0.0.1:{admin}"));
+    let mut serve = kafka.spawn_logging_to("/dev/full", &["serve", "--config", "own.yaml"]);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while TcpStream::connect(("127.0.0.1", data)).await.is_err() {
+        assert_eq!(serve.try_wait().unwrap(), None, "it ended");
+        assert!(std::time::Instant::now() < until, "it does not listen");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let answer = post(data, "/topics/orders/records", "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
 /// librdkafka says so after every attempt to connect, of which there are many in that second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_away_is_logged_once() {

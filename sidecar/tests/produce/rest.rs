@@ -90,6 +90,43 @@ async fn an_empty_body_is_an_empty_value_and_a_tombstone_is_asked_for() {
     );
 }
 
+/// Whatever a request calls its fields and topics, an error is a line that somebody can read.
+#[tokio::test]
+async fn what_an_error_quotes_of_a_request_is_bounded() {
+    let mock = mock(&[("orders", 1)]);
+    let sidecar = Sidecar::on(&mock).await;
+    let long = "x".repeat(100_000);
+    let (line, array) = (format!("{{\"{long}\":1}}"), format!("[{{\"{long}\":1}}]"));
+    let (query, topic) = (&long[..5000], format!("/topics/{}/records", &long[..5000]));
+    let rows = [
+        (
+            ORDERS,
+            "",
+            &[NDJSON][..],
+            line.as_str(),
+            400,
+            "invalid_request",
+            "line 1: unknown field",
+        ),
+        (
+            ORDERS,
+            "",
+            &[ARRAY],
+            &array,
+            400,
+            "invalid_request",
+            "the body: unknown field",
+        ),
+        (ORDERS, query, &[], "v", 400, "invalid_request", "query: "),
+        (&topic, "", &[], "v", 400, "invalid_request", "topic: "),
+    ];
+    for (path, query, headers, body, status, code, begin) in rows {
+        let answer = http::post(&sidecar.url(&format!("{path}?{query}")), headers, body.to_owned()).await;
+        let text = check_error(&answer, status, code);
+        assert!(text.len() <= 500 && text.starts_with(begin), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_add_up_is_refused_and_nothing_is_written() {
     let mock = mock(&[("orders", 1)]);
@@ -142,6 +179,11 @@ async fn what_does_not_add_up_is_refused_and_nothing_is_written() {
     }
     let no_text = http::post(&sidecar.url("/topics/%ff/records"), &[], "x").await;
     assert!(check_error(&no_text, 400, "invalid_request").contains("UTF-8"));
+    let cut_off = r#"{"value":"x","headers":[{"name":"a\u0000b","value":"1"}]}"#;
+    let answer = http::post(&sidecar.url(ORDERS), &[NDJSON], cut_off).await;
+    check_error(&answer, 400, "invalid_request");
+    let why = answer.json()["results"][0]["error"].to_string();
+    assert!(why.contains("zero byte"), "{why}");
     assert_eq!(
         http::post(&sidecar.url(ORDERS), &[], "x")
             .await

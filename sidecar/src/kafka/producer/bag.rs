@@ -11,6 +11,8 @@ pub(super) struct Bag {
     settled: Vec<(Receipt, Outcome)>,
     /// Accepted into memory and then not stored: topic, reason, how many.
     lost: BTreeMap<(Arc<str>, String), usize>,
+    /// Acknowledged by a leader whose successor does not have them: topic, partition, how many.
+    led: Vec<(Arc<str>, i32, u64)>,
 }
 
 impl Bag {
@@ -25,10 +27,23 @@ impl Bag {
         *self.lost.entry((Arc::clone(topic), reason)).or_default() += 1;
     }
 
+    /// Has the loss of records that a partition's leader had acknowledged logged.
+    pub(super) fn lose_led(&mut self, topic: &Arc<str>, partition: i32, records: u64) {
+        self.led.push((Arc::clone(topic), partition, records));
+    }
+
     /// Tells everybody: neighbours with the same recipient in one call. The lock must not be held.
     pub(super) fn send(self) {
         for ((topic, reason), records) in self.lost {
             tracing::error!(%topic, reason, records, "accepted records are lost");
+        }
+        for (topic, partition, records) in self.led {
+            tracing::error!(
+                %topic,
+                partition,
+                records,
+                "records are lost that the partition's leader had acknowledged (acks=1): another leads now, without them"
+            );
         }
         let mut settled = self.settled.into_iter().peekable();
         let mut batch = Vec::with_capacity(settled.len());

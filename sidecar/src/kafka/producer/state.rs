@@ -31,6 +31,8 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
     /// acks=0: nobody says that a record is stored.
     pub(super) unacknowledged: bool,
+    /// acks=1: a leader that dies may take with it what it has acknowledged.
+    pub(super) led: bool,
     /// A topic that does not exist is created by asking about it.
     pub(super) auto_create: bool,
     /// How long a buffered record may be held; the same as librdkafka would have it.
@@ -268,6 +270,18 @@ impl State {
         {
             tracing::debug!(topic = %topic.name, "{}: asking again", failure.message);
             topic.standing = Standing::Unknown;
+        }
+        if let Outcome::Stored { partition, offset } = outcome
+            && self.limits.led
+            && let Some(topic) = self.topics.get(pending.topic)
+        {
+            // Who was told that nobody knows does not rely on it.
+            let counts = pending.receipt.is_some() || pending.deadline.is_none();
+            let lost = topic.led.acknowledged(partition, offset, counts);
+            if lost > 0 {
+                topic.metrics.leader_lost.inc_by(lost);
+                bag.lose_led(&topic.name, partition, lost);
+            }
         }
         self.settle(report.opaque, outcome, now, bag);
     }

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::clients::Clients;
 use super::gate::{self, Gate};
+use super::led::Led;
 use super::pace::Pace;
 use crate::kafka::native;
 use crate::kafka::record::{Failure, Record};
@@ -69,6 +70,8 @@ pub(super) struct Topic {
     /// Bytes of them.
     pub(super) gathered_bytes: usize,
     pub(super) gate: Gate,
+    /// What was acknowledged with acks=1.
+    pub(super) led: Led,
     /// The last call that brought records of the topic, and whether it found the gate open.
     pub(super) call: (u64, bool),
 }
@@ -160,6 +163,7 @@ impl Topics {
             gathered: VecDeque::new(),
             gathered_bytes: 0,
             gate: Gate::default(),
+            led: Led::default(),
             call: (0, false),
         });
         self.names.insert(name, key);

@@ -11,6 +11,7 @@ use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Native, TopicInfo};
 use crate::kafka::producer::bag::Bag;
+use crate::kafka::producer::led::Led;
 use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
 use crate::kafka::record::Failure;
 
@@ -138,6 +139,8 @@ impl State {
         };
         topic.standing = standing;
         let held = if refused.is_some() {
+            // If it comes back, it is another one, whose offsets begin anew.
+            topic.led = Led::default();
             std::mem::take(&mut topic.held)
         } else {
             Default::default()

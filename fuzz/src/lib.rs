@@ -16,6 +16,7 @@
 mod bodies;
 mod config;
 mod form;
+mod jks;
 mod json;
 mod media;
 mod metadata;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("filter_config", config::filter),
     ("form", form::form),
     ("header_pairs", pairs::pairs),
+    ("jks", jks::jks),
     ("json", json::json),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),

@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod kafka;
+pub mod keystore;
 pub mod listeners;
 pub mod metrics;
 pub mod produce;

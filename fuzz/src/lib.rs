@@ -18,6 +18,7 @@ mod config;
 mod environment;
 mod form;
 mod idempotency;
+mod jks;
 mod json;
 mod media;
 mod metadata;
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("form", form::form),
     ("header_pairs", pairs::pairs),
     ("idempotency_key", idempotency::key),
+    ("jks", jks::jks),
     ("json", json::json),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),

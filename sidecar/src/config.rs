@@ -198,10 +198,56 @@ impl std::fmt::Debug for Secret {
 pub struct Cluster {
     /// `host:port` of each bootstrap broker.
     pub bootstrap_servers: Vec<String>,
-    /// librdkafka properties for every client of this cluster. Values may be secrets.
+    /// librdkafka properties for every client of this cluster, those that the cluster's own fields stand for included.
+    /// Values may be secrets.
     pub properties: BTreeMap<String, Secret>,
+    /// The bearer token of SASL/OAUTHBEARER, which is no property.
+    pub token: Option<BearerToken>,
+    /// `producer.enabled`: whether records may be written.
+    pub produces: bool,
+    /// `consumer.enabled`: whether records may be read.
+    pub consumes: bool,
     /// The topics that may be written, by any face; none by default.
     pub allowed_topics: TopicAllowlist,
+}
+
+impl Default for Cluster {
+    /// Without brokers and topics, and for both directions.
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: Vec::new(),
+            properties: BTreeMap::new(),
+            token: None,
+            produces: true,
+            consumes: true,
+            allowed_topics: TopicAllowlist::default(),
+        }
+    }
+}
+
+/// What a client shows for SASL/OAUTHBEARER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BearerToken {
+    /// Where the token is from.
+    pub source: TokenSource,
+    /// SASL extensions (RFC 7628), sent with it.
+    pub extensions: BTreeMap<String, String>,
+}
+
+/// Where a bearer token is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// It is always the same.
+    Fixed(Secret),
+    /// A file, which somebody writes anew before the token in it expires.
+    File(PathBuf),
+    /// Made on the spot, and not signed (RFC 7515, `alg: none`): for brokers that check nothing.
+    Unsecured {
+        /// The claim `sub`.
+        principal: String,
+        /// How long each is good for.
+        lifetime: Duration,
+    },
 }
 
 /// The topics that may be written: exact names, or prefixes written with a trailing `*`.

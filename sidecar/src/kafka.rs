@@ -2,6 +2,7 @@
 //!
 //! What leaves the producing side are the types of [`record`], [`health`] and [`pool`].
 
+pub mod bearer;
 pub mod client;
 pub mod connection;
 pub mod consumer;
@@ -10,8 +11,10 @@ pub mod error;
 pub mod health;
 mod native;
 pub mod pool;
+pub mod probe;
 pub mod producer;
 pub mod properties;
 pub mod record;
 pub mod sender;
 pub mod topics;
+pub mod trouble;

@@ -8,6 +8,7 @@ pub mod config;
 mod disk;
 pub mod idempotency;
 pub mod kafka;
+pub mod keystore;
 pub mod listeners;
 pub mod metrics;
 pub mod produce;

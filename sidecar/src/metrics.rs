@@ -18,6 +18,7 @@ use sluice_proto::class;
 use sluice_proto::v1::ErrorClass;
 
 use crate::kafka::record::Outcome;
+use crate::kafka::trouble::Kind;
 use crate::spool::Amount;
 
 /// The buckets of the produce latency, in seconds.
@@ -42,6 +43,13 @@ struct OutcomeLabels {
 struct ProducerLabels {
     cluster: String,
     producer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TroubleLabels {
+    cluster: String,
+    producer: String,
+    reason: &'static str,
 }
 
 /// The buckets of the time that the disk takes, in seconds.
@@ -82,6 +90,7 @@ pub struct Metrics {
     outstanding_bytes: Family<ProducerLabels, Gauge>,
     held: Family<ProducerLabels, Gauge>,
     up: Family<ProducerLabels, Gauge>,
+    connection_failures: Family<TroubleLabels, Counter>,
     rebuilds: Family<ProducerLabels, Counter>,
     producers: Gauge,
     streams: Gauge,
@@ -139,6 +148,7 @@ impl Default for Metrics {
             outstanding_bytes: Family::default(),
             held: Family::default(),
             up: Family::default(),
+            connection_failures: Family::default(),
             rebuilds: Family::default(),
             producers: Gauge::default(),
             streams: Gauge::default(),
@@ -167,6 +177,7 @@ impl Default for Metrics {
             OUTSTANDING_BYTES => outstanding_bytes,
             HELD => held,
             UP => up,
+            CONNECTION_FAILURES => connection_failures,
             REBUILDS => rebuilds,
             PRODUCERS => producers,
             STREAMS => streams,
@@ -216,7 +227,7 @@ impl Metrics {
             held: self.held.get_or_create_owned(&labels),
             up: self.up.get_or_create_owned(&labels),
             rebuilds: self.rebuilds.get_or_create_owned(&labels),
-            cluster: cluster.to_owned(),
+            labels,
             all: Arc::clone(self),
         }
     }
@@ -357,15 +368,26 @@ pub struct ProducerMetrics {
     pub up: Gauge,
     /// Replacements after fatal errors.
     pub rebuilds: Counter,
-    cluster: String,
+    labels: ProducerLabels,
     all: Arc<Metrics>,
 }
 
 impl ProducerMetrics {
+    /// A connection to a broker failed.
+    pub fn trouble(&self, kind: Kind) {
+        let ProducerLabels { cluster, producer } = self.labels.clone();
+        let labels = TroubleLabels {
+            cluster,
+            producer,
+            reason: kind.label(),
+        };
+        self.all.connection_failures.get_or_create(&labels).inc();
+    }
+
     /// What is counted for the records under one entry of the allowlist.
     pub fn topic(&self, label: &str) -> TopicMetrics {
         let labels = TopicLabels {
-            cluster: self.cluster.clone(),
+            cluster: self.labels.cluster.clone(),
             topic: label.to_owned(),
         };
         let by_outcome = |family: &Family<OutcomeLabels, Counter>| ByOutcome {

@@ -57,6 +57,9 @@ impl Outlet for Routes {
         } = lane;
         let route = self.clusters.get(cluster);
         let route = route.ok_or_else(|| format!("the sidecar has no cluster {cluster:?}"))?;
+        if !route.produces {
+            return Err(takes_no_records(cluster));
+        }
         let slot = route.profiles.get(producer);
         let slot = slot.ok_or_else(|| format!("the sidecar has no producer {producer:?}"))?;
         let _runtime = self.runtime.enter();
@@ -97,6 +100,8 @@ impl Spooling<'_> {
 /// One cluster.
 struct Route {
     name: String,
+    /// Whether the cluster takes records at all.
+    produces: bool,
     allowed: Allowed,
     profiles: HashMap<String, Slot>,
     /// The profiles whose producers are not told that a record is stored.
@@ -130,6 +135,10 @@ impl Allowed {
             .get(topic)
             .or_else(|| of_prefix().map(|(_, label)| label))
     }
+}
+
+fn takes_no_records(cluster: &str) -> String {
+    format!("cluster {cluster:?} takes no records: its producer.enabled is false")
 }
 
 /// The profile of a record that names none.
@@ -189,6 +198,7 @@ impl Gateway {
             };
             let route = Route {
                 name: name.clone(),
+                produces: cluster.produces,
                 unacknowledged: unacknowledged.clone(),
                 allowed: Allowed::new(&cluster.allowed_topics),
                 profiles: profiles.iter().map(slot).collect(),
@@ -203,7 +213,8 @@ impl Gateway {
         });
         for (name, route) in &routes.clusters {
             // A bound smaller than the number of clusters leaves some to their first record.
-            if routes.pool.all().len() < config.max_producers
+            if route.produces
+                && routes.pool.all().len() < config.max_producers
                 && let Some(slot) = route.profiles.get(DEFAULT_PROFILE)
             {
                 routes
@@ -359,6 +370,9 @@ impl Gateway {
         let route = clusters
             .get(name)
             .ok_or_else(|| misconfigured(format!("the sidecar has no cluster {name:?}")))?;
+        if !route.produces {
+            return Err(Failure::new(ErrorClass::NotAuthorised, takes_no_records(name)));
+        }
         let profile = profile_of(&record.producer);
         let slot = route
             .profiles

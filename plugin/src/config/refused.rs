@@ -6,6 +6,8 @@ const CLUSTER: &str = "does not belong into the filter: where and how to connect
     `clusters:`, and `cluster_name` names one of them here";
 const PROPERTIES: &str = "does not belong into the filter: brokers' security goes into the sidecar's \
     `clusters:`, as librdkafka's `properties`; no secret is ever in Envoy's configuration";
+const SECURITY: &str = "does not belong into the filter: it goes, under the same name, to a cluster in the sidecar's \
+    `clusters:`; no secret is ever in Envoy's configuration";
 const PROFILE: &str = "does not belong into the filter: it is a setting of a profile in the sidecar's \
     `producers:`, and `producer` names one of them here";
 const KEEPALIVE: &str = "does not exist: connections are always kept; `keepalive` of a profile in the sidecar's \
@@ -19,8 +21,8 @@ const STREAM: &str = "belongs to the filter as a whole: set it at the top level 
 /// The fields of Kong 3.15's `kafka-upstream` (and of its sibling `confluent`) that are refused.
 pub(super) const KONG: [(&str, &str); 24] = [
     ("bootstrap_servers", CLUSTER),
-    ("security", PROPERTIES),
-    ("authentication", PROPERTIES),
+    ("security", SECURITY),
+    ("authentication", SECURITY),
     ("cluster_api_key", PROPERTIES),
     ("cluster_api_secret", PROPERTIES),
     ("confluent_cloud_api_key", PROPERTIES),

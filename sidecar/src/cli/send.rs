@@ -39,7 +39,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// Writes the record and prints where it is: `orders 0@17`.
 pub(super) fn run(arguments: Arguments, environment: Environment) -> Result<(), Failure> {
     check_topic(&arguments.topic).map_err(Failure::Other)?;
-    let connection = arguments.target.resolve(environment)?.connection;
+    let connection = arguments.target.resolve(environment)?.for_writing()?;
     let value = match arguments.value {
         _ if arguments.tombstone => None,
         Some(value) => Some(value.into_bytes()),

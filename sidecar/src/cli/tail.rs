@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 /// Prints records until it has enough, or for ever.
 pub(super) fn run(arguments: &Arguments, environment: Environment) -> Result<(), Failure> {
     check_topic(&arguments.topic).map_err(Failure::Other)?;
-    let connection = arguments.target.resolve(environment)?.connection;
+    let connection = arguments.target.resolve(environment)?.for_reading()?;
     let selection = Selection {
         topic: arguments.topic.clone(),
         partition: arguments.partition,

@@ -36,6 +36,44 @@ pub(super) struct Target {
     pub(super) connection: Connection,
     /// The admin listener of the sidecar whose dev broker this is.
     pub(super) dev_broker: Option<Listener>,
+    /// Which directions the configuration leaves open, where there is one.
+    open: Option<Open>,
+}
+
+struct Open {
+    cluster: String,
+    produces: bool,
+    consumes: bool,
+}
+
+impl Target {
+    /// The connection, to write records through.
+    pub(super) fn for_writing(self) -> Result<Connection, Failure> {
+        match &self.open {
+            Some(Open {
+                cluster,
+                produces: false,
+                ..
+            }) => Err(Failure::Other(format!(
+                "cluster {cluster:?} takes no records: its producer.enabled is false"
+            ))),
+            _ => Ok(self.connection),
+        }
+    }
+
+    /// The connection, to read records through.
+    pub(super) fn for_reading(self) -> Result<Connection, Failure> {
+        match &self.open {
+            Some(Open {
+                cluster,
+                consumes: false,
+                ..
+            }) => Err(Failure::Other(format!(
+                "cluster {cluster:?} is not to be read: its consumer.enabled is false"
+            ))),
+            _ => Ok(self.connection),
+        }
+    }
 }
 
 /// `NAME=VALUE`, split and checked by librdkafka.
@@ -80,8 +118,10 @@ impl Arguments {
                     .map(|broker| broker.trim().to_owned())
                     .collect(),
                 properties: BTreeMap::new(),
+                token: None,
             },
             dev_broker: None,
+            open: None,
         })
     }
 
@@ -115,7 +155,13 @@ impl Arguments {
             connection: Connection {
                 brokers: cluster.bootstrap_servers.clone(),
                 properties,
+                token: cluster.token.clone(),
             },
+            open: Some(Open {
+                cluster: name.clone(),
+                produces: cluster.produces,
+                consumes: cluster.consumes,
+            }),
             dev_broker: on_dev_broker.then(|| config.listeners.admin.clone()),
         })
     }

@@ -62,11 +62,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "goes to the filter, which asks for it record by record: `producer_async` or `delivery`",
     ),
     ("bootstrap_servers", "goes to a cluster in `clusters`"),
-    ("security", "goes to `properties` of a cluster in `clusters`"),
-    (
-        "authentication",
-        "goes to `properties` of a cluster in `clusters`",
-    ),
+    ("security", "goes to a cluster in `clusters`"),
+    ("authentication", "goes to a cluster in `clusters`"),
     (
         "cluster_name",
         "goes to the filter: any profile serves any cluster",

@@ -70,11 +70,15 @@ impl Properties {
                 properties.problem(name, why);
                 continue;
             }
-            let Some((value, _)) = secret::read(value, &properties.path_of(name), context) else {
+            let path = properties.path_of(name);
+            let Some((value, origin)) = secret::read(value, &path, context) else {
                 continue;
             };
             match properties::check(name, value.expose()) {
                 Ok(()) => {
+                    if properties::is_secret(name) {
+                        secret::warn_of_inline(origin, path, "a secret", context);
+                    }
                     let value = value.expose().to_owned();
                     self.set(&properties, name, properties::canonical(name), value);
                 }
@@ -125,6 +129,17 @@ impl Properties {
     /// What set `name`, a canonical one, and to what.
     pub(super) fn get(&self, name: &str) -> Option<&Set> {
         self.set.get(name)
+    }
+
+    /// Whether there is one whose name begins like that.
+    pub(super) fn any_starting_with(&self, prefix: &str) -> bool {
+        self.set.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// The paths that set those whose names begin like that.
+    pub(super) fn starting_with(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let found = self.set.iter().filter(move |(name, _)| name.starts_with(prefix));
+        found.map(|(_, set)| set.path.as_str())
     }
 
     /// Takes `name` out.

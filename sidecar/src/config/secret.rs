@@ -15,6 +15,45 @@ pub(super) enum Origin {
     Elsewhere,
 }
 
+/// Whether a field's value may be written in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inline {
+    /// It is no secret.
+    Fine,
+    /// It is one.
+    Warned,
+}
+
+/// The value of `key`, where there is one that can be had; what is wrong is reported. A secret that stands in the
+/// configuration is a warning, unless a variable put it there.
+pub(super) fn field(
+    section: &Section<'_>,
+    key: &str,
+    inline: Inline,
+    context: &Context<'_>,
+) -> Option<Secret> {
+    let path = section.path_of(key);
+    let (secret, origin) = read(section.raw(key)?, &path, context)?;
+    if secret.expose().is_empty() {
+        context.problems.report(path, "must not be empty");
+        return None;
+    }
+    if inline == Inline::Warned {
+        warn_of_inline(origin, path, "a secret", context);
+    }
+    Some(secret)
+}
+
+/// Warns of a secret that is written in the configuration.
+pub(super) fn warn_of_inline(origin: Origin, path: String, what: &str, context: &Context<'_>) {
+    if origin == Origin::Inline && context.overrides.origin(&path).is_none() {
+        context.warnings.report(
+            path,
+            format!("{what} is written in the configuration; {{file: …}} or {{env: …}} keeps it out"),
+        );
+    }
+}
+
 /// The scalar at `path`, or what the `{file: …}` or `{env: …}` there refers to. Reports what is wrong with it
 /// without quoting it.
 pub(super) fn read(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret, Origin)> {
@@ -87,12 +126,7 @@ pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret
                 .report(path, "must be visible ASCII characters without spaces");
             continue;
         }
-        if origin == Origin::Inline && context.overrides.origin(&path).is_none() {
-            context.warnings.report(
-                path,
-                "a token is written in the configuration; {file: …} or {env: …} keeps it out",
-            );
-        }
+        warn_of_inline(origin, path, "a token", context);
         tokens.push(token);
     }
     tokens

@@ -115,6 +115,9 @@ const SECRETS: &[(&str, &str)] = &[
     ("DATA_TOKEN", "data-token"),
     ("OTHER_TOKEN", "other-token"),
     ("KAFKA_PASSWORD", "hunter2"),
+    ("KAFKA_TOKEN", "abc"),
+    ("STORE_PASSWORD", "store-secret"),
+    ("KEY_PASSWORD", "key-secret"),
 ];
 
 /// No value of full.yaml is its default, so that ignoring any of them fails here.
@@ -144,6 +147,40 @@ fn every_key_is_heeded() {
     let audit = &config.clusters["audit"];
     assert_eq!(audit.bootstrap_servers, ["d.example:9092", "e.example:9092"]);
     assert_eq!(property(&audit.properties, "sasl.password"), Some("hunter2"));
+    let far = &config.clusters["far"];
+    assert_eq!(far.bootstrap_servers, ["f.example:9094", "g.example:9092"]);
+    assert!(far.produces && !far.consumes);
+    let expected = [
+        ("client.id", "orders-gateway"),
+        ("enable.ssl.certificate.verification", "false"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.password", "hunter2"),
+        ("sasl.username", "alice"),
+        ("security.protocol", "SASL_SSL"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(property(&far.properties, name), Some(value), "{name}");
+    }
+    let token = &config.clusters["token"];
+    let source = TokenSource::Fixed(Secret::new("abc"));
+    let extensions = BTreeMap::from([("logicalCluster".to_owned(), "lkc-1".to_owned())]);
+    assert_eq!(token.token, Some(BearerToken { source, extensions }));
+    assert_eq!(property(&token.properties, "sasl.mechanism"), Some("OAUTHBEARER"));
+    for (cluster, trusted) in [(far, 2), (token, 1)] {
+        let certificates = |name| {
+            property(&cluster.properties, name)
+                .unwrap()
+                .matches("BEGIN CERTIFICATE")
+                .count()
+        };
+        assert_eq!(certificates("ssl.ca.pem"), trusted);
+        assert_eq!(certificates("ssl.certificate.pem"), 2);
+        assert!(
+            property(&cluster.properties, "ssl.key.pem")
+                .unwrap()
+                .contains("BEGIN PRIVATE KEY")
+        );
+    }
     assert_eq!(config.max_producers, 3);
     assert_eq!(config.answer_timeout, Duration::from_secs(4));
     assert_eq!(config.max_request_bytes, 2 * 1024 * 1024);
@@ -256,6 +293,8 @@ fn what_is_odd_is_a_warning() {
     assert_eq!(
         lines(&warnings),
         "listeners.admin.address: [::]:8070 is open to other machines and asks for no token\n\
+         clusters.far.security.ssl_verify: the brokers' certificates are not verified: whoever is on the way can read \
+         and change everything\n\
          producers.quick.producer_request_acks: is not -1 (all), which turns idempotence off for producers.quick: \
          a record may be stored twice, or after a later one\n"
     );
@@ -492,9 +531,13 @@ fn secrets_are_never_printed() {
 fn every_key_is_documented() {
     fn keys(tree: &serde_json::Value, found: &mut Vec<String>) {
         for (key, value) in tree.as_object().into_iter().flatten() {
+            // How any secret may be written.
+            if key == "file" || key == "env" {
+                continue;
+            }
             found.push(key.clone());
             // librdkafka's names are librdkafka's to document.
-            if key != "properties" {
+            if key != "properties" && key != "extensions" {
                 keys(value, found);
             }
         }
@@ -502,18 +545,25 @@ fn every_key_is_documented() {
     let text = std::fs::read_to_string(testdata("good").join("full.yaml")).unwrap();
     let mut tree = yaml_tree(&text).unwrap();
     // Names that are the operator's own.
-    for named in ["clusters", "producers"] {
-        let mut mappings: Vec<serde_json::Value> =
-            tree[named].as_object().unwrap().values().cloned().collect();
-        tree[named] = mappings.remove(0);
-    }
     let mut found = Vec::new();
+    for named in ["clusters", "producers", "certificates"] {
+        let mappings = tree[named].take();
+        for one in mappings.as_object().unwrap().values() {
+            keys(one, &mut found);
+        }
+    }
     keys(&tree, &mut found);
     assert!(found.len() > 30, "{found:?}");
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sidecar.md");
-    let docs = std::fs::read_to_string(docs).unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let docs = ["sidecar.md", "clusters.md"].map(|name| std::fs::read_to_string(docs.join(name)).unwrap());
+    let docs = docs.concat();
     for key in found {
-        let (table, heading) = (format!("`{key}`"), format!("## `{key}"));
-        assert!(docs.contains(&table) || docs.contains(&heading), "{key}");
+        let written = [
+            format!("`{key}`"),
+            format!("`{key}."),
+            format!(".{key}`"),
+            format!("## `{key}"),
+        ];
+        assert!(written.iter().any(|form| docs.contains(form)), "{key}");
     }
 }

@@ -1,21 +1,15 @@
 //! Clusters and profiles as librdkafka sees them: some properties contradict each other.
 
-use std::collections::BTreeMap;
-
 use sluice_settings::Problems;
 
 use super::producers::default_profile;
-use super::{Cluster, Config, TopicAllowlist};
+use super::{Cluster, Config};
 use crate::kafka::properties::try_producer;
 
 /// Reports what a cluster and a profile both set, and what librdkafka refuses of a cluster or a profile as a
 /// whole. Each is tried once, not each with each: what contradicts itself is within one of them.
 pub(super) fn producers(config: &Config, problems: &Problems) {
-    let bare = Cluster {
-        bootstrap_servers: Vec::new(),
-        properties: BTreeMap::new(),
-        allowed_topics: TopicAllowlist::default(),
-    };
+    let bare = Cluster::default();
     let report = |path: String, tried: Result<(), String>| {
         if let Err(why) = tried {
             problems.report(path, format!("librdkafka refuses it: {why}"));

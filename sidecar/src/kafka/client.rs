@@ -1,5 +1,6 @@
 //! From the checked configuration to the client library's.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -19,7 +20,7 @@ use crate::config::{Acks, Cluster, Profile};
 ///   what is left to wait for is a broker that has not heard of a new topic yet.
 /// - `queue.buffering.max.*`: the producer's own bound on records and bytes is the one that holds, so that
 ///   there is one; 0 and the maximum switch librdkafka's off.
-const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("partitioner", "murmur2_random"),
     ("linger.ms", "0"),
     ("sticky.partitioning.linger.ms", "10"),
@@ -27,8 +28,30 @@ const DEFAULTS: [(&str, &str); 8] = [
     ("topic.metadata.propagation.max.ms", "1000"),
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),
-    ("client.id", "sluice"),
 ];
+
+/// What a client is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Producer,
+    Consumer,
+}
+
+/// The `client.id` of a client whose cluster has none: `sluice-producer-` or `sluice-consumer-`, and eight hexadecimal
+/// digits that are this process's own.
+pub(super) fn default_id(role: Role) -> String {
+    static PROCESS: OnceLock<String> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| {
+        let mut bytes = [0; 4];
+        // Without randomness the ids are alike, and nothing else is.
+        let _alike = openssl::rand::rand_bytes(&mut bytes);
+        format!("{:08x}", u32::from_be_bytes(bytes))
+    });
+    match role {
+        Role::Producer => format!("sluice-producer-{process}"),
+        Role::Consumer => format!("sluice-consumer-{process}"),
+    }
+}
 
 /// The client configuration of `profile`'s producer on `cluster`. What the profile sets wins over what the
 /// cluster sets, and both over the defaults.
@@ -37,6 +60,7 @@ pub(super) fn producer_config(cluster: &Cluster, profile: &Profile) -> ClientCon
     for (name, value) in DEFAULTS {
         config.set(name, value);
     }
+    config.set("client.id", default_id(Role::Producer));
     config.set("bootstrap.servers", cluster.bootstrap_servers.join(","));
     config.set(
         "enable.idempotence",

@@ -1,27 +1,26 @@
 //! How the commands reach Kafka, and what they say when they do not.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::client::{self, Role};
 use super::properties::{self, Kind};
-use crate::config::Secret;
+use super::trouble::Trouble;
+use super::{native, probe};
+use crate::config::{BearerToken, Secret};
 
 /// How long a command waits for a broker's answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a topic may take to become known after its creation.
 const PROPAGATION: Duration = Duration::from_millis(500);
-
-/// How much of librdkafka's queue is looked through for a complaint.
-const COMPLAINTS: usize = 100;
 
 /// Where Kafka is, and with which properties.
 #[derive(Debug, Clone)]
@@ -30,18 +29,30 @@ pub struct Connection {
     pub brokers: Vec<String>,
     /// librdkafka properties.
     pub properties: BTreeMap<String, Secret>,
+    /// The bearer token of SASL/OAUTHBEARER.
+    pub token: Option<BearerToken>,
 }
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No broker answers.
-    #[error("cannot reach Kafka at {brokers} within {} s{reason}", PATIENCE.as_secs())]
+    #[error("cannot reach Kafka at {brokers} within {} s{}", within.as_secs(), because(trouble.as_ref()))]
     Unreachable {
         /// The brokers, comma-separated.
         brokers: String,
-        /// A colon and what librdkafka says; may be empty.
-        reason: String,
+        /// How long they were waited for.
+        within: Duration,
+        /// What tells most about why.
+        trouble: Option<Trouble>,
+    },
+    /// Waiting does not help: somebody must change something.
+    #[error("cannot reach Kafka at {brokers}: {trouble}")]
+    Trouble {
+        /// The brokers, comma-separated.
+        brokers: String,
+        /// What is wrong.
+        trouble: Trouble,
     },
     /// The cluster has no such topic.
     #[error("no topic is named {0}")]
@@ -75,38 +86,50 @@ impl From<KafkaError> for Error {
     }
 }
 
-/// Keeps librdkafka's last complaint, which says why nothing answers.
-#[derive(Default)]
-pub(super) struct Complaints(Mutex<String>);
-
-impl Complaints {
-    fn last(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+fn because(trouble: Option<&Trouble>) -> String {
+    trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
 }
 
-impl ClientContext for Complaints {
+/// Keeps librdkafka's complaints in the log, and its tokens fresh.
+#[derive(Default)]
+pub(super) struct Context {
+    token: Option<BearerToken>,
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac}: {message}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
-        let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        if !all_down && !reason.is_empty() {
-            reason.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let token = self.token.as_ref().ok_or("there is no token")?;
+        let shown = token.get(SystemTime::now())?;
+        Ok(OAuthToken {
+            token: shown.token.expose().to_owned(),
+            principal_name: shown.principal,
+            lifetime_ms: shown.until_ms,
+        })
     }
 }
 
-impl ConsumerContext for Complaints {}
+impl ConsumerContext for Context {}
 
 impl Connection {
     /// The configuration of a client that is no `other` kind: properties of the other kind mean nothing to it.
     pub(super) fn client_config(&self, other: Kind) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.brokers());
-        config.set("client.id", "sluice-cli");
+        let role = match other {
+            Kind::Consumer => Role::Producer,
+            Kind::Producer | Kind::Any => Role::Consumer,
+        };
+        config.set("client.id", client::default_id(role));
         config.set("allow.auto.create.topics", "false");
         config.set_log_level(RDKafkaLogLevel::Warning);
         for (name, value) in &self.properties {
@@ -121,52 +144,71 @@ impl Connection {
         self.brokers.join(",")
     }
 
-    /// A client that asks about topics and offsets.
-    pub(super) fn asker(&self) -> Result<BaseConsumer<Complaints>, Error> {
+    /// A client that asks about topics and offsets. Blocks until the cluster is there.
+    pub(super) fn asker(&self) -> Result<BaseConsumer<Context>, Error> {
+        probe::reach(self, PATIENCE)?;
         let config = self.client_config(Kind::Producer);
-        Ok(config.create_with_context(Complaints::default())?)
+        let client: BaseConsumer<Context> = config.create_with_context(self.context())?;
+        self.show_token(client.client());
+        Ok(client)
+    }
+
+    pub(super) fn context(&self) -> Context {
+        Context {
+            token: self.token.clone(),
+        }
+    }
+
+    /// Gives a new client its token: it would ask for one only where somebody polls.
+    pub(super) fn show_token<C: ClientContext>(&self, client: &Client<C>) {
+        if let Some(token) = &self.token {
+            native::show(
+                client.native_ptr(),
+                token.get(SystemTime::now()),
+                &token.extensions,
+            );
+        }
     }
 
     /// A client that reads what it is assigned. It joins no group and commits nothing, but it has a group's name:
     /// librdkafka assigns nothing without one. So it asks who coordinates that group, which makes a new cluster
-    /// create `__consumer_offsets`.
-    pub(super) fn reader(&self) -> Result<BaseConsumer<Complaints>, Error> {
+    /// create `__consumer_offsets`. Blocks until the cluster is there.
+    pub(super) fn reader(&self) -> Result<BaseConsumer<Context>, Error> {
+        probe::reach(self, PATIENCE)?;
         let mut config = self.client_config(Kind::Producer);
         config.set("group.id", "sluice-cli");
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "earliest");
-        Ok(config.create_with_context(Complaints::default())?)
+        let client: BaseConsumer<Context> = config.create_with_context(self.context())?;
+        self.show_token(client.client());
+        Ok(client)
     }
 
     /// What the cluster says about itself and its topics, or about one of them.
     pub(super) fn metadata(
         &self,
-        client: &BaseConsumer<Complaints>,
+        client: &BaseConsumer<Context>,
         topic: Option<&str>,
     ) -> Result<Metadata, Error> {
-        client.fetch_metadata(topic, PATIENCE).map_err(|error| {
-            // The complaints wait in the queue until somebody polls, one by one, between log lines.
-            for _ in 0..COMPLAINTS {
-                drop(client.poll(Duration::ZERO));
-            }
-            match error.rdkafka_error_code() {
+        client
+            .fetch_metadata(topic, PATIENCE)
+            .map_err(|error| match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => {
-                    let why = client.context().last();
                     Error::Unreachable {
                         brokers: self.brokers(),
-                        reason: if why.is_empty() { why } else { format!(": {why}") },
+                        within: PATIENCE,
+                        trouble: None,
                     }
                 }
                 _ => error.into(),
-            }
-        })
+            })
     }
 
     /// What the cluster says about `topic`, which may have been created a moment ago.
     pub(super) fn topic<T>(
         &self,
-        client: &BaseConsumer<Complaints>,
+        client: &BaseConsumer<Context>,
         topic: &str,
         read: impl Fn(&MetadataTopic) -> T,
     ) -> Result<T, Error> {

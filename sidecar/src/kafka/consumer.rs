@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::connection::{Complaints, Connection, Error, PATIENCE};
+use super::connection::{Connection, Context, Error, PATIENCE};
 
 /// How often partitions are looked for that were added to the topic.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ pub enum Next {
 
 /// Reads what a [`Selection`] selects.
 pub struct Reader {
-    client: BaseConsumer<Complaints>,
+    client: BaseConsumer<Context>,
     connection: Connection,
     selection: Selection,
     reading: BTreeSet<i32>,

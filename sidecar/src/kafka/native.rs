@@ -2,35 +2,30 @@
 //!
 //! Facts about librdkafka are from its `rdkafka.h` (2.12).
 
+mod context;
 mod event;
 mod headers;
+mod token;
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as sys;
-use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaType;
 use tokio::sync::Notify;
 
+use self::context::Context;
 use self::event::Event;
 pub(super) use self::event::{Delivery, Polled};
 use self::headers::headers;
+pub(super) use self::token::show;
 use super::record::Record;
-
-/// Takes the library's log lines to the process's log.
-struct Context;
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        event::log(level, fac, message);
-    }
-}
+use crate::config::{BearerToken, Secret};
 
 /// What the cluster says about a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +34,15 @@ pub(super) enum TopicInfo {
     Partitions(i32),
     /// The broker answered with this error for it.
     Error(Code),
+}
+
+/// Why the token is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// The library needs one.
+    Due,
+    /// The broker did not take it: there may be another by now.
+    IfChanged,
 }
 
 /// The main event queue of a client. Dropped before the client it is of.
@@ -97,6 +101,9 @@ impl Drop for Queue {
 pub(super) struct Native {
     queue: Queue,
     client: Client<Context>,
+    token: Option<BearerToken>,
+    /// The token that the brokers are shown.
+    shown: Mutex<Option<Secret>>,
 }
 
 #[allow(
@@ -138,10 +145,15 @@ impl Drop for Topic {
 }
 
 impl Native {
-    /// A producer that tells `wake` when there are events to [`Self::poll`].
+    /// A producer that tells `wake` when there are events to [`Self::poll`]. Blocks for the file of a token.
     ///
-    /// Fails with the library's words when a property is not known or has a bad value.
-    pub(super) fn new(config: &ClientConfig, wake: &Arc<Notify>) -> Result<Self, String> {
+    /// Fails with the library's words when a property is not known or has a bad value; a token that cannot be had is
+    /// an event.
+    pub(super) fn new(
+        config: &ClientConfig,
+        token: Option<&BearerToken>,
+        wake: &Arc<Notify>,
+    ) -> Result<Self, String> {
         // The library's threads have the scheduling policy of the one that makes the client.
         let client = std::thread::scope(|scope| {
             let make = scope.spawn(|| {
@@ -152,7 +164,29 @@ impl Native {
         });
         let client = client.map_err(|_| "librdkafka could not make the client".to_owned())??;
         let queue = Queue::new(&client, Arc::clone(wake)).ok_or("the client has no event queue")?;
-        Ok(Self { queue, client })
+        let native = Self {
+            queue,
+            client,
+            token: token.cloned(),
+            shown: Mutex::default(),
+        };
+        native.renew_token(Renewal::Due);
+        Ok(native)
+    }
+
+    /// Has the brokers shown the token that there is now. Blocks for a file.
+    pub(super) fn renew_token(&self, renewal: Renewal) {
+        let Some(token) = &self.token else { return };
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = token.get(std::time::SystemTime::now());
+        if renewal == Renewal::IfChanged
+            && let Ok(found) = &found
+            && shown.as_ref() == Some(&found.token)
+        {
+            return;
+        }
+        *shown = found.as_ref().ok().map(|found| found.token.clone());
+        show(self.client.native_ptr(), found, &token.extensions);
     }
 
     /// The topic's handle; fails when the name holds a NUL byte or the library has no memory.
@@ -226,7 +260,7 @@ impl Native {
     pub(super) fn poll(&self, deliveries: &mut Vec<Delivery>) -> Option<Polled> {
         #[allow(unsafe_code, reason = "the queue is valid as long as self")]
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.handle.as_ptr(), 0) };
-        NonNull::new(event).map(|event| Event(event).read(deliveries))
+        NonNull::new(event).map(|event| Event(event).read(self.client.context(), deliveries))
     }
 
     /// Gives up everything handed over and not acknowledged; the delivery reports say what was.
@@ -327,9 +361,15 @@ fn producer(config: &ClientConfig) -> Result<Client<Context>, String> {
         .map_err(|error| without_value(&error))?;
     #[allow(unsafe_code, reason = "conf is a valid configuration that is not in use yet")]
     unsafe {
-        sys::rd_kafka_conf_set_events(conf.ptr(), sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR);
+        let events = sys::RD_KAFKA_EVENT_DR
+            | sys::RD_KAFKA_EVENT_ERROR
+            | sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
+        sys::rd_kafka_conf_set_events(conf.ptr(), events);
+        // Fails only where the library has no TLS.
+        sys::rd_kafka_conf_set_ssl_cert_verify_cb(conf.ptr(), Some(context::verify));
     }
-    Client::new(config, conf, RDKafkaType::RD_KAFKA_PRODUCER, Context).map_err(|error| without_value(&error))
+    Client::new(config, conf, RDKafkaType::RD_KAFKA_PRODUCER, Context::default())
+        .map_err(|error| without_value(&error))
 }
 
 /// Has the calling thread wait for the end of whatever runs when it is woken, instead of interrupting it.

@@ -41,7 +41,7 @@ use super::client;
 use super::health::Health;
 use super::native::Native;
 use super::record::Submission;
-use crate::config::{Cluster, Profile};
+use crate::config::{BearerToken, Cluster, Profile};
 use crate::metrics::ProducerMetrics;
 
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
@@ -54,6 +54,7 @@ struct Shared {
     /// For logs: `cluster/profile`.
     name: String,
     config: ClientConfig,
+    token: Option<BearerToken>,
     state: Mutex<State>,
     /// Rung when there may be something for the minder to do, or the producer stops.
     bell: Condvar,
@@ -106,7 +107,7 @@ impl Producer {
             shared: cluster.allowed_topics.allows_several(),
         };
         let driver = Arc::new(Notify::new());
-        let native = Arc::new(Native::new(&config, &driver)?);
+        let native = Arc::new(Native::new(&config, cluster.token.as_ref(), &driver)?);
         let mut state = State::new(native, limits, metrics);
         let exact = cluster
             .allowed_topics
@@ -119,6 +120,7 @@ impl Producer {
         let shared = Arc::new(Shared {
             name,
             config,
+            token: cluster.token.clone(),
             state: Mutex::new(state),
             bell: Condvar::new(),
             driver,

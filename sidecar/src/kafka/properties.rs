@@ -155,8 +155,14 @@ pub fn try_producer(cluster: &Cluster, profile: &Profile) -> Result<(), String> 
     }
 }
 
+/// Whether a property's value is a secret: a password, or a key.
+pub fn is_secret(name: &str) -> bool {
+    const MARKS: [&str; 3] = ["password", "passphrase", "secret"];
+    name == "ssl.key.pem" || MARKS.iter().any(|mark| name.contains(mark))
+}
+
 /// Whether a property's value is a secret, or might hold one.
-fn may_be_secret(name: &str) -> bool {
+pub(crate) fn may_be_secret(name: &str) -> bool {
     const MARKS: [&str; 8] = [
         "password",
         "passphrase",
@@ -210,6 +216,7 @@ mod tests {
             bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
             properties: secrets(cluster),
             allowed_topics: TopicAllowlist::default(),
+            ..Cluster::default()
         };
         let profile = Profile {
             properties: secrets(profile),

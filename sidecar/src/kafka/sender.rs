@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
-use super::connection::{Connection, Error};
+use super::connection::{Connection, Context, Error};
 use super::properties::Kind;
 use super::topics;
 
@@ -55,7 +55,8 @@ pub async fn send(connection: &Connection, record: Record) -> Result<(i32, i64),
             config.set(name, value);
         }
     }
-    let producer: FutureProducer = config.create()?;
+    let producer: FutureProducer<Context> = config.create_with_context(connection.context())?;
+    connection.show_token(producer.client());
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for (key, value) in &record.headers {
         headers = headers.insert(Header {

@@ -1,12 +1,11 @@
 //! Listing, describing and creating topics, for `sluice topics`.
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
-use super::connection::{Connection, Error, PATIENCE};
+use super::connection::{Connection, Context, Error, PATIENCE};
 use super::properties::Kind;
 
 /// A topic as the cluster describes it.
@@ -102,7 +101,9 @@ pub async fn create(
     reachable
         .await
         .map_err(|error| Error::Kafka(error.to_string()))??;
-    let client: AdminClient<DefaultClientContext> = connection.client_config(Kind::Consumer).create()?;
+    let config = connection.client_config(Kind::Consumer);
+    let client: AdminClient<Context> = config.create_with_context(connection.context())?;
+    connection.show_token(client.inner());
     let topic = NewTopic::new(
         name,
         partitions.unwrap_or(-1),

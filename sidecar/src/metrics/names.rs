@@ -57,6 +57,11 @@ pub(super) const UP: Name = (
     "sluice_cluster_up",
     "1 when the cluster answers, 0 when it does not",
 );
+/// Labels: `cluster`, `producer`, `reason`.
+pub(super) const CONNECTION_FAILURES: Name = (
+    "sluice_connection_failures",
+    "Connections to brokers that failed, by what was wrong",
+);
 /// Label: `cluster`, `producer`.
 pub(super) const REBUILDS: Name = (
     "sluice_producer_rebuilds",

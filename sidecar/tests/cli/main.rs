@@ -236,6 +236,25 @@ async fn what_cannot_be_done_is_said() {
     );
 }
 
+/// What the configuration closes, the commands keep closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_directions_stay_closed() {
+    let kafka = Kafka::start("").await;
+    let brokers = kafka.brokers();
+    let closed = format!(
+        "clusters: {{main: {{bootstrap_servers: \"{brokers}\", producer: {{enabled: false}}, consumer: {{enabled: false}}}}}}"
+    );
+    kafka.write("closed.yaml", &closed);
+    let send = ["send", "orders", "x", "-c", "closed.yaml"];
+    let why = "sluice: cluster \"main\" takes no records: its producer.enabled is false\n";
+    sluice(&kafka, &send).await.failed(1, why);
+    let tail = ["tail", "orders", "-c", "closed.yaml"];
+    let why = "sluice: cluster \"main\" is not to be read: its consumer.enabled is false\n";
+    sluice(&kafka, &tail).await.failed(1, why);
+    let list = sluice(&kafka, &["topics", "list", "-c", "closed.yaml"]).await;
+    assert_eq!(list.code, Some(0), "{list:?}");
+}
+
 /// Without the configuration nobody can know that the broker's topics are created elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_create_topics_is_recognised() {

@@ -309,3 +309,17 @@ async fn a_topic_is_created_only_where_the_profile_says_so() {
             .await,
     );
 }
+
+#[tokio::test]
+async fn a_cluster_that_takes_no_records() {
+    let mock = mock(&[("orders", 1)]);
+    let mut config = config(&mock.bootstrap_servers());
+    cluster(&mut config).produces = false;
+    let sidecar = Sidecar::start(config).await;
+    let (class, text) = failure(&sidecar.stream().await.produce(record(1, "orders", "x")).await);
+    assert_eq!(class, ErrorClass::NotAuthorised);
+    assert_eq!(
+        text,
+        "cluster \"main\" takes no records: its producer.enabled is false"
+    );
+}

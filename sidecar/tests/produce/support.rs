@@ -47,6 +47,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         bootstrap_servers: bootstrap_servers.split(',').map(str::to_owned).collect(),
         properties: BTreeMap::new(),
         allowed_topics: TopicAllowlist(vec!["*".to_owned()]),
+        ..Cluster::default()
     };
     let profile = Profile {
         acks: None,

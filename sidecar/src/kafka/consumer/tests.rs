@@ -18,6 +18,7 @@ async fn broker() -> (DevBroker, Connection) {
     let connection = Connection {
         brokers: vec![broker.address().to_string()],
         properties: BTreeMap::from([("fetch.wait.max.ms".to_owned(), Secret::new("10"))]),
+        token: None,
     };
     (broker, connection)
 }
@@ -161,6 +162,7 @@ async fn nobody_there_is_said_in_seconds() {
     let connection = Connection {
         brokers: vec!["127.0.0.1:1".to_owned()],
         properties: BTreeMap::new(),
+        token: None,
     };
     let opened = open(&connection, selection("orders", None, true)).await;
     let error = opened.map(|_| ()).unwrap_err().to_string();

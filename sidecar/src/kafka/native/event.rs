@@ -9,8 +9,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use sluice_proto::v1::Header;
 
+use super::context::Context;
 use crate::kafka::error::Persistence;
 use crate::kafka::record::Record;
+use crate::kafka::trouble::Trouble;
 
 /// One delivery report.
 #[derive(Debug, Clone)]
@@ -36,8 +38,12 @@ pub(in crate::kafka) enum Polled {
     Nothing,
     /// Delivery reports, put at the end of the vector.
     Deliveries,
+    /// Something is wrong with the way to a broker.
+    Trouble(Trouble),
     /// No broker is connected.
     AllDown(String),
+    /// A bearer token is needed: [`Native::renew_token`].
+    TokenDue,
     /// The producer cannot go on: it must be replaced.
     Fatal(String),
 }
@@ -56,7 +62,7 @@ impl Drop for Event {
 
 impl Event {
     /// What it is about; delivery reports go into the vector.
-    pub(super) fn read(&self, deliveries: &mut Vec<Delivery>) -> Polled {
+    pub(super) fn read(&self, context: &Context, deliveries: &mut Vec<Delivery>) -> Polled {
         #[allow(unsafe_code, reason = "the event is valid as long as self")]
         let kind = unsafe { sys::rd_kafka_event_type(self.0.as_ptr()) };
         match kind {
@@ -64,7 +70,8 @@ impl Event {
                 self.deliveries(deliveries);
                 Polled::Deliveries
             }
-            sys::RD_KAFKA_EVENT_ERROR => self.error(),
+            sys::RD_KAFKA_EVENT_ERROR => self.error(context),
+            sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Polled::TokenDue,
             sys::RD_KAFKA_EVENT_LOG => {
                 self.log();
                 Polled::Nothing
@@ -130,7 +137,7 @@ impl Event {
         }
     }
 
-    fn error(&self) -> Polled {
+    fn error(&self, context: &Context) -> Polled {
         #[allow(unsafe_code, reason = "the event is valid as long as self")]
         let (code, fatal, text) = unsafe {
             (
@@ -145,8 +152,9 @@ impl Event {
         if code == Code::AllBrokersDown {
             return Polled::AllDown(text);
         }
-        tracing::warn!(target: "librdkafka", "{code}: {text}");
-        Polled::Nothing
+        let trouble = Trouble::new(code, &text, context.verdict().as_ref());
+        tracing::warn!(target: "librdkafka", reason = trouble.kind.label(), "{trouble}");
+        Polled::Trouble(trouble)
     }
 
     fn log(&self) {

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::Shared;
 use super::bag::Bag;
-use crate::kafka::native::{Delivery, Native, Polled};
+use crate::kafka::native::{Delivery, Native, Polled, Renewal};
+use crate::kafka::trouble::Kind;
 
 /// How many events are taken before others on the runtime have their turn.
 const EVENTS_AT_ONCE: usize = 64;
@@ -31,11 +32,19 @@ fn serve(
     native: &mut Arc<Native>,
     deliveries: &mut Vec<Delivery>,
 ) -> Option<Option<Instant>> {
-    let (mut down, mut fatal) = (None, None);
+    let (mut down, mut fatal, mut renewal) = (None, None, None);
+    let mut troubles = Vec::new();
     let mut more = true;
     for _ in 0..EVENTS_AT_ONCE {
         match native.poll(deliveries) {
             Some(Polled::AllDown(why)) => down = Some(why),
+            Some(Polled::TokenDue) => renewal = Some(Renewal::Due),
+            Some(Polled::Trouble(trouble)) => {
+                if trouble.kind == Kind::Credentials {
+                    renewal = renewal.or(Some(Renewal::IfChanged));
+                }
+                troubles.push(trouble);
+            }
             Some(Polled::Fatal(why)) => fatal = Some(why),
             Some(Polled::Deliveries | Polled::Nothing) => {}
             None => {
@@ -47,6 +56,11 @@ fn serve(
     if more {
         shared.driver.notify_one();
     }
+    if let Some(renewal) = renewal.filter(|_| shared.token.is_some()) {
+        let native = Arc::clone(native);
+        // A file may be slow, and no record waits for it.
+        tokio::task::spawn_blocking(move || native.renew_token(renewal));
+    }
     let now = Instant::now();
     let mut bag = Bag::default();
     let mut state = shared.lock();
@@ -55,6 +69,9 @@ fn serve(
     if Arc::ptr_eq(native, state.native()) {
         for delivery in deliveries.drain(..) {
             state.delivered(delivery, now, &mut bag);
+        }
+        for trouble in troubles {
+            state.trouble(trouble, now);
         }
         if let Some(why) = down {
             state.down(why);

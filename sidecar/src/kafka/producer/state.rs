@@ -21,6 +21,7 @@ use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
 use crate::kafka::record::{Delivery, Outcome, Receipt, Record, Submission};
+use crate::kafka::trouble::Troubles;
 use crate::metrics::ProducerMetrics;
 
 /// What a producer is held to.
@@ -85,6 +86,7 @@ pub(super) struct State {
     gathering: Vec<usize>,
     pub(super) held: usize,
     health: Health,
+    troubles: Troubles,
     fatal: Option<String>,
     /// Nothing is taken on any more.
     closed: bool,
@@ -110,6 +112,7 @@ impl State {
             limits,
             held: 0,
             health: Health::Unknown,
+            troubles: Troubles::default(),
             fatal: None,
             closed: false,
             stopped: false,

@@ -51,6 +51,7 @@ fn producer(servers: String, max_records: usize) -> (Producer, Arc<Metrics>) {
         bootstrap_servers: vec![servers],
         properties: Default::default(),
         allowed_topics: TopicAllowlist(vec!["orders".to_owned()]),
+        ..Cluster::default()
     };
     let profile = Profile {
         idempotent: true,

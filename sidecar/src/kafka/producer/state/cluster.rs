@@ -14,14 +14,26 @@ use crate::kafka::producer::bag::Bag;
 use crate::kafka::producer::led::Led;
 use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
 use crate::kafka::record::Failure;
+use crate::kafka::trouble::Trouble;
 
 /// How often a cluster is asked about a topic it has just been asked to create.
 const CREATION_TRIES: u32 = 40;
 
 impl State {
-    /// No broker answers: what comes from now on is held.
+    /// No broker answers: what comes from now on is held. What is known to be wrong with a broker tells more than `why`.
     pub(in crate::kafka::producer) fn down(&mut self, why: String) {
-        self.health = Health::Down(why);
+        let trouble = self.troubles.most_telling().map(ToString::to_string);
+        self.health = Health::Down(trouble.unwrap_or(why));
+    }
+
+    /// Something is wrong with the way to a broker.
+    pub(in crate::kafka::producer) fn trouble(&mut self, trouble: Trouble, now: Instant) {
+        self.metrics.trouble(trouble.kind);
+        let why = trouble.to_string();
+        self.troubles.add(trouble, now);
+        if self.is_down() {
+            self.down(why);
+        }
     }
 
     /// Whether the cluster is known not to answer.
@@ -74,6 +86,7 @@ impl State {
         if was == Health::Up {
             return;
         }
+        self.troubles.clear();
         let mut keys = Vec::new();
         for (key, topic) in self.topics.iter() {
             topic.pace.resume();

@@ -10,13 +10,24 @@ use crate::config::Secret;
 use crate::kafka::connection::Connection;
 use crate::kafka::consumer::{Next, Reader, Selection};
 
-/// The producer of a profile of `testdata/config/sidecar/good/full.yaml` on the cluster.
+/// The producer of a profile of `testdata/config/sidecar/good/full.yaml` on its cluster `main`.
 fn written(profile: &str, servers: String) -> Producer {
+    written_for("main", profile, servers)
+}
+
+fn written_for(cluster: &str, profile: &str, servers: String) -> Producer {
     let yaml = include_str!("../../../../../testdata/config/sidecar/good/full.yaml");
-    let secrets = ["DATA_TOKEN", "OTHER_TOKEN", "KAFKA_PASSWORD"];
-    let env = secrets.map(|name| (name.to_owned(), "secret".to_owned()));
+    let env = [
+        ("DATA_TOKEN", "secret"),
+        ("OTHER_TOKEN", "secret"),
+        ("KAFKA_PASSWORD", "secret"),
+        ("KAFKA_TOKEN", "secret"),
+        ("STORE_PASSWORD", "store-secret"),
+        ("KEY_PASSWORD", "key-secret"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut config = crate::config::load(yaml, env.into_iter()).unwrap().config;
-    let cluster = config.clusters.get_mut("main").unwrap();
+    let cluster = config.clusters.get_mut(cluster).unwrap();
     cluster.bootstrap_servers = vec![servers];
     let metrics = Arc::new(Metrics::default()).producer("main", profile);
     Producer::start(profile.to_owned(), cluster, &config.producers[profile], metrics).unwrap()
@@ -60,6 +71,35 @@ async fn every_setting_is_one_of_the_running_producer() {
         });
         assert_eq!(found, [of_bulk, of_quick], "{name}");
     }
+}
+
+/// So is what stands in a cluster's own fields.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_field_of_a_cluster_is_one_of_the_running_producer() {
+    let property = |producer: &Producer, name: &str| {
+        let native = Arc::clone(producer.shared.lock().native());
+        native.property(name).unwrap()
+    };
+    let far = written_for("far", "default", "127.0.0.1:1".to_owned());
+    for (name, value) in [
+        ("security.protocol", "sasl_ssl"),
+        ("client.id", "orders-gateway"),
+        ("sasl.mechanisms", "SCRAM-SHA-512"),
+        ("sasl.username", "alice"),
+        ("enable.ssl.certificate.verification", "false"),
+    ] {
+        assert_eq!(property(&far, name), value, "{name}");
+    }
+    let token = written_for("token", "default", "127.0.0.1:1".to_owned());
+    assert_eq!(property(&token, "security.protocol"), "sasl_ssl");
+    assert_eq!(property(&token, "sasl.mechanisms"), "OAUTHBEARER");
+    assert_eq!(property(&token, "enable.ssl.certificate.verification"), "true");
+    let id = property(&token, "client.id");
+    let digits = id.strip_prefix("sluice-producer-").unwrap();
+    assert!(
+        digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit()),
+        "{id}"
+    );
 }
 
 /// `producer_async_flush_timeout: 1s`: a record waits for others for as long.
@@ -169,6 +209,7 @@ async fn a_record_that_is_too_large_takes_no_other_with_it() {
     let connection = Connection {
         brokers: vec![mock.bootstrap_servers()],
         properties: [("fetch.wait.max.ms".to_owned(), Secret::new("10"))].into(),
+        token: None,
     };
     let all = Selection {
         topic: "orders".to_owned(),

@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(8);
 /// A sidecar, and a broker that keeps the newest records of each partition.
 struct World {
     runtime: Runtime,
-    gateway: Gateway,
+    gateway: Arc<Gateway>,
     readers: Mutex<Vec<Reader>>,
     _broker: DevBroker,
 }
@@ -61,6 +61,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let connection = Connection {
         brokers: vec![brokers],
         properties: BTreeMap::from([properties]),
+        token: None,
     };
     let reader = |(topic, _): (&str, i32)| {
         let selection = Selection {
@@ -222,7 +223,7 @@ impl Recipient for Sink {
 }
 
 impl FateSink for Sink {
-    fn settle_many(&self, position: u64, outcomes: Vec<Outcome>) {
+    fn settle_many(&self, position: u64, outcomes: Vec<Outcome>, _replayed: bool) {
         self.0.send((position, outcomes)).expect("who waits");
     }
 }

@@ -539,6 +539,7 @@ impl Gateway {
                             delivery,
                             producer: Arc::clone(producer),
                             label: Arc::clone(label),
+                            client,
                         };
                         let (direct, spooling, bridged) = match way {
                             Way::Producer(delivery) => (Some(delivery), None, None),

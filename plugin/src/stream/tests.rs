@@ -348,6 +348,7 @@ fn clients_are_told_apart_while_there_is_little_room() {
         let fates = vec![Fate {
             id,
             topics: vec![stored_fate(), full(class)],
+            replayed: false,
         }];
         ProduceReply { fates, drain: false }.encode_to_vec()
     };

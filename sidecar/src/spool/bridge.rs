@@ -25,6 +25,8 @@ pub struct Bridged {
     pub producer: Arc<Producer>,
     /// The entry of the allowlist that lets its topic in.
     pub label: Arc<str>,
+    /// Whose it is, as [`Submission::client`] has it.
+    pub client: u64,
 }
 
 /// A record that waits until nothing of its key is spooled any more.
@@ -248,6 +250,7 @@ fn by_producer(parked: Vec<Parked>) -> Vec<(Arc<Producer>, Vec<Submission>)> {
             delivery: bridged.delivery,
             receipt: incoming.receipt,
             label: bridged.label,
+            client: bridged.client,
         };
         match all.last_mut() {
             Some((producer, submissions)) if Arc::ptr_eq(producer, &bridged.producer) => {

@@ -265,6 +265,7 @@ fn send(shared: &Shared, to: &config::DeadLetters, numbers: &[u64], inbox: &Arc<
                 token: *number,
             },
             label,
+            client: 0,
         };
         let known = submissions
             .iter_mut()

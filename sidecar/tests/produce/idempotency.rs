@@ -340,6 +340,7 @@ async fn each_delivery_is_answered_again_as_it_was() {
         max_bytes: 1 << 30,
         max_age: Duration::from_secs(3600),
         grace: Duration::from_secs(60),
+        dead_letters: None,
     });
     let sidecar = Sidecar::start(config).await;
     let mut stream = sidecar.stream().await;

@@ -209,6 +209,7 @@ async fn a_spooled_record_that_is_sent_again_is_given_back_in_time() {
             token: 1,
         },
         label: "orders".into(),
+        client: 0,
     }]);
     {
         let mut state = producer.shared.lock();

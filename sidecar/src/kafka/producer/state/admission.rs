@@ -77,11 +77,16 @@ impl State {
         }
         match candidate.delivery {
             // What waits in the sidecar, for word of the cluster or the topic, is held to its deadline.
-            Delivery::Acked { deadline } if up && topic.held.is_empty() => {
-                let patience = deadline.saturating_duration_since(now);
+            Delivery::Acked { deadline: until } | Delivery::Tracked { held_until: until }
+                if up && topic.held.is_empty() =>
+            {
+                let patience = until.saturating_duration_since(now);
                 late(topic, candidate, patience, now)
             }
-            Delivery::Acked { .. } | Delivery::Buffered | Delivery::Spooled { .. } => None,
+            Delivery::Acked { .. }
+            | Delivery::Tracked { .. }
+            | Delivery::Buffered
+            | Delivery::Spooled { .. } => None,
         }
     }
 

@@ -7,6 +7,7 @@ fn start(servers: &str, profile: Profile, topics: &[&str]) -> (Producer, Arc<Met
         bootstrap_servers: vec![servers.to_owned()],
         properties: Default::default(),
         allowed_topics: TopicAllowlist(topics.iter().map(|topic| (*topic).to_owned()).collect()),
+        ..Cluster::default()
     };
     let metrics = Arc::new(Metrics::default());
     let counted = metrics.producer("main", "default");

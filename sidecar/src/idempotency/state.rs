@@ -18,6 +18,7 @@ use crate::kafka::record::{Failure, Outcome};
 const MAX_QUEUED: u64 = 32 * 1024 * 1024;
 /// Requests that may wait for the disk, or for the first of their key.
 const MAX_WAITING: usize = 65_536;
+
 /// Everything that is known of keys that something is done about.
 pub(super) struct State {
     /// Keys that something is done about.

@@ -20,58 +20,39 @@
 //!
 //! `docs/idempotency.md` says what holds.
 
+mod ask;
 mod flight;
 mod row;
+mod state;
 mod store;
 mod words;
 mod writer;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use prost::Message;
-use slab::Slab;
-use sluice_proto::idempotency::fingerprint;
 use sluice_proto::v1::{self, ErrorClass};
 use tokio::sync::Notify;
 
-use self::flight::{Flight, Phase, Waiter, land};
+pub(crate) use self::ask::{Ask, MAX_WINDOW_MS, MIN_WINDOW_MS};
+use self::flight::{Phase, Waiter};
+use self::state::State;
+use self::store::Store;
 pub use self::store::{Error, FILE, VERSION};
-use self::store::{Name, Store};
 use crate::config;
 use crate::kafka::record::{Failure, Outcome, Recipient};
 use crate::metrics::IdempotencyMetrics;
 use crate::produce::FateSink;
 
-/// Bytes of records that may wait for the disk at once: a disk that stands still must not fill the memory.
-const MAX_QUEUED: u64 = 32 * 1024 * 1024;
-/// Requests that may wait for the disk, or for the first of their key.
-const MAX_WAITING: usize = 65_536;
 /// How often at most deadlines are looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// How much earlier than its client's deadline a record that is still held comes back, so that what is known is told.
-const AHEAD: Duration = Duration::from_millis(50);
 
 /// Where records go.
 pub(crate) trait Onward: Send + Sync {
     /// Hands the records on, in order, each to its own topics and with its own id. Those that are still held at their time
     /// come back as not stored.
     fn hand_on(&self, records: Vec<(v1::Record, Instant)>, to: &Arc<Landings>);
-}
-
-/// A record with a key, on its way.
-pub(crate) struct Ask {
-    name: Name,
-    /// What it counts against the bound on what waits for the disk.
-    bytes: u64,
-    fingerprint: Vec<u8>,
-    window_ms: i64,
-    record: v1::Record,
-    waiter: Waiter,
 }
 
 /// The keys of a sidecar. Dropping them without [`Keys::close`] leaves what is queued unanswered.
@@ -98,33 +79,6 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-struct State {
-    /// Keys that something is done about.
-    flights: HashMap<Name, Flight>,
-    /// The keys of records that were handed on; the position is the record's id.
-    handed: Slab<Name>,
-    /// Keys whose records wait for the disk.
-    begin: Vec<Name>,
-    /// Keys whose outcome does.
-    end: Vec<Name>,
-    /// Bytes of the records that wait for the disk.
-    queued: u64,
-    /// How many requests wait.
-    waiting: usize,
-    /// No deadline of theirs is before this.
-    earliest: Option<Instant>,
-    /// The number of the last attempt.
-    attempt: u64,
-    /// How many keys are on the disk.
-    held: u64,
-    /// Why nothing can be written, and when that is tried again.
-    broken: Option<(String, Instant)>,
-    /// Nothing more is taken on, and nothing is handed on.
-    stopping: bool,
-    /// Nothing more comes to be written.
-    closing: bool,
 }
 
 /// What became of records that were handed on comes in here.
@@ -157,131 +111,11 @@ impl Landings {
     }
 }
 
-impl State {
-    fn land(&mut self, token: u64, outcomes: Vec<Outcome>) {
-        let at = usize::try_from(token).unwrap_or(usize::MAX);
-        let Some(name) = self.handed.try_remove(at) else {
-            return;
-        };
-        if let Some(flight) = self.flights.get_mut(&name)
-            && let Phase::UnderWay { topics, row } = &flight.phase
-        {
-            let (row, answer) = land(row.clone(), topics, outcomes);
-            flight.phase = Phase::Ending { row, answer };
-            self.end.push(name);
-        }
-    }
-
-    /// Those who waited too long, and what they are told.
-    fn expire(&mut self, now: Instant) -> Vec<(Waiter, Vec<Outcome>)> {
-        let mut late = Vec::new();
-        if self.earliest.is_none_or(|earliest| now < earliest) {
-            return late;
-        }
-        for flight in self.flights.values_mut() {
-            while let Some(at) = flight.waiters.iter().position(|waiter| waiter.deadline <= now) {
-                let waiter = flight.waiters.swap_remove(at);
-                let told = match &flight.phase {
-                    // Without anybody who waits it is not handed on.
-                    Phase::Beginning { .. } if flight.waiters.is_empty() => vec![words::slow_disk().into()],
-                    Phase::Beginning { .. } | Phase::UnderWay { .. } => vec![words::under_way().into()],
-                    Phase::Ending { answer, .. } => answer.clone(),
-                };
-                late.push((waiter, told));
-            }
-            if let Phase::Beginning { behind, .. } = &mut flight.phase {
-                for ask in behind.extract_if(.., |ask| ask.waiter.deadline <= now) {
-                    self.queued = self.queued.saturating_sub(ask.bytes);
-                    late.push((ask.waiter, vec![words::slow_disk().into()]));
-                }
-            }
-        }
-        self.waiting -= late.len();
-        self.earliest = self.next_deadline();
-        late
-    }
-
-    /// When somebody has waited too long next.
-    fn next_deadline(&self) -> Option<Instant> {
-        let behind = |flight: &Flight| match &flight.phase {
-            Phase::Beginning { behind, .. } => behind.iter().map(|ask| ask.waiter.deadline).min(),
-            Phase::UnderWay { .. } | Phase::Ending { .. } => None,
-        };
-        let flights = self.flights.values();
-        flights
-            .flat_map(|flight| {
-                let waiters = flight.waiters.iter().map(|waiter| waiter.deadline).min();
-                waiters.into_iter().chain(behind(flight))
-            })
-            .min()
-    }
-}
-
 /// Milliseconds since the epoch.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
-
-impl Ask {
-    /// A record for `topics` of `cluster` that asks to be written once.
-    ///
-    /// # Errors
-    /// When what it asks for is not one key with one fingerprint.
-    pub(crate) fn new(
-        mut record: v1::Record,
-        cluster: &str,
-        default_window: Duration,
-        (sink, token): (Arc<dyn FateSink>, u64),
-        deadline: Instant,
-    ) -> Result<Self, Failure> {
-        use sluice_proto::idempotency::{MAX_FINGERPRINT, MAX_KEY};
-        let invalid = |text: String| Failure::new(ErrorClass::InvalidRequest, text);
-        let asked = record.idempotency.take().unwrap_or_default();
-        let (key, print) = (asked.key.len(), asked.fingerprint.len());
-        if !(1..=MAX_KEY).contains(&key) {
-            return Err(invalid(format!(
-                "an idempotency key has 1 to {MAX_KEY} bytes, not {key}"
-            )));
-        }
-        if !(1..=MAX_FINGERPRINT).contains(&print) {
-            return Err(invalid(format!(
-                "an idempotency fingerprint has 1 to {MAX_FINGERPRINT} bytes, not {print}"
-            )));
-        }
-        let window_ms = match asked.window_ms {
-            0 => i64::try_from(default_window.as_millis()).unwrap_or(MAX_WINDOW_MS),
-            ms => match i64::try_from(ms) {
-                Ok(ms) if (MIN_WINDOW_MS..=MAX_WINDOW_MS).contains(&ms) => ms,
-                _ => {
-                    return Err(invalid(format!(
-                        "an idempotency window has {MIN_WINDOW_MS} to {MAX_WINDOW_MS} ms, not {ms}"
-                    )));
-                }
-            },
-        };
-        let scope = [cluster.as_bytes(), &asked.key].into_iter();
-        let name = fingerprint(scope.chain(record.topics.iter().map(String::as_bytes)));
-        Ok(Self {
-            name,
-            bytes: record.encoded_len() as u64,
-            fingerprint: asked.fingerprint.to_vec(),
-            window_ms,
-            record,
-            waiter: Waiter {
-                sink,
-                token,
-                deadline,
-                first: true,
-            },
-        })
-    }
-}
-
-/// The shortest and the longest window, in milliseconds.
-pub(crate) const MIN_WINDOW_MS: i64 = 1000;
-/// See [`MIN_WINDOW_MS`].
-pub(crate) const MAX_WINDOW_MS: i64 = 366 * 24 * 3_600_000;
 
 impl Keys {
     /// Opens the keys. [`Keys::start`] sets them to work.
@@ -309,21 +143,7 @@ impl Keys {
             onward: Mutex::new(Weak::<Nowhere>::new()),
             landings: Arc::new(Landings(shared.clone())),
             metrics,
-            state: Mutex::new(State {
-                flights: HashMap::new(),
-                handed: Slab::new(),
-                begin: Vec::new(),
-                end: Vec::new(),
-                queued: 0,
-                waiting: 0,
-                earliest: None,
-                // Not one of another life's.
-                attempt: RandomState::new().hash_one(now_ms()),
-                held,
-                broken: None,
-                stopping: false,
-                closing: false,
-            }),
+            state: Mutex::new(State::new(held)),
             writer: Condvar::new(),
             clock: Notify::new(),
         });
@@ -442,81 +262,6 @@ impl Shared {
             self.metrics.refused(failure.class);
             waiter.fail(failure);
         }
-    }
-}
-
-impl State {
-    /// Takes a record on; gives back whom to refuse.
-    fn ask(&mut self, mut ask: Ask, now: Instant) -> Option<(Waiter, Failure)> {
-        if self.stopping {
-            return Some((ask.waiter, words::stopping()));
-        }
-        if self.waiting >= MAX_WAITING {
-            let text = format!("{MAX_WAITING} requests with an idempotency key wait, which is the bound");
-            return Some((ask.waiter, Failure::new(ErrorClass::BufferFull, text)));
-        }
-        let (bytes, deadline) = (ask.bytes, ask.waiter.deadline);
-        let broken = self.broken.as_ref().filter(|(_, until)| now < *until);
-        let queueing = match (broken, self.queued) {
-            (Some((why, _)), _) => Err(words::broken(why)),
-            (None, queued) if queued > 0 && queued + bytes > MAX_QUEUED => {
-                let text = format!(
-                    "{queued} bytes wait for the disk of the idempotency keys, of {MAX_QUEUED} at most"
-                );
-                Err(Failure::new(ErrorClass::BufferFull, text))
-            }
-            (None, _) => Ok(()),
-        };
-        match self.flights.entry(ask.name) {
-            Entry::Occupied(mut flight) => {
-                let flight = flight.get_mut();
-                let same = flight.fingerprint == ask.fingerprint;
-                match &mut flight.phase {
-                    Phase::Beginning { behind, .. } => {
-                        if let Err(failure) = queueing {
-                            return Some((ask.waiter, failure));
-                        }
-                        if same {
-                            // The first who waits is whose record is written.
-                            ask.waiter.first = flight.waiters.is_empty();
-                            flight.waiters.push(ask.waiter);
-                        } else {
-                            self.queued += bytes;
-                            behind.push(ask);
-                        }
-                    }
-                    Phase::UnderWay { .. } | Phase::Ending { .. } if same => {
-                        ask.waiter.first = false;
-                        flight.waiters.push(ask.waiter);
-                    }
-                    Phase::UnderWay { .. } | Phase::Ending { .. } => {
-                        return Some((ask.waiter, words::conflict()));
-                    }
-                }
-            }
-            Entry::Vacant(free) => {
-                if let Err(failure) = queueing {
-                    return Some((ask.waiter, failure));
-                }
-                self.attempt = self.attempt.wrapping_add(1);
-                self.queued += bytes;
-                self.begin.push(ask.name);
-                free.insert(Flight {
-                    fingerprint: ask.fingerprint,
-                    waiters: vec![ask.waiter],
-                    phase: Phase::Beginning {
-                        record: Box::new(ask.record),
-                        bytes,
-                        window_ms: ask.window_ms,
-                        attempt: self.attempt,
-                        behind: Vec::new(),
-                    },
-                });
-            }
-        }
-        self.waiting += 1;
-        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
-        None
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod fanout;
 pub mod grpc;
+mod keyed;
 pub mod rest;
 mod wire;
 
@@ -15,7 +16,7 @@ use sluice_proto::v1::{self, ErrorClass};
 use self::fanout::FanOut;
 use crate::app::StartError;
 use crate::config::{Acks, Config, TopicAllowlist, check_topic};
-use crate::idempotency::{Ask, Keys, Landings, Onward};
+use crate::idempotency::{Keys, Onward};
 use crate::kafka::health::Health;
 use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
@@ -270,40 +271,6 @@ impl Gateway {
         if !refused.is_empty() {
             sink.settle(&mut refused);
         }
-    }
-
-    /// What a record with an idempotency key asks for, if it may go where it is to go.
-    fn keyed<S: FateSink + 'static>(
-        &self,
-        record: v1::Record,
-        received: Instant,
-        sink: &Arc<S>,
-    ) -> Result<Ask, Failure> {
-        let Some(keys) = &self.idempotency else {
-            let text = "the record has an idempotency key and the sidecar keeps none: set idempotency.directory in its \
-                        configuration";
-            return Err(Failure::new(ErrorClass::RouteMisconfigured, text));
-        };
-        let (route, producer) = self.route(&record)?;
-        self.way(
-            &record,
-            (route, producer),
-            profile_of(&record.producer),
-            received,
-            None,
-        )?;
-        // What may be written nowhere needs no key.
-        if record
-            .topics
-            .iter()
-            .all(|topic| route.allowed.entry(topic).is_none())
-        {
-            let topic = record.topics.first().map_or("", String::as_str);
-            return Err(not_allowed(topic));
-        }
-        let deadline = received + self.wait(&record);
-        let waiter = (Arc::clone(sink) as Arc<dyn FateSink>, record.id);
-        Ask::new(record, &route.name, keys.window(), waiter, deadline)
     }
 
     /// Hands the records on, in order; `sink` is told each one's fate exactly once. Those with a time are held until then
@@ -642,13 +609,6 @@ impl Gateway {
         }
         self.metrics.unflushed(given_up);
         given_up
-    }
-}
-
-impl Onward for Gateway {
-    fn hand_on(&self, records: Vec<(v1::Record, Instant)>, to: &Arc<Landings>) {
-        let records = records.into_iter().map(|(record, until)| (record, Some(until)));
-        self.produce(records, Instant::now(), to);
     }
 }
 

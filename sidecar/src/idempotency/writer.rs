@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::v1;
 
-use super::flight::{Phase, Waiter};
+use super::flight::{Phase, Waiter, land};
 use super::row::State as Fate;
 use super::store::{Begin, End, Name, Verdict};
-use super::{AHEAD, Ask, Shared, State, now_ms, words};
+use super::{Ask, Shared, State, now_ms, words};
 use crate::kafka::record::{Failure, Outcome};
+
+/// How much earlier than its client's deadline a record that is still held comes back, so that what is known is told.
+const AHEAD: Duration = Duration::from_millis(50);
 
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -245,7 +248,7 @@ impl State {
                     None => {
                         let failure = Outcome::from(words::slow_disk());
                         let landed = vec![failure; missing.len()];
-                        let (row, answer) = super::land(row, &topics, landed);
+                        let (row, answer) = land(row, &topics, landed);
                         flight.phase = Phase::Ending { row, answer };
                         self.end.push(name);
                     }

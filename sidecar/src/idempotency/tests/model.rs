@@ -342,7 +342,8 @@ impl Bench {
             for key in 0..3 {
                 let (named, written) = (topics(key), [b'k', key]);
                 let scope = [&b"main"[..], &written].into_iter();
-                let name = super::super::fingerprint(scope.chain(named.iter().map(String::as_bytes)));
+                let name =
+                    sluice_proto::idempotency::fingerprint(scope.chain(named.iter().map(String::as_bytes)));
                 if flights.iter().any(|(flight, _)| *flight == name) {
                     world.doubt.insert(key);
                 }

@@ -9,7 +9,7 @@ use super::bridge::{Parked, Refused};
 use super::follow::Place;
 use super::lane::{Verdict, Window};
 use super::state::{LaneState, Removal, State};
-use super::{DeadLetter, Shared, now_ms, store, writer};
+use super::{DeadLetter, Entry, Shared, now_ms, writer};
 use crate::kafka::health::Health;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Outcome, Receipt, Recipient, Submission};
@@ -188,7 +188,7 @@ fn lane_age(state: &mut State, number: u64) {
     }
 }
 
-fn dead(lane: &LaneState, entry: super::Entry, code: &str, reason: &str) -> DeadLetter {
+fn dead(lane: &LaneState, entry: Entry, code: &str, reason: &str) -> DeadLetter {
     DeadLetter {
         cluster: lane.lane.cluster.clone(),
         producer: lane.lane.producer.clone(),
@@ -353,14 +353,14 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
             lane.window.skip(record);
             continue;
         }
-        match store::decode(&encoded) {
+        match Entry::open(&encoded) {
             Ok(entry) => {
                 keys.push((record, entry.key.clone()));
                 lane.window.push(record, entry, encoded.len());
             }
-            Err(error) => {
+            Err(why) => {
                 // It is left where it is, for somebody to look at.
-                tracing::error!(%error, record, "a spooled record cannot be read: it is passed over");
+                tracing::error!(why, record, "a spooled record cannot be read: it is passed over");
                 lane.window.skip(record);
             }
         }

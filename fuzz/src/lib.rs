@@ -29,6 +29,7 @@ mod records;
 mod reply;
 mod request;
 mod rest;
+mod spool;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -53,6 +54,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rest_records", bodies::records),
     ("route_metadata", metadata::route_metadata),
     ("sidecar_config", config::sidecar),
+    ("spool_file", spool::file),
+    ("spool_row", spool::row),
 ];
 
 /// The target of that name.

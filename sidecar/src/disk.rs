@@ -19,6 +19,8 @@ pub(crate) struct Platter {
     pub(crate) works: Option<usize>,
     /// No more bytes than these fit.
     pub(crate) size: Option<u64>,
+    /// Nothing can be written: the system has made the disk read-only.
+    pub(crate) read_only: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +58,9 @@ impl Platter {
 
     fn op(&mut self, op: Op) -> io::Result<()> {
         self.works()?;
+        if self.read_only {
+            return Err(io::Error::from_raw_os_error(libc::EROFS));
+        }
         let end = match &op {
             Op::Len(len) => *len,
             Op::Write(at, data) => at + data.len(),

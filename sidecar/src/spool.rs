@@ -22,6 +22,8 @@ mod entry;
 mod follow;
 mod lane;
 mod letters;
+#[cfg(feature = "parsers")]
+pub mod parsers;
 mod state;
 mod store;
 mod writer;

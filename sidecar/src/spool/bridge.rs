@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prost::Message;
 use sluice_proto::v1::ErrorClass;
 
 use super::entry::{Entry, Lane};
@@ -62,7 +61,7 @@ impl Written {
     pub(super) fn new(mut incoming: Incoming) -> Self {
         incoming.record.detach();
         let entry = Entry::new(incoming.record, now_ms());
-        let encoded = entry.encode_to_vec();
+        let encoded = entry.seal();
         Self {
             lane: incoming.lane,
             receipt: incoming.receipt,

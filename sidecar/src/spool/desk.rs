@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::entry::{Entry, LaneRow};
 use super::state::{Removal, State};
-use super::store::{self, Book, Changes, Done, FILE, Store};
+use super::store::{Book, Changes, Done, FILE, Store};
 use super::{DeadLetter, Error, Orders, Spool};
 
 /// How many records are told of, or dealt with, at once.
@@ -63,7 +63,7 @@ impl Found {
             lane,
             number,
             row,
-            entry: store::decode(&encoded).map_err(|error| error.to_string()),
+            entry: Entry::open(&encoded),
         }))
     }
 
@@ -220,7 +220,7 @@ fn rows(store: &Store) -> Result<Vec<Value>, String> {
     rows.sort_by_key(|(_, row)| row.lane());
     let row = |(number, row): &(u64, LaneRow)| {
         let first = store.read(*number, 0, 1, 1).map_err(|error| error.to_string())?;
-        let first = first.first().and_then(|(_, entry)| store::decode(entry).ok());
+        let first = first.first().and_then(|(_, entry)| Entry::open(entry).ok());
         Ok(json!({
             "cluster": row.cluster,
             "producer": row.producer,
@@ -251,7 +251,7 @@ fn waiting(store: &Store, first: u64, after: u64) -> Result<Value, String> {
                 lane,
                 number,
                 row: row.clone(),
-                entry: store::decode(&encoded).map_err(|error| error.to_string()),
+                entry: Entry::open(&encoded),
             };
             let mut brief = found.brief();
             if let Some(brief) = brief.as_object_mut() {

@@ -9,7 +9,7 @@ use super::bridge::{Parked, Refused};
 use super::follow::Place;
 use super::lane::{Verdict, Window};
 use super::state::{LaneState, Removal, State};
-use super::{DeadLetter, Shared, now_ms, store, writer};
+use super::{DeadLetter, Entry, Shared, now_ms, writer};
 use crate::kafka::health::Health;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Outcome, Receipt, Recipient, Submission};
@@ -83,6 +83,7 @@ impl Work {
 pub(super) fn run(shared: &Arc<Shared>) {
     let inbox: Arc<dyn Recipient> = Arc::new(Inbox(Arc::clone(shared)));
     let mut looked = Instant::now();
+    let mut expired = looked;
     loop {
         let mut state = shared.lock();
         let now = Instant::now();
@@ -94,7 +95,10 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if now.saturating_duration_since(looked) >= look {
             looked = now;
             late = writer::expire(shared, &mut state, now);
-            expire(shared, &mut state);
+            if now.saturating_duration_since(expired) >= LOOK {
+                expired = now;
+                expire(shared, &mut state);
+            }
             shared.look_after_lines(&mut state, now, &mut refused);
             if !state.append.is_empty() {
                 shared.writer.notify_one();
@@ -147,11 +151,12 @@ fn learn(shared: &Shared, state: &mut State, now: Instant) {
         let Some(lane) = state.lanes.get_mut(&number) else {
             continue;
         };
-        let entry = lane.window.entry(record).cloned();
+        let entry = lane.window.entry(record);
+        let key = entry.and_then(|entry| entry.key.clone());
+        let entry = entry.filter(|_| matches!(outcome, Outcome::Failed(_))).cloned();
         match lane.window.settled(record, &outcome, now) {
             Some(Verdict::Stored) => {
-                let key = entry.as_ref().and_then(|entry| entry.key.as_deref());
-                let place = key.map(|key| state.following.place(&lane.lane, key));
+                let place = key.map(|key| state.following.place(&lane.lane, &key));
                 state.remove.push(Removal {
                     lane: number,
                     number: record,
@@ -188,7 +193,7 @@ fn lane_age(state: &mut State, number: u64) {
     }
 }
 
-fn dead(lane: &LaneState, entry: super::Entry, code: &str, reason: &str) -> DeadLetter {
+fn dead(lane: &LaneState, entry: Entry, code: &str, reason: &str) -> DeadLetter {
     DeadLetter {
         cluster: lane.lane.cluster.clone(),
         producer: lane.lane.producer.clone(),
@@ -354,14 +359,14 @@ fn read(shared: &Shared, number: u64, after: u64, records: usize, bytes: usize) 
             lane.window.skip(record);
             continue;
         }
-        match store::decode(&encoded) {
+        match Entry::open(&encoded) {
             Ok(entry) => {
                 keys.push((record, entry.key.clone()));
                 lane.window.push(record, entry, encoded.len());
             }
-            Err(error) => {
+            Err(why) => {
                 // It is left where it is, for somebody to look at.
-                tracing::error!(%error, record, "a spooled record cannot be read: it is passed over");
+                tracing::error!(why, record, "a spooled record cannot be read: it is passed over");
                 lane.window.skip(record);
             }
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::entry::{DeadLetter, Entry, Lane, LaneRow};
+use super::entry::{DeadLetter, Lane, LaneRow};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -208,14 +209,45 @@ impl Store {
     pub(super) fn reopen(&self) -> Result<Book, Error> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
-        let mut database = (self.make)().map_err(|error| self.opening(error))?;
-        let book = self.load(&database)?;
-        // What is empty is made small again: a file grows, and gives nothing back by itself.
-        if book.lanes.is_empty() && book.dead.records == 0 {
-            database.compact().map_err(|error| self.error(error))?;
-        }
+        let (database, book) = self.caught(|| {
+            let mut database = (self.make)().map_err(|error| self.opening(error))?;
+            let book = self.load(&database)?;
+            // What is empty is made small again: a file grows, and gives nothing back by itself.
+            if book.lanes.is_empty() && book.dead.records == 0 {
+                database.compact().map_err(|error| self.error(error))?;
+            }
+            Ok((database, book))
+        })?;
         *slot = Some(database);
         Ok(book)
+    }
+
+    /// How large the file is, if it is one.
+    pub(super) fn size(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |file| file.len())
+    }
+
+    /// Gives free space back to the disk. Nothing can be read or written meanwhile: what is in it is moved.
+    ///
+    /// # Errors
+    /// When that fails; [`Self::reopen`] is the only way on then.
+    pub(super) fn compact(&self) -> Result<(), Error> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = slot.as_mut() else {
+            return Ok(());
+        };
+        let compacted = self.caught(|| database.compact().map_err(|error| self.error(error)))?;
+        tracing::debug!(compacted, "gave the spool's free space back");
+        Ok(())
+    }
+
+    /// redb panics at some files that nobody wrote so: that is an error like others.
+    fn caught<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(self.damaged(text.unwrap_or_else(|| "it makes no sense".to_owned())))
+        })
     }
 
     /// Closes the file, so that another may open it.
@@ -301,7 +333,7 @@ impl Store {
             path: self.path.clone(),
             why: "the spool could not be opened again after a failure".to_owned(),
         })?;
-        body(database).map_err(|error| self.error(error))
+        self.caught(|| body(database).map_err(|error| self.error(error)))
     }
 
     /// Makes the changes, all or none of them, and returns when they are on the disk.
@@ -438,7 +470,7 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
             book.dead.take(letter.len());
             let letter = DeadLetter::decode(&letter[..])
                 .map_err(|error| redb::Error::Corrupted(format!("dead letter {id}: {error}")))?;
-            let (lane, number) = add(&mut records, book, &letter.lane(), &letter.entry.encode_to_vec())?;
+            let (lane, number) = add(&mut records, book, &letter.lane(), &letter.entry.seal())?;
             touched.insert(lane);
             done.replayed.push((lane, number, letter.entry.key));
         }
@@ -491,11 +523,6 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
     }
     write.commit()?;
     Ok(done)
-}
-
-/// A record's entry.
-pub(super) fn decode(entry: &[u8]) -> Result<Entry, prost::DecodeError> {
-    Entry::decode(entry)
 }
 
 #[cfg(test)]

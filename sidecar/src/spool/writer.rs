@@ -18,8 +18,20 @@ const REMOVE_WITHIN: Duration = Duration::from_millis(20);
 const REMOVE_AT: usize = 1000;
 /// So many are made beside records that are added, or an eighth of those that wait if that is more.
 const REMOVE_BESIDE: usize = 100;
+/// A file is made small when this much is free in it, all that is in it is no more than that, and nothing has been written
+/// for so long: what is moved then takes a moment only.
+const FREE: u64 = 64 * 1024 * 1024;
+const FULL: u64 = 4 * 1024 * 1024;
+const QUIET: Duration = Duration::from_secs(5);
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What there is to do.
+enum Task {
+    Write(Box<Batch>),
+    /// Give free space back.
+    Compact,
+}
 
 /// What is written together.
 struct Batch {
@@ -33,14 +45,37 @@ struct Batch {
 /// The thread.
 pub(super) fn run(shared: &Shared, book: Book) {
     let mut book = Some(book);
-    while let Some(batch) = next(shared) {
-        book = write(shared, book, batch);
+    let mut written = true;
+    while let Some(task) = next(shared, written) {
+        // Once after each burst, whatever came of it.
+        written = matches!(task, Task::Write(_));
+        book = match task {
+            Task::Write(batch) => write(shared, book, *batch),
+            Task::Compact => book.and_then(|book| compact(shared, book)),
+        };
     }
 }
 
+fn compact(shared: &Shared, book: Book) -> Option<Book> {
+    let Err(error) = shared.store.compact() else {
+        return Some(book);
+    };
+    tracing::error!(%error, "the spool's free space cannot be given back");
+    // As it was, or opened again before the next write.
+    shared.store.reopen().ok()
+}
+
+/// When the file is to be made small, if nothing comes until then.
+fn compact_at(shared: &Shared, state: &State, now: Instant) -> Option<Instant> {
+    let held = state.stored.bytes + state.dead.bytes;
+    let sparse = held <= FULL && !state.closing && shared.store.size() > FREE;
+    sparse.then_some(now + QUIET)
+}
+
 /// Waits for something to write; `None` to stop.
-fn next(shared: &Shared) -> Option<Batch> {
+fn next(shared: &Shared, written: bool) -> Option<Task> {
     let mut state = shared.lock();
+    let compact = compact_at(shared, &state, Instant::now()).filter(|_| written);
     loop {
         let now = Instant::now();
         // After a failure the next attempt is put off, unless it is the last.
@@ -52,12 +87,15 @@ fn next(shared: &Shared) -> Option<Batch> {
         let many = removable >= REMOVE_AT || state.closing;
         let removals = removable > 0 && (many || due.is_some_and(|due| due <= now));
         if rest.is_none() && (urgent || removals) {
-            return Some(take(&mut state));
+            return Some(Task::Write(Box::new(take(&mut state))));
         }
         if state.closing {
             return None;
         }
-        let until = rest.or(due);
+        if rest.is_none() && compact.is_some_and(|at| at <= now) {
+            return Some(Task::Compact);
+        }
+        let until = rest.or(due).or(compact);
         state = match until {
             Some(until) => {
                 let left = until.saturating_duration_since(now);

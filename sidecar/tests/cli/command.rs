@@ -1,5 +1,7 @@
 //! Runs the `sluice` command in a directory of its own, with a `sluice.yaml` that has a dev broker.
 
+use std::ffi::OsStr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;
 /// No command here takes nearly as long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -83,8 +87,43 @@ impl Kafka {
         std::fs::metadata(self.directory.path().join(file)).unwrap().len()
     }
 
+    /// What is in a file in its directory.
+    pub(crate) fn read(&self, file: &str) -> Vec<u8> {
+        std::fs::read(self.directory.path().join(file)).unwrap()
+    }
+
+    /// Sets the permissions of a file in its directory.
+    pub(crate) fn permit(&self, file: &str, mode: u32) {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.directory.path().join(file), mode).unwrap();
+    }
+
+    /// Runs a command to its end as somebody for whom permissions count: nobody, if this is root.
+    pub(crate) async fn as_nobody(&self, arguments: &[&str]) -> Output {
+        // A copy: the folders above the original may be closed to others.
+        let binary = self.directory.path().join("sluice");
+        std::fs::copy(env!("CARGO_BIN_EXE_sluice"), &binary).unwrap();
+        self.permit("", 0o755);
+        let mut command = self.command_of(binary.as_os_str(), arguments);
+        let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        if root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let ended = command.stdin(Stdio::null()).output();
+        let ended = tokio::time::timeout(DEADLINE, ended).await.unwrap().unwrap();
+        Output {
+            code: ended.status.code(),
+            out: String::from_utf8(ended.stdout).unwrap(),
+            err: String::from_utf8(ended.stderr).unwrap(),
+        }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        self.command_of(env!("CARGO_BIN_EXE_sluice").as_ref(), arguments)
+    }
+
+    fn command_of(&self, binary: &OsStr, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary);
         command
             .args(arguments)
             .current_dir(self.directory.path())

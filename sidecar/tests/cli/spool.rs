@@ -286,3 +286,32 @@ async fn a_spool_of_a_disk_that_is_full_refuses_and_keeps_what_it_has() {
     assert!(out.contains(" before\n") && out.contains(" after\n"), "{out}");
     ended(running).await;
 }
+
+/// A directory, or a file in it, that the sidecar may not write: it says which, does not start, and changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_may_not_be_written_is_named() {
+    let kafka = Kafka::start("").await;
+    let [data, admin, nobody] = ports();
+    let broker: u16 = kafka.brokers().rsplit(':').next().unwrap().parse().unwrap();
+    let (kafka, running) = serve(kafka, &config(data, nobody), admin, &[]).await;
+    spooled(data, "orders", "before").await;
+    ended(running).await;
+    let before = kafka.read("spool/spool.redb");
+    let serve_it = ["serve", "--config", "own.yaml"];
+    for (file, directory, named) in [(0o444, 0o777, "spool/spool.redb"), (0o600, 0o700, "spool")] {
+        kafka.permit("spool/spool.redb", file);
+        kafka.permit("spool", directory);
+        let refused = kafka.as_nobody(&serve_it).await;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let text = format!("sluice: spool: {named}");
+        assert!(refused.err.contains(&text), "{refused:?}");
+        assert!(refused.err.contains("Permission denied"), "{refused:?}");
+        kafka.permit("spool", 0o755);
+        kafka.permit("spool/spool.redb", 0o644);
+        assert!(kafka.read("spool/spool.redb") == before, "the file was changed");
+    }
+    let (kafka, running) = serve(kafka, &config(data, broker), admin, &[]).await;
+    until(&kafka, str::is_empty).await;
+    assert!(orders(&kafka, "1").await.contains(" before\n"));
+    ended(running).await;
+}

@@ -465,3 +465,54 @@ async fn what_was_spooled_for_another_profile_is_delivered_after_a_restart() {
     assert_eq!(values(&mock, "orders", 1).await, ["1"]);
     until_empty(&sidecar).await;
 }
+
+/// A file that the first version wrote is read for ever: records with all that they can have, of two profiles and
+/// topics, and a dead letter.
+#[tokio::test]
+async fn a_spool_of_the_first_version_is_delivered() {
+    let mock = mock(&[("orders", 1), ("audit", 1)]);
+    let directory = TempDir::new().unwrap();
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/spool/v1/spool.redb");
+    std::fs::copy(frozen, directory.path().join("spool.redb")).unwrap();
+    let mut config = spooling(&mock.bootstrap_servers(), directory.path());
+    // It may have been written long ago.
+    spool(&mut config).max_age = Duration::from_secs(100 * 366 * 24 * 3600);
+    let other = profile(&mut config).clone();
+    config.producers.insert("other".to_owned(), other);
+    let sidecar = Sidecar::start(config).await;
+    let found = read(&mock, "orders", 0, 4).await;
+    let of = |key: Option<&[u8]>| {
+        found
+            .iter()
+            .filter(move |record| record.key() == key)
+            .collect::<Vec<_>>()
+    };
+    let [one, tombstone] = of(Some(b"k"))[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (one.payload(), one.timestamp().to_millis()),
+        (Some(&b"one"[..]), Some(1_700_000_000_000))
+    );
+    let headers: Vec<_> = rdkafka::message::Headers::iter(one.headers().unwrap())
+        .map(|header| (header.key, header.value))
+        .collect();
+    assert_eq!(
+        headers,
+        [("a", Some(&b"1"[..])), ("a", None), ("b", Some(&b""[..]))]
+    );
+    assert_eq!(tombstone.payload(), None);
+    assert_eq!(of(Some(b""))[0].payload(), Some(&b""[..]));
+    assert_eq!(of(None)[0].payload(), Some(&b"\x00\xff"[..]));
+    assert_eq!(values(&mock, "audit", 1).await, ["audited"]);
+    until_empty(&sidecar).await;
+    assert_eq!(sidecar.metric("sluice_spool_dead_records").await, Some(1.0));
+    let url = sidecar.admin_url("/spool");
+    let told = http::post(&url, &[], r#"{"replay": null}"#).await.json();
+    assert_eq!(told, serde_json::json!({"replayed": 1}));
+    let letter = read(&mock, "orders", 0, 5).await.remove(4);
+    assert_eq!(
+        (letter.key(), letter.payload()),
+        (Some(&b"dead"[..]), Some(&[b'x'; 1200][..]))
+    );
+}

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::super::entry::Entry;
 use super::*;
 use crate::disk::Disk;
 
@@ -34,7 +35,7 @@ fn entry(text: &str) -> Entry {
 }
 
 fn append(lane: Lane, text: &str) -> (Lane, Vec<u8>) {
-    (lane, entry(text).encode_to_vec())
+    (lane, entry(text).seal())
 }
 
 /// What is in the spool, lane by lane in order, and the dead letters.
@@ -130,7 +131,7 @@ impl Step {
             && let Some((number, letter)) = dead.first()
         {
             changes.replay.push(*number);
-            entries(&letter.lane(), letter.entry.encode_to_vec());
+            entries(&letter.lane(), letter.entry.seal());
             after.dead.remove(0);
         }
         if self.forget
@@ -162,7 +163,7 @@ impl Step {
                 cluster: "main".to_owned(),
                 producer: "default".to_owned(),
                 topic: lane(of).topic,
-                entry: decode(&encoded).unwrap(),
+                entry: Entry::open(&encoded).unwrap(),
                 code: "too_large".to_owned(),
                 reason: "not stored: too large".to_owned(),
                 given_up_ms: 1,
@@ -250,6 +251,35 @@ fn a_full_disk_refuses_and_takes_more_when_there_is_room() {
     assert_eq!(contents(&store, &book).lanes[0].1.len(), 3);
 }
 
+/// As after an error of the file system: it says so, keeps what it has, and goes on when the disk does.
+#[test]
+fn a_disk_that_becomes_read_only_keeps_what_it_has() {
+    let disk = Disk::default();
+    let (store, mut book) = disk.open().unwrap();
+    let add = |book: &mut Book, text: &str| {
+        let changes = Changes {
+            append: vec![append(lane(0), text)],
+            ..Changes::default()
+        };
+        store.commit(book, &changes)
+    };
+    add(&mut book, "before").unwrap();
+    disk.0.lock().unwrap().read_only = true;
+    let error = add(&mut book, "refused").unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(error.to_string().contains("Read-only file system"), "{error}");
+    // A sidecar that is started now is told the same, or reads what is there.
+    if let Err(error) = disk.open() {
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+    disk.0.lock().unwrap().read_only = false;
+    let mut book = store.reopen().unwrap();
+    add(&mut book, "after").unwrap();
+    let found = contents(&store, &book);
+    let expected = [append(lane(0), "before").1, append(lane(0), "after").1];
+    assert_eq!(found.lanes[0].1, expected);
+}
+
 #[test]
 fn a_second_one_is_told_that_the_directory_is_in_use() {
     let directory = TempDir::new().unwrap();
@@ -282,6 +312,73 @@ fn a_later_version_is_left_alone() {
             "{error}"
         );
     }
+}
+
+/// All of it is another version's, and not only the number: that is what is told of, and nothing is changed.
+#[test]
+fn a_whole_file_of_a_later_version_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join(FILE);
+    let records: TableDefinition<'_, &str, u64> = TableDefinition::new("records");
+    let lanes: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("lanes");
+    let database = Database::create(&file).unwrap();
+    let write = database.begin_write().unwrap();
+    write
+        .open_table(META)
+        .unwrap()
+        .insert("version", VERSION + 1)
+        .unwrap();
+    write.open_table(records).unwrap().insert("a", 1).unwrap();
+    write
+        .open_table(lanes)
+        .unwrap()
+        .insert(&b"\xff"[..], &b"\xff"[..])
+        .unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let before = std::fs::read(&file).unwrap();
+    let error = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(error, Error::Newer { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("run that one until the spool is empty"), "{error}");
+    // Being opened at all is noted at the file's beginning.
+    let after = std::fs::read(&file).unwrap();
+    assert_eq!(before.len(), after.len());
+    let database = Database::create(&file).unwrap();
+    let read = database.begin_read().unwrap();
+    assert_eq!(
+        read.open_table(records)
+            .unwrap()
+            .get("a")
+            .unwrap()
+            .unwrap()
+            .value(),
+        1
+    );
+}
+
+/// A row that the disk changed is not delivered.
+#[test]
+fn an_entry_that_was_changed_is_told_from_one_that_was_not() {
+    let entry = Entry {
+        key: Some("key".into()),
+        ..entry("value")
+    };
+    let row = entry.seal();
+    assert_eq!(Entry::open(&row).unwrap(), entry);
+    // The first byte says that there is a checksum: all others are in it.
+    for at in 1..row.len() {
+        for bit in 0..8 {
+            let mut changed = row.clone();
+            changed[at] ^= 1 << bit;
+            assert!(Entry::open(&changed).is_err(), "byte {at}, bit {bit}");
+        }
+    }
+    for length in 5..row.len() {
+        assert!(Entry::open(&row[..length]).is_err(), "{length}");
+    }
+    // A sidecar without checksums reads it all the same.
+    assert_eq!(Entry::decode(&row[..]).unwrap(), entry);
 }
 
 #[test]
@@ -327,9 +424,9 @@ fn rows_of_the_first_version_are_read() {
         spooled_ms: 6,
     };
     assert_eq!(entry.encode_to_vec(), frozen);
-    assert_eq!(decode(frozen).unwrap(), entry);
+    assert_eq!(Entry::open(frozen).unwrap(), entry);
     // A field of a later version is passed over.
-    assert_eq!(decode(&[&frozen[..], b"\x78\x01"].concat()).unwrap(), entry);
+    assert_eq!(Entry::open(&[&frozen[..], b"\x78\x01"].concat()).unwrap(), entry);
     let row = LaneRow {
         records: 1,
         bytes: 2,
@@ -364,4 +461,27 @@ fn an_empty_spool_gives_its_space_back() {
         "{small}, {large}, {}",
         size()
     );
+}
+
+/// What is left in it is moved.
+#[test]
+fn free_space_is_given_back_while_it_is_open() {
+    let directory = TempDir::new().unwrap();
+    let (store, mut book) = Store::open(directory.path()).unwrap();
+    let changes = Changes {
+        append: (0..5000).map(|_| append(lane(0), &"x".repeat(2000))).collect(),
+        ..Changes::default()
+    };
+    let mut done = store.commit(&mut book, &changes).unwrap();
+    let large = store.size();
+    done.appended.remove(2500);
+    let changes = Changes {
+        remove: done.appended,
+        ..Changes::default()
+    };
+    store.commit(&mut book, &changes).unwrap();
+    store.compact().unwrap();
+    let small = store.size();
+    assert!(large > 10_000_000 && small < 1_000_000, "{large}, {small}");
+    assert_eq!(contents(&store, &book).lanes[0].1.len(), 1);
 }

@@ -236,9 +236,9 @@ fn ten_times_what_fits_is_refused_but_for_what_fits() {
             "{} ms by {together} ms",
             sim.slowest(0.5)
         );
-        // It is over: as before at once, or nearly.
+        // It is over: as before within a second.
         sim.rate = 2000.0;
-        sim.load(200.0, SECOND / 4);
+        sim.load(200.0, SECOND);
         sim.forget();
         sim.load(200.0, 5 * SECOND);
         assert_eq!(sim.refusals(), 0, "by {together} ms");

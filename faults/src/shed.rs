@@ -128,7 +128,7 @@ mod tests {
         };
         // Too little is served.
         assert_eq!(
-            broken(|entry| if entry.id % 20 == 0 {
+            broken(|entry| if entry.id.is_multiple_of(20) {
                 entry.answer = answers(503, "buffer_full");
                 entry.answered = entry.due + MS;
             }),
@@ -137,7 +137,7 @@ mod tests {
         // Half of what is served, and a tenth of it, takes too long.
         for (part, late) in [(20, S * 3 / 2), (100, S * 3)] {
             let late = |entry: &mut Entry| {
-                if entry.is_success() && (entry.id % part == 0 || part == 20) {
+                if entry.is_success() && (entry.id.is_multiple_of(part) || part == 20) {
                     entry.answered = entry.due + late;
                 }
             };

@@ -79,21 +79,38 @@ fn a_greedy_client_topic_or_route_leaves_the_others_alone() -> Result<()> {
         ];
         sleep(S).await;
         link.set(Weather::Narrow(15_000));
-        // Until what came before it was noticed is through.
-        sleep(S * 6).await;
+        wait::until("something is refused", S * 30, async || {
+            let shed = rig.sidecar.metric("sluice_shed_records_total", "").await?;
+            ensure!(shed > 0.0, "nothing is");
+            Ok(())
+        })
+        .await?;
+        // What came before it was noticed is through.
+        wait::until("little waits", S * 60, async || {
+            let waiting = rig.sidecar.metric("sluice_outstanding_records", "").await?;
+            ensure!(waiting < 50.0, "{waiting} do");
+            Ok(())
+        })
+        .await?;
         let since = loads.each_ref().map(Load::now);
         sleep(S * 20).await;
-        let mut seen = Vec::new();
-        for (load, since) in loads.iter_mut().zip(since) {
-            seen.push(answers(&load.finish().await?, since));
+        let mut seen = [(0, 0); 3];
+        for ((load, since), seen) in loads.iter_mut().zip(since).zip(&mut seen) {
+            *seen = answers(&load.finish().await?, since);
         }
-        let [greedy, modest, quiet] = seen[..] else {
-            unreachable!()
-        };
+        let [greedy, modest, quiet] = seen;
         ensure!(greedy.1 > greedy.0, "nothing was overloaded: {greedy:?}");
         ensure!(greedy.0 > 0, "nothing of the greedy one's is served: {greedy:?}");
-        ensure!(modest.0 >= 30 && modest.1 <= 2, "the modest client: {modest:?}");
-        ensure!(quiet.0 >= 30 && quiet.1 <= 2, "the quiet topic: {quiet:?}");
+        // Which of a modest client's requests that overlap are taken depends on how the measured rate goes up and down.
+        let part = |(served, refused): (usize, usize)| served as f64 / (served + refused).max(1) as f64;
+        ensure!(
+            part(modest) >= 4.0 * part(greedy),
+            "the modest client: {modest:?}, the greedy one: {greedy:?}"
+        );
+        ensure!(
+            quiet.0 >= 30 && quiet.1 * 10 <= quiet.0,
+            "the quiet topic: {quiet:?}"
+        );
         let shed = rig
             .sidecar
             .metric("sluice_shed_records_total", "reason=\"queueing\"")

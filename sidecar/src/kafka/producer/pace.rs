@@ -111,6 +111,8 @@ pub(super) struct Pace {
     /// When reports came last, and when an answer did.
     last: Option<Instant>,
     heard: Option<Instant>,
+    /// How long the last one took.
+    recent: Duration,
     /// What is being measured.
     now: Measure,
     /// The last measurements: cost per second.
@@ -173,6 +175,7 @@ impl Pace {
             done: 0,
             last: None,
             heard: None,
+            recent: Duration::ZERO,
             now: Measure::default(),
             rates: [0; 2],
             before: None,
@@ -216,6 +219,7 @@ impl Pace {
         if report.answered {
             self.unanswered = None;
             self.heard = Some(now);
+            self.recent = report.took;
             self.learn(report, now);
         }
         if self.last.is_some_and(|last| last < now) {
@@ -359,12 +363,14 @@ impl Pace {
         let late = self.bound / LATE;
         if let Some(silent) = self.unanswered.map(since) {
             let base = if self.cold { base.max(COLD) } else { base };
-            if silent > base + self.bound * STUCK {
+            // What waits longer now is waited for longer.
+            if silent > base.max(self.recent) + self.bound * STUCK {
                 return Verdict::Stuck(silent);
             }
             let rate = self.per_second().max(self.lately.per_second());
             if silent > base + late && rate > 0 {
-                let floor = if silent > base + self.bound { FEW } else { SOME };
+                let few = self.is_held(now) || silent > base + self.bound;
+                let floor = if few { FEW } else { SOME };
                 return Verdict::Silence(rate, floor);
             }
         }

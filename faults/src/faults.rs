@@ -289,7 +289,7 @@ pub const FAULTS: &[Fault] = &[
         what: "followers cannot fetch from the leader of most partitions for 8 s, twice as long as they may lag behind",
         shape: Shape::ThreeRelayed,
         settings: &[],
-        keeps: within(3),
+        keeps: within(5),
         inflict: |world| {
             Box::pin(async {
                 world.link()?.set_one(2, Weather::Blackhole)?;

@@ -12,6 +12,9 @@ use super::{Setup, connect};
 use crate::process::{self, Launch, Process};
 use crate::{parts, ports, wait};
 
+/// How long one may take to start: seconds, and much longer where three start at once on a machine that has other work.
+const PATIENCE: Duration = Duration::from_secs(150);
+
 /// One broker of a cluster.
 #[derive(Debug)]
 pub struct Node {
@@ -187,7 +190,7 @@ impl Node {
         let address = self.address();
         let process = self.process.as_mut().context("it was not started")?;
         let what = format!("broker at {address} answers");
-        let answer = wait::until(&what, Duration::from_secs(60), async || {
+        let answer = wait::until(&what, PATIENCE, async || {
             if let Err(ended) = process.running() {
                 return Ok(Err(ended));
             }

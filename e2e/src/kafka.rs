@@ -2,6 +2,7 @@
 
 mod node;
 mod read_back;
+mod secured;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 
 pub use node::Node;
 pub use read_back::Record;
+pub use secured::{Door, Secured};
 
 use crate::{parts, scenario, wait};
 
@@ -35,6 +37,8 @@ pub struct Setup {
     pub linked: bool,
     /// The same for the listener that the brokers fetch from one another through ([`Node::relay`]).
     pub relayed: bool,
+    /// Adds the listeners of [`Door`]; who comes in by them may do everything.
+    pub secured: Option<Secured>,
     /// The CPUs that the brokers may run on; empty: all.
     pub cpus: Vec<usize>,
 }
@@ -47,6 +51,7 @@ impl Default for Setup {
             users: Vec::new(),
             linked: false,
             relayed: false,
+            secured: None,
             cpus: Vec::new(),
         }
     }
@@ -90,7 +95,8 @@ impl Kafka {
             nodes: Node::plan(&dir, setup)?,
             dir,
         };
-        tools::format(&cluster.dir, &cluster.nodes).await?;
+        let scram = setup.secured.as_ref().map(Secured::scram);
+        tools::format(&cluster.dir, &cluster.nodes, &scram.unwrap_or_default()).await?;
         Ok(cluster)
     }
 
@@ -117,6 +123,12 @@ impl Kafka {
             .filter_map(Node::sasl_address)
             .collect::<Vec<_>>()
             .join(",")
+    }
+
+    /// `host:port` of every broker's listener of [`Setup::secured`], comma-separated.
+    pub fn door(&self, door: Door) -> String {
+        let addresses = self.nodes.iter().filter_map(|node| node.door(door));
+        addresses.collect::<Vec<_>>().join(",")
     }
 
     /// The two ports of every broker's [`Node::link`], by broker.

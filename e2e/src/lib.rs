@@ -5,6 +5,7 @@
 //!
 //! [`scenario::scenario`] runs one test; [`rig::Rig`] is sidecar and Envoy wired to a Kafka.
 
+pub mod certificates;
 pub mod client;
 pub mod envoy;
 pub mod kafka;

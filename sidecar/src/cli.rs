@@ -61,6 +61,8 @@ enum Command {
 enum Failure {
     /// What is wrong with a configuration, line by line: exit code 64.
     Config(Vec<String>),
+    /// Several things that failed, a line each: exit code 1.
+    Several(Vec<String>),
     /// Anything else: exit code 1.
     Other(String),
     /// Nobody reads what is printed any more, as with `| head`: exit code 0.
@@ -116,6 +118,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>, environment: Environment)
         Err(Failure::Config(lines)) => {
             lines.iter().for_each(|line| complain(line));
             ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Several(lines)) => {
+            lines.iter().for_each(|line| complain(line));
+            ExitCode::FAILURE
         }
         Err(Failure::Other(message)) => {
             complain(&format!("sluice: {message}"));

@@ -6,15 +6,18 @@
 mod clusters;
 mod env;
 mod listeners;
+mod platform;
 mod producers;
 mod properties;
 mod read;
 mod secret;
+mod show;
 #[cfg(test)]
 mod tests;
 mod try_out;
 mod yaml;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use sluice_settings::{Problem, Problems};
 
 pub use read::{DEV_BROKER_PARTITIONS, check_topic};
+pub use show::{Origins, show};
 
 /// A configuration that may be run, and what is odd about it.
 #[derive(Debug)]
@@ -31,10 +35,13 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Problem>,
+    /// Where its values are from.
+    pub origins: Origins,
 }
 
 /// Reads the configuration from YAML text and the `SLUICE__…` variables of `env`; what `{env: NAME}` names is
-/// taken from `env` too, and what `{file: …}` names from the disk.
+/// taken from `env` too, and what `{file: …}` names from the disk. Where no cluster has brokers, those of the platform are
+/// taken from `env`.
 ///
 /// # Errors
 /// Every problem that was found, none of which quotes a secret.
@@ -43,11 +50,13 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
     let mut tree = yaml::parse(yaml).map_err(|problem| vec![problem])?;
     let (problems, warnings) = (Problems::default(), Problems::default());
     let overrides = env::apply(&mut tree, &env, &problems);
+    let platform = platform::apply(&mut tree, &env, &warnings);
     let context = read::Context {
         problems: &problems,
         warnings: &warnings,
         env: &env,
         overrides: &overrides,
+        fields: RefCell::default(),
     };
     let config = read::config(&tree, &context);
     if let Some(config) = &config
@@ -56,10 +65,22 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
         try_out::producers(config, &problems);
     }
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded {
-            config,
-            warnings: read::name_variables(warnings.into_vec(), &overrides),
-        }),
+        Some(config) if problems.is_empty() => {
+            let fields = context.fields.into_inner();
+            let warnings = read::name_variables(warnings.into_vec(), &overrides);
+            let mut origins = Origins {
+                overrides,
+                platform,
+                fields,
+                ..Origins::default()
+            };
+            origins.note(&tree, "");
+            Ok(Loaded {
+                config,
+                warnings,
+                origins,
+            })
+        }
         _ => Err(read::name_variables(problems.into_vec(), &overrides)),
     }
 }

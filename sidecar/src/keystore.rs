@@ -247,7 +247,7 @@ fn invalid_now(certificate: &X509Ref) -> Option<String> {
 }
 
 /// A certificate's subject, as `CN=kafka, O=Example`.
-fn name(certificate: &X509Ref) -> String {
+pub(crate) fn name(certificate: &X509Ref) -> String {
     let entry = |entry: &openssl::x509::X509NameEntryRef| {
         let short = entry.object().nid().short_name().unwrap_or("?");
         let value = entry.data().to_string();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
+use super::secured::{self, Door};
 use super::{Setup, connect};
 use crate::process::{self, Launch, Process};
 use crate::{parts, ports, wait};
@@ -23,6 +24,7 @@ pub struct Node {
     sasl_port: Option<u16>,
     link: Option<(u16, u16)>,
     relay: Option<(u16, u16)>,
+    secured: Option<secured::Ports>,
     pub(super) properties: PathBuf,
     log: PathBuf,
     cpus: Vec<usize>,
@@ -50,6 +52,11 @@ impl Node {
                     sasl_port,
                     link: pair(setup.linked)?,
                     relay: pair(setup.relayed)?,
+                    secured: setup
+                        .secured
+                        .as_ref()
+                        .map(|_| secured::Ports::pick())
+                        .transpose()?,
                     properties: dir.join(format!("broker-{id}.properties")),
                     log: dir.with_file_name(format!("kafka-{id}.log")),
                     cpus: setup.cpus.clone(),
@@ -65,6 +72,9 @@ impl Node {
         let mut listeners = format!("PLAINTEXT://127.0.0.1:{}", self.port);
         if let Some(port) = self.sasl_port {
             write!(listeners, ",SASL_PLAINTEXT://127.0.0.1:{port}")?;
+        }
+        if let Some(ports) = &self.secured {
+            listeners.push_str(&ports.listeners());
         }
         let mut advertised = listeners.clone();
         if let Some((front, back)) = self.link {
@@ -92,7 +102,7 @@ impl Node {
              controller.listener.names=CONTROLLER\n\
              listeners={all}\n\
              advertised.listeners={advertised}\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,LINK:PLAINTEXT,RELAY:PLAINTEXT\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,LINK:PLAINTEXT,RELAY:PLAINTEXT{protocols}\n\
              inter.broker.listener.name={between}\n\
              log.dirs={data}\n\
              offsets.topic.num.partitions=1\n\
@@ -105,6 +115,7 @@ impl Node {
              num.io.threads=4\n\
              auto.create.topics.enable=true\n",
             id = self.id,
+            protocols = secured::Ports::protocols(),
             data = dir.join(format!("broker-{}", self.id)).display(),
         );
         if !setup.users.is_empty() {
@@ -121,6 +132,9 @@ impl Node {
                  org.apache.kafka.common.security.plain.PlainLoginModule required{users};\n",
             )?;
         }
+        if let Some(secured) = &setup.secured {
+            text.push_str(&secured.properties()?);
+        }
         // Of a property that is there twice, Java keeps the last.
         for (name, value) in &setup.properties {
             writeln!(text, "{name}={value}")?;
@@ -135,6 +149,10 @@ impl Node {
 
     pub(super) fn sasl_address(&self) -> Option<String> {
         self.sasl_port.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    pub(super) fn door(&self, door: Door) -> Option<String> {
+        self.secured.as_ref()?.address(door)
     }
 
     /// The port that its linked listener says it has, where nobody listens yet, and the port that it has.

@@ -15,10 +15,11 @@ use crate::parts;
 const CLUSTER_ID: &str = "c2x1aWNlLWUyZS10ZXN0cw";
 
 /// Formats the brokers' data directories.
-pub(super) async fn format(dir: &Path, nodes: &[Node]) -> Result<()> {
+pub(super) async fn format(dir: &Path, nodes: &[Node], more: &[String]) -> Result<()> {
     for node in nodes {
         let properties = node.properties.display().to_string();
-        let args = ["format", "--cluster-id", CLUSTER_ID, "--config", &properties];
+        let mut args = vec!["format", "--cluster-id", CLUSTER_ID, "--config", &properties];
+        args.extend(more.iter().map(String::as_str));
         run("kafka.tools.StorageTool", &args, "")
             .await
             .with_context(|| format!("format below {}", dir.display()))?;
@@ -121,6 +122,47 @@ impl Kafka {
         run("org.apache.kafka.tools.AclCommand", &args, "")
             .await
             .map(|_| ())
+    }
+
+    /// Gives a user of SCRAM-SHA-256 a password.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn set_scram(&self, user: &str, password: &str) -> Result<()> {
+        let bootstrap = self.bootstrap();
+        let config = format!("SCRAM-SHA-256=[password={password}]");
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--alter",
+            "--entity-type",
+            "users",
+            "--entity-name",
+            user,
+            "--add-config",
+            &config,
+        ];
+        run("kafka.admin.ConfigCommand", &args, "").await.map(|_| ())
+    }
+
+    /// Sets a property of a running broker, by its id.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn set_broker(&self, id: usize, property: &str) -> Result<()> {
+        let (bootstrap, id) = (self.bootstrap(), id.to_string());
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--alter",
+            "--entity-type",
+            "brokers",
+            "--entity-name",
+            &id,
+            "--add-config",
+            property,
+        ];
+        run("kafka.admin.ConfigCommand", &args, "").await.map(|_| ())
     }
 
     /// Gives a topic more partitions, `count` in all.

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cli;
+mod clusters;
 mod errors;
 mod fail_closed;
 mod harness;

@@ -7,7 +7,9 @@ use clap::Args;
 use sluice_filter::config::envoy::check_envoy;
 
 use super::{Environment, Failure, complain, target};
-use crate::config::{Address, Config};
+use crate::config::{self, Address, Cluster, Config, Loaded};
+use crate::kafka::connection::{Connection, PATIENCE};
+use crate::kafka::probe::{self, Standing};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -17,6 +19,12 @@ pub(super) struct Arguments {
     /// An Envoy bootstrap: the filter's configuration and the metadata of its routes
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
+    /// Try to reach each cluster of the sidecar's configuration
+    #[arg(long)]
+    connect: bool,
+    /// Print the sidecar's configuration as it is in force, without secrets, and where each value is from
+    #[arg(long)]
+    show: bool,
 }
 
 /// Checks both files before it gives up on either.
@@ -26,10 +34,19 @@ pub(super) fn run(arguments: &Arguments, environment: Environment) -> Result<(),
         (None, None) => Some(Path::new("sluice.yaml")),
         (None, Some(_)) => None,
     };
+    if sidecar.is_none() && (arguments.connect || arguments.show) {
+        return Err(Failure::Other("--connect and --show need --config".to_owned()));
+    }
     let mut summaries = Vec::new();
     let mut wrong = Vec::new();
+    let mut checked = None;
     let checks = [
-        sidecar.map(|file| check_sidecar(file, environment)),
+        sidecar.map(|file| {
+            let loaded = check_sidecar(file, environment)?;
+            let summary = format!("{}: ok: {}", file.display(), summary(&loaded.config));
+            checked = Some(loaded);
+            Ok(summary)
+        }),
         arguments.envoy.as_deref().map(check_envoy_file),
     ];
     for check in checks.into_iter().flatten() {
@@ -46,15 +63,84 @@ pub(super) fn run(arguments: &Arguments, environment: Environment) -> Result<(),
     for summary in summaries {
         writeln!(out, "{summary}")?;
     }
+    let Some(Loaded { config, origins, .. }) = checked else {
+        return Ok(());
+    };
+    if arguments.show {
+        write!(out, "{}", config::show(&config, &origins))?;
+    }
+    if arguments.connect {
+        connect(&config, &mut out)?;
+    }
     Ok(())
 }
 
-fn check_sidecar(file: &Path, environment: Environment) -> Result<String, Failure> {
+/// How many topics of a cluster are asked about.
+const TOPICS: usize = 100;
+
+/// Tries each cluster, all at once, and prints a line for each that can be reached.
+fn connect(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
+    let tries: Vec<(&String, Result<String, String>)> = std::thread::scope(|scope| {
+        let start = |(name, cluster)| {
+            let connection = target::connection(config, cluster);
+            (name, scope.spawn(move || reach(&connection, cluster)))
+        };
+        let running: Vec<_> = config.clusters.iter().map(start).collect();
+        let end = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
+            (
+                name,
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err("the attempt failed".to_owned())),
+            )
+        };
+        running.into_iter().map(end).collect()
+    });
+    let mut wrong = Vec::new();
+    for (name, tried) in tries {
+        match tried {
+            Ok(said) => writeln!(out, "clusters.{name}: {said}")?,
+            Err(why) => wrong.push(format!("clusters.{name}: {why}")),
+        }
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Several(wrong))
+    }
+}
+
+/// What there is to say of a cluster that can be reached, or why it cannot be, or not be written.
+fn reach(connection: &Connection, cluster: &Cluster) -> Result<String, String> {
+    let reached = probe::reach(connection, PATIENCE).map_err(|error| error.to_string())?;
+    let exact = cluster
+        .allowed_topics
+        .0
+        .iter()
+        .filter(|entry| !entry.ends_with('*'));
+    let (mut unknown, mut denied) = (Vec::new(), Vec::new());
+    for topic in exact.take(TOPICS).filter(|_| cluster.produces) {
+        match reached.topic(topic, PATIENCE) {
+            Standing::Unknown => unknown.push(topic.as_str()),
+            Standing::NotAuthorised => denied.push(topic.as_str()),
+            Standing::Exists | Standing::Unclear => {}
+        }
+    }
+    if !denied.is_empty() {
+        return Err(format!("not authorised on {}", denied.join(", ")));
+    }
+    if !unknown.is_empty() {
+        return Ok(format!("reached; it has no topic {}", unknown.join(", ")));
+    }
+    Ok("reached".to_owned())
+}
+
+fn check_sidecar(file: &Path, environment: Environment) -> Result<Loaded, Failure> {
     let loaded = target::load(file, environment)?;
     for warning in &loaded.warnings {
         complain(&format!("{}: warning: {warning}", file.display()));
     }
-    Ok(format!("{}: ok: {}", file.display(), summary(&loaded.config)))
+    Ok(loaded)
 }
 
 fn check_envoy_file(file: &Path) -> Result<String, Failure> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Environment, Failure};
-use crate::config::{self, Config, Listener, Loaded, Secret};
+use crate::config::{self, Cluster, Config, Listener, Loaded, Secret};
 use crate::kafka::connection::Connection;
 use crate::kafka::properties;
 
@@ -143,27 +143,32 @@ impl Arguments {
                 known()
             )));
         };
-        let on_dev_broker = on_dev_broker(&config, &cluster.bootstrap_servers);
-        let mut properties = cluster.properties.clone();
-        if on_dev_broker {
-            // The mock does not wake a waiting fetch when a record arrives.
-            properties
-                .entry("fetch.wait.max.ms".to_owned())
-                .or_insert_with(|| Secret::new("10"));
-        }
         Ok(Target {
-            connection: Connection {
-                brokers: cluster.bootstrap_servers.clone(),
-                properties,
-                token: cluster.token.clone(),
-            },
+            connection: connection(&config, cluster),
             open: Some(Open {
                 cluster: name.clone(),
                 produces: cluster.produces,
                 consumes: cluster.consumes,
             }),
-            dev_broker: on_dev_broker.then(|| config.listeners.admin.clone()),
+            dev_broker: on_dev_broker(&config, &cluster.bootstrap_servers)
+                .then(|| config.listeners.admin.clone()),
         })
+    }
+}
+
+/// How a cluster of a configuration is reached.
+pub(super) fn connection(config: &Config, cluster: &Cluster) -> Connection {
+    let mut properties = cluster.properties.clone();
+    if on_dev_broker(config, &cluster.bootstrap_servers) {
+        // The mock does not wake a waiting fetch when a record arrives.
+        properties
+            .entry("fetch.wait.max.ms".to_owned())
+            .or_insert_with(|| Secret::new("10"));
+    }
+    Connection {
+        brokers: cluster.bootstrap_servers.clone(),
+        properties,
+        token: cluster.token.clone(),
     }
 }
 

@@ -62,10 +62,11 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     let produces = direction(&section, "producer");
     let consumes = direction(&section, "consumer");
     let allowed_topics = allowed_topics(&section, produces, context);
+    let properties = properties.into_map(&section, context);
     section.finish();
     Cluster {
         bootstrap_servers: brokers.servers,
-        properties: properties.into_map(),
+        properties,
         token: sasl.and_then(|sasl| sasl.token),
         produces,
         consumes,

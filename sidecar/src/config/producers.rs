@@ -148,8 +148,8 @@ pub(super) fn read(section: Section<'_>, context: &Context<'_>) -> Profile {
         .unwrap_or(DEFAULT_MAX_BYTES);
     let acks = acks(&properties, context);
     let idempotent = idempotence(&section, &properties, acks, context);
+    let mut properties = properties.into_map(&section, context);
     section.finish();
-    let mut properties = properties.into_map();
     properties.insert("acks".to_owned(), Secret::new(acks_value(acks)));
     properties.insert(
         "enable.idempotence".to_owned(),

@@ -147,11 +147,13 @@ impl Properties {
         self.set.remove(name)
     }
 
-    /// Names and values.
-    pub(super) fn into_map(self) -> BTreeMap<String, Secret> {
-        self.set
-            .into_iter()
-            .map(|(name, set)| (name, set.value))
-            .collect()
+    /// Names and values. Notes which field of the section set each.
+    pub(super) fn into_map(self, section: &Section<'_>, context: &Context<'_>) -> BTreeMap<String, Secret> {
+        let mut fields = context.fields.borrow_mut();
+        let one = |(name, set): (String, Set)| {
+            fields.insert(section.path_of(&format!("properties.{name}")), set.path);
+            (name, set.value)
+        };
+        self.set.into_iter().map(one).collect()
     }
 }

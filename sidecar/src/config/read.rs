@@ -1,5 +1,6 @@
 //! The tree to a [`Config`].
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) warnings: &'a Problems,
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) overrides: &'a Overrides,
+    /// By the path of a property, that of the field which stands for it.
+    pub(super) fields: RefCell<BTreeMap<String, String>>,
 }
 
 /// Reads the whole tree; `None` if what is needed most is missing, which is then reported.

@@ -61,7 +61,7 @@ fn property<'a>(properties: &'a BTreeMap<String, Secret>, name: &str) -> Option<
 
 #[test]
 fn defaults() {
-    let Loaded { config, warnings } = good("minimal.yaml", &[]);
+    let Loaded { config, warnings, .. } = good("minimal.yaml", &[]);
     assert_eq!(warnings, []);
     let Listeners { stream, data, admin } = &config.listeners;
     let path = PathBuf::from("/run/sluice/stream.sock");
@@ -398,7 +398,7 @@ fn the_environment_overrides() {
     ];
     let yaml = "max_producers: 3\nclusters: {main: {bootstrap_servers: [a], allowed_topics: [orders]}}\n\
                 producers: {bulk: {compression: lz4, timeout: 77}}";
-    let Loaded { config, warnings } = load(yaml, env(&variables)).unwrap();
+    let Loaded { config, warnings, .. } = load(yaml, env(&variables)).unwrap();
     assert_eq!(
         warnings,
         [],

@@ -41,7 +41,7 @@ pub(super) enum TopicInfo {
 pub(super) enum Renewal {
     /// The library needs one.
     Due,
-    /// The broker did not take it: there may be another by now.
+    /// Nothing answers, or the broker did not take it: there may be another by now.
     IfChanged,
 }
 
@@ -180,8 +180,9 @@ impl Native {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let found = token.get(std::time::SystemTime::now());
         if renewal == Renewal::IfChanged
-            && let Ok(found) = &found
-            && shown.as_ref() == Some(&found.token)
+            && found
+                .as_ref()
+                .map_or(true, |found| shown.as_ref() == Some(&found.token))
         {
             return;
         }

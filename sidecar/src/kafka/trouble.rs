@@ -118,7 +118,9 @@ impl Trouble {
     /// What the library says in an error event. `verdict` is the last certificate that was not accepted.
     pub(super) fn new(code: Code, text: &str, verdict: Option<&Verdict>) -> Self {
         let (broker, detail) = split(text);
-        if let Some(verdict) = verdict.filter(|verdict| code == Code::SSL && verdict.broker == broker) {
+        // The code is now one of TLS, now one of the transport.
+        let refused = detail.contains("certificate verify failed");
+        if let Some(verdict) = verdict.filter(|verdict| refused && verdict.broker == broker) {
             return Self {
                 kind: of_certificate(verdict.error),
                 broker,
@@ -133,18 +135,16 @@ impl Trouble {
     }
 }
 
-/// Takes the broker's address out of `sasl_ssl://host:port/bootstrap: what happened (after 3ms in state CONNECT)`, and
-/// leaves out what is about the library's own workings.
+/// Takes the broker's address out of `sasl_ssl://host:port/bootstrap: what happened (after 3ms in state CONNECT)`, where
+/// `PLAINTEXT` has no scheme, and leaves out what is about the library's own workings.
 fn split(text: &str) -> (String, String) {
-    let named = text
-        .split_once("://")
-        .and_then(|(_scheme, rest)| rest.split_once('/'));
-    let (broker, rest) = match named {
-        Some((broker, rest)) if !broker.contains(' ') => {
-            (broker, rest.split_once(": ").map_or("", |(_, rest)| rest))
-        }
-        _ => ("", text),
-    };
+    let named = text.split_once(": ").and_then(|(name, rest)| {
+        let name = name.split_once("://").map_or(name, |(_scheme, name)| name);
+        let (broker, id) = name.split_once('/')?;
+        let is_name = !broker.is_empty() && !name.contains(' ') && !id.contains('/');
+        is_name.then_some((broker, rest))
+    });
+    let (broker, rest) = named.unwrap_or(("", text));
     let end = rest.rfind(" (after ").unwrap_or(rest.len());
     (
         broker.to_owned(),
@@ -160,7 +160,6 @@ fn kind(code: Code, detail: &str) -> Kind {
         Code::SSL if says("certificate required") || says("alert") || says("client SSL authentication") => {
             Kind::ClientCertificate
         }
-        Code::SSL if says("certificate verify failed") => Kind::UnknownAuthority,
         Code::SSL => Kind::Tls,
         Code::UnsupportedSASLMechanism | Code::UnsupportedFeature => Kind::Mechanism,
         Code::Authentication | Code::SaslAuthenticationFailed if says("Unsupported SASL mechanism") => {
@@ -169,6 +168,9 @@ fn kind(code: Code, detail: &str) -> Kind {
         Code::Authentication if says("Failed to acquire SASL OAUTHBEARER token") => Kind::Token,
         Code::Authentication | Code::SaslAuthenticationFailed => Kind::Credentials,
         Code::OperationTimedOut | Code::RequestTimedOut | Code::TimedOutQueue => Kind::Timeout,
+        _ if says("certificate verify failed") => Kind::Tls,
+        // Hung up on the client's first word: no TLS is spoken there.
+        _ if says("SSL handshake failed") => Kind::Tls,
         _ if says("Connection refused") => Kind::Refused,
         _ if says("timed out") || says("timeout") => Kind::Timeout,
         // The alert that refuses a client's certificate comes after the handshake in TLS 1.3.
@@ -297,6 +299,8 @@ mod tests {
     #[test]
     fn a_certificates_verdict_says_what_the_handshake_does_not() {
         let text = "ssl://b:9/1: SSL handshake failed: error:0A000086: certificate verify failed (after 1ms in state X)";
+        let other =
+            "ssl://b:9/1: error:0A000086:SSL routines::certificate verify failed (after 1ms in state X)";
         for (error, kind) in [
             (10, Kind::Expired),
             (9, Kind::Expired),
@@ -312,19 +316,18 @@ mod tests {
                 error,
                 words: "so it is".to_owned(),
             };
-            let found = Trouble::new(Code::SSL, text, Some(&verdict));
-            assert_eq!(found.kind, kind, "{error}");
-            assert!(found.to_string().ends_with(" (b:9: so it is)"), "{found}");
+            for (code, text) in [(Code::SSL, text), (Code::BrokerTransportFailure, other)] {
+                let found = Trouble::new(code, text, Some(&verdict));
+                assert_eq!(found.kind, kind, "{error}");
+                assert!(found.to_string().ends_with(" (b:9: so it is)"), "{found}");
+            }
         }
         let of_another = Verdict {
             broker: "c:9".to_owned(),
             error: 10,
             words: String::new(),
         };
-        assert_eq!(
-            Trouble::new(Code::SSL, text, Some(&of_another)).kind,
-            Kind::UnknownAuthority
-        );
+        assert_eq!(Trouble::new(Code::SSL, text, Some(&of_another)).kind, Kind::Tls);
     }
 
     #[test]

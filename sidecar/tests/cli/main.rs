@@ -7,6 +7,13 @@
     reason = "it is a part of the tests"
 )]
 mod command;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
+mod secrets;
 #[allow(clippy::unwrap_used, reason = "it is a part of the tests")]
 mod serve;
 #[allow(
@@ -234,6 +241,32 @@ async fn what_cannot_be_done_is_said() {
         nobody.code == Some(1) && nobody.err.starts_with(start),
         "{nobody:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_config_tries_and_shows() {
+    let kafka = Kafka::start("").await;
+    let brokers = kafka.brokers();
+    let two = format!(
+        "clusters: {{main: {{bootstrap_servers: \"{brokers}\", allowed_topics: [orders, nowhere]}}, \
+         away: {{bootstrap_servers: \"127.0.0.1:1\", allowed_topics: [orders]}}}}"
+    );
+    kafka.write("two.yaml", &two);
+    let connect = sluice(&kafka, &["check-config", "--config", "two.yaml", "--connect"]).await;
+    assert_eq!(connect.code, Some(1), "{connect:?}");
+    let reached = "clusters.main: reached; it has no topic nowhere\n";
+    assert!(connect.out.ends_with(reached), "{connect:?}");
+    let away =
+        "clusters.away: cannot reach Kafka at 127.0.0.1:1 within 5 s: nobody listens there (127.0.0.1:1: ";
+    assert!(
+        connect.err.starts_with(away) && connect.err.lines().count() == 1,
+        "{connect:?}"
+    );
+    let show = sluice(&kafka, &["check-config", "--show"]).await.succeeded();
+    let line = format!("\nclusters.main.bootstrap_servers: {brokers} (the file)\n");
+    assert!(show.contains(&line), "{show}");
+    let neither = sluice(&kafka, &["check-config", "--envoy", "x.yaml", "--show"]).await;
+    neither.failed(1, "sluice: --connect and --show need --config\n");
 }
 
 /// What the configuration closes, the commands keep closed.

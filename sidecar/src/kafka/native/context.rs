@@ -3,13 +3,14 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use openssl::x509::X509VerifyResult;
+use openssl::x509::{X509, X509VerifyResult};
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 
 use super::event;
 use crate::kafka::trouble::Verdict;
+use crate::keystore;
 
 /// Takes the library's log lines to the process's log, and keeps why a broker's certificate was not accepted.
 #[derive(Default)]
@@ -42,8 +43,8 @@ pub(super) unsafe extern "C" fn verify(
     _id: i32,
     error: *mut c_int,
     _depth: c_int,
-    _certificate: *const c_char,
-    _size: usize,
+    certificate: *const c_char,
+    size: usize,
     text: *mut c_char,
     room: usize,
     opaque: *mut c_void,
@@ -63,6 +64,10 @@ pub(super) unsafe extern "C" fn verify(
     }
     // SAFETY: any number may be asked for.
     let words = unsafe { X509VerifyResult::from_raw(error) }.error_string();
+    // SAFETY: the library gives the certificate's bytes, and how many they are.
+    let certificate = (!certificate.is_null())
+        .then(|| unsafe { std::slice::from_raw_parts(certificate.cast::<u8>(), size) })
+        .and_then(|der| X509::from_der(der).ok());
     let length = words.len().min(room.saturating_sub(1));
     if !text.is_null() && room > 0 {
         // SAFETY: the library gives room for that many bytes.
@@ -75,7 +80,10 @@ pub(super) unsafe extern "C" fn verify(
         *context.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(Verdict {
             broker,
             error,
-            words: words.to_owned(),
+            words: match certificate {
+                Some(certificate) => format!("{words}: {}", keystore::name(&certificate)),
+                None => words.to_owned(),
+            },
         });
     }
     0

@@ -72,10 +72,7 @@ impl Event {
             }
             sys::RD_KAFKA_EVENT_ERROR => self.error(context),
             sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Polled::TokenDue,
-            sys::RD_KAFKA_EVENT_LOG => {
-                self.log();
-                Polled::Nothing
-            }
+            sys::RD_KAFKA_EVENT_LOG => self.log(),
             _ => Polled::Nothing,
         }
     }
@@ -157,7 +154,8 @@ impl Event {
         Polled::Trouble(trouble)
     }
 
-    fn log(&self) {
+    /// Takes a log line to the log. A broker that hangs up at once, since it wants SASL, say, is told by the log only.
+    fn log(&self) -> Polled {
         let mut facility = ptr::null();
         let mut text = ptr::null();
         let mut level = 0;
@@ -170,9 +168,21 @@ impl Event {
                 sys::rd_kafka_event_log(self.0.as_ptr(), &raw mut facility, &raw mut text, &raw mut level);
             (found, lossy(facility), lossy(text))
         };
-        if found == 0 {
-            log(level_of(level), &facility, &text);
+        if found != 0 {
+            return Polled::Nothing;
         }
+        let severity = level_of(level);
+        log(severity, &facility, &text);
+        // Worse ones are events as well.
+        if facility != "FAIL" || !matches!(severity, RDKafkaLogLevel::Warning) {
+            return Polled::Nothing;
+        }
+        let thread = text.starts_with("[thrd:");
+        let text = text
+            .split_once("]: ")
+            .filter(|_| thread)
+            .map_or(text.as_str(), |(_, text)| text);
+        Polled::Trouble(Trouble::new(Code::BrokerTransportFailure, text, None))
     }
 }
 
@@ -251,6 +261,8 @@ unsafe fn lossy(text: *const std::ffi::c_char) -> String {
 /// Takes a log line of the library's to the process's log.
 pub(super) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     use RDKafkaLogLevel as L;
+    // It comes with each attempt to connect, and the error that follows says the same.
+    let level = if fac == "SSLCERTVRFY" { L::Debug } else { level };
     match level {
         L::Emerg | L::Alert | L::Critical | L::Error => {
             tracing::error!(target: "librdkafka", "{fac}: {message}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::bag::Bag;
-use crate::kafka::native::Native;
+use crate::kafka::native::{Native, Renewal};
 
 /// How long one question may take. Short, so that a stop is not kept waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,10 +74,13 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
         Some((_, name)) => native.topic_info(name, ANSWER_TIMEOUT).map(Some),
         None => native.any_answer(ANSWER_TIMEOUT).map(|()| None),
     };
+    let answered = answer.is_ok();
+    if !answered {
+        native.renew_token(Renewal::IfChanged);
+    }
     let now = Instant::now();
     let mut bag = Bag::default();
     let mut state = shared.lock();
-    let answered = answer.is_ok();
     let was_down = state.is_down();
     match answer {
         Err(code) => state.not_told(code, topic.map(|(key, _)| key), now),

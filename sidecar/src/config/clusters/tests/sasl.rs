@@ -1,0 +1,250 @@
+//! `authentication`.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{BearerToken, TokenSource};
+
+#[test]
+fn logins() {
+    for (mechanism, expected) in [
+        ("PLAIN", "PLAIN"),
+        ("SCRAM-SHA-256", "SCRAM-SHA-256"),
+        ("SCRAM-SHA-512", "SCRAM-SHA-512"),
+    ] {
+        let fields = format!(
+            "authentication: {{strategy: sasl, mechanism: {mechanism}, user: alice, password: hunter2}}"
+        );
+        let (found, warnings) = cluster(&fields);
+        assert_eq!(property(&found, "sasl.mechanism"), Some(expected));
+        assert_eq!(property(&found, "sasl.username"), Some("alice"));
+        assert_eq!(property(&found, "sasl.password"), Some("hunter2"));
+        assert_eq!(found.token, None);
+        let warning = "clusters.main.authentication.password: a secret is written in the configuration; {file: …} or \
+                       {env: …} keeps it out\n";
+        assert_eq!(warnings, warning);
+    }
+    let event_hubs = "security: {ssl: true}, authentication: {mechanism: PLAIN, user: $ConnectionString, password: \
+                      'Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k='}";
+    let (found, _) = cluster(event_hubs);
+    assert_eq!(property(&found, "sasl.username"), Some("$ConnectionString"));
+    assert!(
+        property(&found, "sasl.password")
+            .unwrap()
+            .ends_with("SharedAccessKey=k=")
+    );
+    for (fields, expected) in [
+        ("{}", "authentication.mechanism: is required"),
+        (
+            "{mechanism: plain, user: a, password: b}",
+            "mechanism: must be one of PLAIN",
+        ),
+        (
+            "{mechanism: PLAIN, user: a}",
+            "authentication.password: is required by PLAIN",
+        ),
+        (
+            "{mechanism: SCRAM-SHA-256, password: a}",
+            "authentication.user: is required by SCRAM-SHA-256",
+        ),
+        (
+            "{mechanism: PLAIN, user: a, password: ''}",
+            "authentication.password: must not be empty",
+        ),
+        (
+            "{mechanism: PLAIN, user: a, password: b, oauthbearer: {token: x}}",
+            "oauthbearer: belongs to",
+        ),
+        (
+            "{mechanism: PLAIN, user: a, password: b, strategy: mtls}",
+            "strategy: must be one of sasl",
+        ),
+        (
+            "{mechanism: SCRAM-SHA-512, user: a, password: b, tokenauth: true}",
+            "delegation tokens are not supported yet",
+        ),
+        ("{mechanism: GSSAPI}", "GSSAPI (Kerberos) is not supported yet"),
+        ("{mechanism: AWS_MSK_IAM}", "AWS MSK IAM is not supported yet"),
+        (
+            "{mechanism: PLAIN, user: a, password: b, passwrd: c}",
+            "passwrd: unknown field",
+        ),
+    ] {
+        let found = wrong(&format!("authentication: {fields}"));
+        assert!(found.contains(expected), "{fields}: {found}");
+    }
+    let (found, _) = cluster("authentication: {mechanism: PLAIN, user: a, password: b, tokenauth: false}");
+    assert_eq!(property(&found, "sasl.mechanism"), Some("PLAIN"));
+}
+
+#[test]
+fn bearer_tokens() {
+    let token = |fields: &str| {
+        let (found, warnings) = cluster(&format!(
+            "authentication: {{mechanism: OAUTHBEARER, oauthbearer: {fields}}}"
+        ));
+        assert_eq!(property(&found, "sasl.mechanism"), Some("OAUTHBEARER"));
+        (found.token.unwrap(), warnings)
+    };
+    let (found, warnings) = token("{token: abc, extensions: {logicalCluster: lkc-1}}");
+    let expected = BearerToken {
+        source: TokenSource::Fixed(Secret::new("abc")),
+        extensions: [("logicalCluster".to_owned(), "lkc-1".to_owned())].into(),
+    };
+    assert_eq!(found, expected);
+    assert!(warnings.starts_with("clusters.main.authentication.oauthbearer.token: a secret is written"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "abc\n").unwrap();
+    let (found, warnings) = token(&format!("{{token_file: {}}}", file.path().display()));
+    assert_eq!(found.source, TokenSource::File(file.path().to_owned()));
+    assert_eq!(warnings, "");
+    // {"exp": 1}, whose time is over: that may change in a file, and cannot elsewhere.
+    std::fs::write(file.path(), "e30.eyJleHAiOiAxfQ.c2ln").unwrap();
+    let (_, warnings) = token(&format!("{{token_file: {}}}", file.path().display()));
+    assert!(
+        warnings.contains("token_file: the token expired at 1970-01-01T00:00:01Z"),
+        "{warnings}"
+    );
+    for (fields, expected) in [
+        (
+            "{token: e30.eyJleHAiOiAxfQ.c2ln}",
+            "token: the token expired at 1970-01-01T00:00:01Z",
+        ),
+        ("{token: 'two words'}", "token: is no bearer token"),
+        ("{token: a, token_file: b}", "token_file: is the same as `token`"),
+        (
+            "{token_file: /nowhere/token}",
+            "token_file: cannot read /nowhere/token",
+        ),
+        ("{extensions: {a: b}}", "token_file: is missing"),
+        (
+            "{token: a, extensions: {auth: b}}",
+            "extensions.auth: must have a name of letters",
+        ),
+        (
+            "{token_endpoint_url: https://x, client_id: a, client_secret: b}",
+            "client_secret: fetching tokens from an OIDC",
+        ),
+        (
+            "{credentials: from_request}",
+            "credentials: passing the caller's token on is not supported yet",
+        ),
+    ] {
+        let found = wrong(&format!(
+            "authentication: {{mechanism: OAUTHBEARER, oauthbearer: {fields}}}"
+        ));
+        assert!(found.contains(expected), "{fields}: {found}");
+    }
+    let found = wrong("authentication: {mechanism: OAUTHBEARER}");
+    assert!(
+        found.contains("authentication.oauthbearer: is required"),
+        "{found}"
+    );
+    let found = wrong("authentication: {mechanism: OAUTHBEARER, user: a, oauthbearer: {token: x}}");
+    assert!(
+        found.contains("authentication.user: means nothing with OAUTHBEARER"),
+        "{found}"
+    );
+}
+
+#[test]
+fn jaas_lines() {
+    let of = |mechanism: &str, line: &str| {
+        let yaml = format!(
+            "clusters: {{main: {{bootstrap_servers: a, allowed_topics: [t], authentication: {{{mechanism}sasl_jaas_config: \
+             {{env: LINE}}}}}}}}"
+        );
+        load_with(&[("LINE", line)], &yaml)
+    };
+    let package = "org.apache.kafka.common.security";
+    let plain = format!("{package}.plain.PlainLoginModule required username=\"alice\" password=\"hunter2\";");
+    let scram = format!("{package}.scram.ScramLoginModule required username=\"alice\" password=\"hunter2\";");
+    let rows = [
+        ("", &plain, "PLAIN"),
+        ("mechanism: PLAIN, ", &plain, "PLAIN"),
+        ("mechanism: SCRAM-SHA-256, ", &scram, "SCRAM-SHA-256"),
+        ("mechanism: SCRAM-SHA-512, ", &scram, "SCRAM-SHA-512"),
+    ];
+    for (mechanism, line, expected) in rows {
+        let (found, warnings) = of(mechanism, line).unwrap();
+        assert_eq!(property(&found, "sasl.mechanism"), Some(expected));
+        assert_eq!(property(&found, "sasl.username"), Some("alice"));
+        assert_eq!(property(&found, "sasl.password"), Some("hunter2"));
+        assert_eq!(warnings, "");
+    }
+    let bearer = "OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"alice\" \
+                  unsecuredLoginLifetimeSeconds=\"60\";";
+    let (found, warnings) = of("", bearer).unwrap();
+    let source = TokenSource::Unsecured {
+        principal: "alice".to_owned(),
+        lifetime: Duration::from_secs(60),
+    };
+    assert_eq!(found.token.unwrap().source, source);
+    assert!(warnings.contains("tokens that nobody signs"), "{warnings}");
+    for (mechanism, line, expected) in [
+        (
+            "",
+            scram.as_str(),
+            "authentication.mechanism: is required by ScramLoginModule",
+        ),
+        (
+            "mechanism: PLAIN, ",
+            &scram,
+            "mechanism: is not what the ScramLoginModule of sasl_jaas_config is for",
+        ),
+        (
+            "user: x, ",
+            &plain,
+            "user: is what `sasl_jaas_config` says: keep one",
+        ),
+        (
+            "",
+            "PlainLoginModule required username=a;",
+            "needs the options `username` and `password`",
+        ),
+        (
+            "",
+            "PlainLoginModule required username=a password=hunter2 x=hunter2;",
+            "an option that is not known: x",
+        ),
+        (
+            "mechanism: SCRAM-SHA-256, ",
+            "ScramLoginModule required username=a password=hunter2 tokenauth=true;",
+            "delegation tokens are not supported yet",
+        ),
+        (
+            "",
+            "software.amazon.msk.auth.iam.IAMLoginModule required;",
+            "AWS MSK IAM is not supported yet",
+        ),
+        (
+            "",
+            "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
+            "GSSAPI (Kerberos) is not supported yet",
+        ),
+        (
+            "",
+            "OAuthBearerLoginModule required clientId=a clientSecret=hunter2;",
+            "OIDC issuer is not supported yet",
+        ),
+        (
+            "",
+            "OAuthBearerLoginModule required;",
+            "needs the option `unsecuredLoginStringClaim_sub`",
+        ),
+        (
+            "",
+            "com.example.Mine required;",
+            "has a login module that is not known",
+        ),
+        (
+            "",
+            "PlainLoginModule required password=hunter2",
+            "must end with `;`",
+        ),
+    ] {
+        let found = of(mechanism, line).unwrap_err();
+        assert!(found.contains(expected), "{line}: {found}");
+        assert!(!found.contains("hunter2"), "{line}: {found}");
+    }
+}

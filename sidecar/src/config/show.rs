@@ -1,0 +1,348 @@
+//! The configuration that is in force, line by line, without secrets, and where each value is from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use super::env::Overrides;
+use super::{
+    Address, BearerToken, Cluster, Config, DeadLetters, DevBroker, Idempotency, Listener, Listeners, Profile,
+    Secret, Spool, TokenSource,
+};
+use crate::kafka::properties::may_be_secret;
+
+/// Where values are from.
+#[derive(Debug, Default)]
+pub struct Origins {
+    /// By path, what a variable set.
+    pub(super) overrides: Overrides,
+    /// By path, what the platform told.
+    pub(super) platform: Vec<(String, String)>,
+    /// Every path that is set at all.
+    pub(super) set: BTreeSet<String>,
+    /// By the path of a property, that of the field which stands for it.
+    pub(super) fields: BTreeMap<String, String>,
+}
+
+impl Origins {
+    /// Notes every path of the tree.
+    pub(super) fn note(&mut self, tree: &Value, path: &str) {
+        let mut go = |key: String, value: &Value| {
+            if !value.is_null() {
+                self.note(value, &key);
+                self.set.insert(key);
+            }
+        };
+        match tree {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    go(format!("{path}{dot}{key}"), value);
+                }
+            }
+            Value::Array(items) => {
+                for (i, value) in items.iter().enumerate() {
+                    go(format!("{path}[{i}]"), value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the value at `path` is from.
+    fn of(&self, path: &str) -> String {
+        if let Some(field) = self.fields.get(path).filter(|field| *field != path) {
+            return format!("{field}, {}", self.of(field));
+        }
+        if let Some(variable) = self.overrides.origin(path) {
+            return variable.to_owned();
+        }
+        if let Some((_, source)) = self.platform.iter().find(|(set, _)| set == path) {
+            return source.clone();
+        }
+        if let Some(variable) = self.overrides.origin_below(path) {
+            return format!("the file, and {variable}");
+        }
+        if self.set.contains(path) {
+            "the file"
+        } else {
+            "default"
+        }
+        .to_owned()
+    }
+}
+
+/// Every value of `config`.
+pub fn show(config: &Config, origins: &Origins) -> String {
+    let mut page = Page {
+        text: String::new(),
+        origins,
+    };
+    // In full, so that no field is forgotten here.
+    let Config {
+        listeners: Listeners { stream, data, admin },
+        clusters,
+        default_cluster,
+        producers,
+        max_producers,
+        answer_timeout,
+        max_request_bytes,
+        grace_period,
+        spool,
+        idempotency,
+        dev_broker,
+    } = config;
+    for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
+        page.listener(&format!("listeners.{name}"), listener);
+    }
+    for (name, cluster) in clusters {
+        page.cluster(&format!("clusters.{name}"), cluster);
+    }
+    page.line("default_cluster", default_cluster.as_deref().unwrap_or("none"));
+    for (name, profile) in producers {
+        page.profile(&format!("producers.{name}"), profile);
+    }
+    page.line("max_producers", max_producers);
+    page.line("answer_timeout", humantime::format_duration(*answer_timeout));
+    page.line("max_request_bytes", max_request_bytes);
+    page.line("grace_period", humantime::format_duration(*grace_period));
+    match spool {
+        None => page.line("spool", "none"),
+        Some(Spool {
+            directory,
+            max_bytes,
+            max_age,
+            grace,
+            dead_letters,
+        }) => {
+            page.line("spool.directory", directory.display());
+            page.line("spool.max_bytes", max_bytes);
+            page.line("spool.max_age", humantime::format_duration(*max_age));
+            page.line("spool.grace", humantime::format_duration(*grace));
+            match dead_letters {
+                None => page.line("spool.dead_letters", "none"),
+                Some(DeadLetters {
+                    topic,
+                    cluster,
+                    producer,
+                }) => {
+                    page.line("spool.dead_letters.topic", topic);
+                    page.line(
+                        "spool.dead_letters.cluster",
+                        cluster.as_deref().unwrap_or("the record's own"),
+                    );
+                    page.line("spool.dead_letters.producer", producer);
+                }
+            }
+        }
+    }
+    match idempotency {
+        None => page.line("idempotency", "none"),
+        Some(Idempotency {
+            directory,
+            max_keys,
+            window,
+        }) => {
+            page.line("idempotency.directory", directory.display());
+            page.line("idempotency.max_keys", max_keys);
+            page.line("idempotency.window", humantime::format_duration(*window));
+        }
+    }
+    match dev_broker {
+        None => page.line("dev_broker", "none"),
+        Some(DevBroker {
+            address,
+            topics,
+            default_partitions,
+        }) => {
+            page.line("dev_broker.address", address);
+            let topics = topics
+                .iter()
+                .map(|(name, partitions)| format!("{name} with {partitions} partitions"));
+            page.list("dev_broker.topics", topics);
+            page.line("dev_broker.default_partitions", default_partitions);
+        }
+    }
+    page.text
+}
+
+struct Page<'a> {
+    text: String,
+    origins: &'a Origins,
+}
+
+impl Page<'_> {
+    fn line(&mut self, path: &str, value: impl fmt::Display) {
+        let origin = self.origins.of(path);
+        self.text.push_str(&format!("{path}: {value} ({origin})\n"));
+    }
+
+    fn list(&mut self, path: &str, items: impl Iterator<Item = String>) {
+        let items: Vec<String> = items.collect();
+        let joined = if items.is_empty() {
+            "none".to_owned()
+        } else {
+            items.join(", ")
+        };
+        self.line(path, joined);
+    }
+
+    fn listener(&mut self, path: &str, listener: &Listener) {
+        let Listener { address, tokens } = listener;
+        match address {
+            Address::Tcp(address) => self.line(&format!("{path}.address"), address),
+            Address::Unix { path: socket, mode } => {
+                self.line(&format!("{path}.path"), socket.display());
+                self.line(&format!("{path}.mode"), format_args!("0{mode:o}"));
+            }
+        }
+        self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
+    }
+
+    fn cluster(&mut self, path: &str, cluster: &Cluster) {
+        let Cluster {
+            bootstrap_servers,
+            properties,
+            token,
+            produces,
+            consumes,
+            allowed_topics,
+        } = cluster;
+        let brokers = format!("{path}.brokers");
+        let servers = format!("{path}.bootstrap_servers");
+        let key = if self.origins.set.contains(&brokers) {
+            brokers
+        } else {
+            servers
+        };
+        self.list(&key, bootstrap_servers.iter().cloned());
+        self.line(&format!("{path}.producer.enabled"), produces);
+        self.line(&format!("{path}.consumer.enabled"), consumes);
+        self.list(
+            &format!("{path}.allowed_topics"),
+            allowed_topics.0.iter().cloned(),
+        );
+        self.properties(path, properties);
+        if let Some(BearerToken { source, extensions }) = token {
+            let key = format!("{path}.authentication.oauthbearer");
+            match source {
+                TokenSource::Fixed(_) => self.line(&format!("{key}.token"), "***"),
+                TokenSource::File(file) => self.line(&format!("{key}.token_file"), file.display()),
+                TokenSource::Unsecured { lifetime, .. } => {
+                    let lifetime = humantime::format_duration(*lifetime);
+                    let line = format_args!("unsigned tokens, each for {lifetime}");
+                    self.line(&format!("{path}.authentication.sasl_jaas_config"), line);
+                }
+            }
+            for name in extensions.keys() {
+                self.line(&format!("{key}.extensions.{name}"), "***");
+            }
+        }
+    }
+
+    fn profile(&mut self, path: &str, profile: &Profile) {
+        let Profile {
+            acks: _,
+            idempotent: _,
+            properties,
+            max_records,
+            max_bytes,
+            allow_auto_create_topics,
+            max_queueing_time,
+        } = profile;
+        // `acks` and idempotence are properties as well.
+        self.properties(path, properties);
+        self.line(
+            &format!("{path}.producer_async_buffering_limits_messages_in_memory"),
+            max_records,
+        );
+        self.line(
+            &format!("{path}.producer_async_buffering_limits_bytes_in_memory"),
+            max_bytes,
+        );
+        self.line(
+            &format!("{path}.allow_auto_create_topics"),
+            allow_auto_create_topics,
+        );
+        self.line(
+            &format!("{path}.max_queueing_time"),
+            humantime::format_duration(*max_queueing_time),
+        );
+    }
+
+    fn properties(&mut self, path: &str, properties: &BTreeMap<String, Secret>) {
+        for (name, value) in properties {
+            let value = if may_be_secret(name) {
+                "***"
+            } else {
+                value.expose()
+            };
+            self.line(&format!("{path}.properties.{name}"), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    #[test]
+    fn every_value_with_its_origin_and_no_secret() {
+        let yaml = "clusters: {main: {bootstrap_servers: a, client_id: mine, allowed_topics: [t, u], security: {ssl: true}, \
+                    authentication: {mechanism: PLAIN, user: alice, password: hunter2}, \
+                    properties: {socket.timeout.ms: 7000}}}\n\
+                    producers: {bulk: {compression: lz4}}\n\
+                    listeners: {data: {tokens: [hunter2]}}\n\
+                    spool: {directory: /spool}";
+        let env = [
+            ("SLUICE__MAX_PRODUCERS", "3"),
+            ("SLUICE__CLUSTERS__MAIN__CONSUMER__ENABLED", "false"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let loaded = load(yaml, env.into_iter()).unwrap();
+        let text = show(&loaded.config, &loaded.origins);
+        assert!(!text.contains("hunter2"), "{text}");
+        for line in [
+            "listeners.stream.path: /run/sluice/stream.sock (default)",
+            "listeners.stream.mode: 0660 (default)",
+            "listeners.data.address: 127.0.0.1:9071 (default)",
+            "listeners.data.tokens: *** (the file)",
+            "listeners.admin.tokens: none (default)",
+            "clusters.main.bootstrap_servers: a:9092 (the file)",
+            "clusters.main.producer.enabled: true (default)",
+            "clusters.main.consumer.enabled: false (SLUICE__CLUSTERS__MAIN__CONSUMER__ENABLED)",
+            "clusters.main.allowed_topics: t, u (the file)",
+            "clusters.main.properties.client.id: mine (clusters.main.client_id, the file)",
+            "clusters.main.properties.sasl.mechanism: PLAIN (clusters.main.authentication.mechanism, the file)",
+            "clusters.main.properties.sasl.password: *** (clusters.main.authentication.password, the file)",
+            "clusters.main.properties.security.protocol: SASL_SSL (clusters.main.security.ssl, the file)",
+            "clusters.main.properties.socket.timeout.ms: 7000 (the file)",
+            "default_cluster: main (default)",
+            "producers.bulk.properties.compression.type: lz4 (producers.bulk.compression, the file)",
+            "producers.bulk.properties.acks: -1 (default)",
+            "producers.default.allow_auto_create_topics: false (default)",
+            "producers.default.producer_async_buffering_limits_messages_in_memory: 100000 (default)",
+            "producers.default.producer_async_buffering_limits_bytes_in_memory: 67108864 (default)",
+            "max_producers: 3 (SLUICE__MAX_PRODUCERS)",
+            "answer_timeout: 10s (default)",
+            "max_request_bytes: 16777216 (default)",
+            "grace_period: 20s (default)",
+            "spool.directory: /spool (the file)",
+            "spool.max_bytes: 1073741824 (default)",
+            "dev_broker: none (default)",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_platform_told_is_named() {
+        let env = [("KAFKA_BOOTSTRAP_SERVERS".to_owned(), "a:1".to_owned())];
+        let loaded = load("", env.into_iter()).unwrap();
+        let text = show(&loaded.config, &loaded.origins);
+        let line = "clusters.kafka.bootstrap_servers: a:1 (KAFKA_BOOTSTRAP_SERVERS)\n";
+        assert!(text.contains(line), "{text}");
+    }
+}

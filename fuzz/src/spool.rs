@@ -14,8 +14,8 @@ static RECORDS: LazyLock<Vec<(Lane, Entry)>> = LazyLock::new(|| {
     };
     let record = |at: usize| {
         let mut entry = Entry::default();
-        entry.key = (at % 3 > 0).then(|| format!("key-{at}").into());
-        entry.value = (at % 5 > 0).then(|| "value ".repeat(at).into());
+        entry.key = (!at.is_multiple_of(3)).then(|| format!("key-{at}").into());
+        entry.value = (!at.is_multiple_of(5)).then(|| "value ".repeat(at).into());
         entry.spooled_ms = 1_700_000_000_000 + at as i64;
         entry.timestamp_ms = entry.spooled_ms;
         (lane(["orders", "audit"][at % 2]), entry)

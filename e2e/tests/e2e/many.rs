@@ -186,8 +186,11 @@ fn what_nobody_waits_for_any_more_makes_room_again() -> Result<()> {
         let cluster = json!({"bootstrap_servers": silent.bootstrap(), "allowed_topics": ["*"]});
         let mut parts = Parts::new(&healthy.bootstrap(), routes)
             .sidecar("clusters/silent", cluster)
-            .sidecar("default_cluster", json!("main"));
-        parts.filter = json!({"stream": {"max_outstanding_records": 20}});
+            .sidecar("default_cluster", json!("main"))
+            // Otherwise the sidecar itself refuses what the silent broker does not acknowledge.
+            .sidecar("producers/default/max_queueing_time", json!(0));
+        // Of which one client has twenty: the first six come before clients are told apart.
+        parts.filter = json!({"stream": {"max_outstanding_records": 23}});
         let mut rig = Rig::start(s, parts).await?;
         let http = rig.envoy.h1();
         for path in ["/stuck", "/"] {

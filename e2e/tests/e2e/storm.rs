@@ -128,7 +128,8 @@ fn past_the_bound_is_a_503_and_not_a_queue() -> Result<()> {
         kafka.create_topic(&topic, 1).await?;
         let settings = json!({"topic": topic, "value": "body", "answer_timeout": 20_000});
         let mut parts = Parts::new(&kafka.bootstrap(), vec![produce("/", settings)]);
-        parts.filter = json!({"stream": {"max_outstanding_records": 20}});
+        // Of which one client has twenty: the first six come before clients are told apart.
+        parts.filter = json!({"stream": {"max_outstanding_records": 23}});
         let mut rig = Rig::start(s, parts).await?;
         let http = rig.envoy.h1();
         http.post("/", "", "before").await?.expect(200)?;

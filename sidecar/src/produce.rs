@@ -1,28 +1,31 @@
 //! From a record as it came in to its fate: which cluster and producer it goes to, whether it may, and what
 //! became of it in each of its topics.
 
+mod batch;
 mod fanout;
 pub mod grpc;
 mod keyed;
 pub mod rest;
+mod routes;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sluice_proto::v1::{self, ErrorClass};
 
+use self::batch::{Batch, Spooling, Way};
 use self::fanout::FanOut;
+use self::routes::{Route, Routes, not_allowed, profile_of};
 use crate::app::StartError;
-use crate::config::{Acks, Config, TopicAllowlist, check_topic};
+use crate::config::{Config, check_topic};
 use crate::idempotency::{Keys, Onward};
 use crate::kafka::health::Health;
-use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
-use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
+use crate::spool::{Bridged, Incoming, Outlet, Spool};
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
@@ -34,129 +37,10 @@ pub trait FateSink: Recipient {
 /// Takes records on, for every face of the sidecar.
 pub struct Gateway {
     routes: Arc<Routes>,
-    default_cluster: Option<String>,
     answer_timeout: Duration,
     spool: Option<Spool>,
     idempotency: Option<Keys>,
     metrics: Arc<Metrics>,
-}
-
-/// Where records can go.
-struct Routes {
-    clusters: HashMap<String, Route>,
-    pool: Pool,
-    /// Where producers run that the spool is the first to ask for.
-    runtime: tokio::runtime::Handle,
-}
-
-impl Outlet for Routes {
-    fn of(&self, lane: &Lane) -> Result<(Arc<Producer>, Arc<str>), String> {
-        let Lane {
-            cluster,
-            producer,
-            topic,
-        } = lane;
-        let route = self.clusters.get(cluster);
-        let route = route.ok_or_else(|| format!("the sidecar has no cluster {cluster:?}"))?;
-        if !route.produces {
-            return Err(takes_no_records(cluster));
-        }
-        let slot = route.profiles.get(producer);
-        let slot = slot.ok_or_else(|| format!("the sidecar has no producer {producer:?}"))?;
-        let _runtime = self.runtime.enter();
-        let label = route.allowed.entry(topic);
-        let label = label.ok_or_else(|| format!("topic {topic:?} is not in the cluster's allowed_topics"))?;
-        Ok((Arc::clone(self.pool.get(slot)?), Arc::clone(label)))
-    }
-}
-
-/// When a record is answered, and where it goes until then.
-#[derive(Clone, Copy)]
-enum Way<'a> {
-    Producer(Delivery),
-    Spool(Spooling<'a>),
-    /// To the producer, unless the spool holds records that it must not overtake.
-    Either(Delivery, Spooling<'a>, &'a Arc<Producer>),
-}
-
-/// What the spool is told of a record.
-#[derive(Clone, Copy)]
-struct Spooling<'a> {
-    cluster: &'a str,
-    profile: &'a str,
-    /// When it is answered at the latest.
-    deadline: Instant,
-}
-
-impl Spooling<'_> {
-    fn lane(self, topic: &str) -> Lane {
-        Lane {
-            cluster: self.cluster.to_owned(),
-            producer: self.profile.to_owned(),
-            topic: topic.to_owned(),
-        }
-    }
-}
-
-/// One cluster.
-struct Route {
-    name: String,
-    /// Whether the cluster takes records at all.
-    produces: bool,
-    allowed: Allowed,
-    profiles: HashMap<String, Slot>,
-    /// The profiles whose producers are not told that a record is stored.
-    unacknowledged: Vec<String>,
-}
-
-/// A cluster's topic allowlist. What an entry's records are counted under is the entry itself.
-struct Allowed {
-    exact: HashMap<String, Arc<str>>,
-    prefixes: Vec<(String, Arc<str>)>,
-}
-
-impl Allowed {
-    fn new(list: &TopicAllowlist) -> Self {
-        let mut this = Self {
-            exact: HashMap::new(),
-            prefixes: Vec::new(),
-        };
-        for entry in &list.0 {
-            match entry.strip_suffix('*') {
-                Some(prefix) => this.prefixes.push((prefix.to_owned(), Arc::from(entry.as_str()))),
-                None => drop(this.exact.insert(entry.clone(), Arc::from(entry.as_str()))),
-            }
-        }
-        this
-    }
-
-    fn entry(&self, topic: &str) -> Option<&Arc<str>> {
-        let of_prefix = || self.prefixes.iter().find(|(prefix, _)| topic.starts_with(prefix));
-        self.exact
-            .get(topic)
-            .or_else(|| of_prefix().map(|(_, label)| label))
-    }
-}
-
-fn takes_no_records(cluster: &str) -> String {
-    format!("cluster {cluster:?} takes no records: its producer.enabled is false")
-}
-
-/// The profile of a record that names none.
-const DEFAULT_PROFILE: &str = "default";
-
-/// The profile that a record's `producer` stands for.
-fn profile_of(producer: &str) -> &str {
-    if producer.is_empty() {
-        DEFAULT_PROFILE
-    } else {
-        producer
-    }
-}
-
-fn not_allowed(topic: &str) -> Failure {
-    let text = format!("topic {topic:?} is not in the cluster's allowed_topics");
-    Failure::new(ErrorClass::TopicNotAllowed, text)
 }
 
 /// How long the spool has for a record whose fate somebody waits for however long it takes.
@@ -179,58 +63,13 @@ impl Gateway {
     /// When librdkafka refuses the configuration of one of those, in words without secrets; or the spool or the
     /// idempotency keys cannot be opened.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, StartError> {
-        let profiles: BTreeMap<_, _> = config
-            .producers
-            .iter()
-            .map(|(name, profile)| (name, Arc::new(profile.clone())))
-            .collect();
-        let unacknowledged = config
-            .producers
-            .iter()
-            .filter(|(_, profile)| profile.acks == Some(Acks::None))
-            .map(|(name, _)| name.clone());
-        let unacknowledged: Vec<String> = unacknowledged.collect();
-        let mut clusters = HashMap::new();
-        for (name, cluster) in &config.clusters {
-            let cluster = Arc::new(cluster.clone());
-            let slot = |(profile_name, profile): (&&String, &Arc<_>)| {
-                let slot = Slot::new((name, &cluster), (profile_name, profile));
-                ((*profile_name).clone(), slot)
-            };
-            let route = Route {
-                name: name.clone(),
-                produces: cluster.produces,
-                unacknowledged: unacknowledged.clone(),
-                allowed: Allowed::new(&cluster.allowed_topics),
-                profiles: profiles.iter().map(slot).collect(),
-            };
-            clusters.insert(name.clone(), route);
-        }
-        let pool = Pool::new(config.max_producers, Arc::clone(&metrics));
-        let routes = Arc::new(Routes {
-            clusters,
-            pool,
-            runtime: tokio::runtime::Handle::current(),
-        });
-        for (name, route) in &routes.clusters {
-            // A bound smaller than the number of clusters leaves some to their first record.
-            if route.produces
-                && routes.pool.all().len() < config.max_producers
-                && let Some(slot) = route.profiles.get(DEFAULT_PROFILE)
-            {
-                routes
-                    .pool
-                    .get(slot)
-                    .map_err(|why| StartError::Producer(format!("clusters.{name}: {why}")))?;
-            }
-        }
+        let routes = Arc::new(Routes::new(config, &metrics)?);
         let open = |settings| Spool::open(settings, Arc::clone(&routes) as Arc<dyn Outlet>, metrics.spool());
         let spool = config.spool.as_ref().map(open).transpose()?;
         let open = |settings| Keys::open(settings, metrics.idempotency());
         let idempotency = config.idempotency.as_ref().map(open).transpose()?;
         let this = Arc::new(Self {
             routes,
-            default_cluster: config.default_cluster.clone(),
             answer_timeout: config.answer_timeout,
             spool,
             idempotency,
@@ -290,7 +129,7 @@ impl Gateway {
         let mut refused = Vec::new();
         for (mut record, held_until) in records {
             let id = record.id;
-            let routed = self.route(&record);
+            let routed = self.routes.of_record(&record);
             // The record gives its name away before it is taken apart.
             let producer = std::mem::take(&mut record.producer);
             let profile = profile_of(&producer);
@@ -318,54 +157,6 @@ impl Gateway {
         if !refused.is_empty() {
             sink.settle(&mut refused);
         }
-    }
-
-    /// Where a record goes, if it is one that can go anywhere.
-    fn route(&self, record: &v1::Record) -> Result<(&Route, &Arc<Producer>), Failure> {
-        let misconfigured = |text: String| Failure::new(ErrorClass::RouteMisconfigured, text);
-        let invalid = |text: String| Failure::new(ErrorClass::InvalidRequest, text);
-        let name = match (record.cluster.as_str(), &self.default_cluster) {
-            ("", Some(default)) => default,
-            ("", None) => {
-                return Err(misconfigured(
-                    "the record names no cluster, and there are several without a default_cluster".to_owned(),
-                ));
-            }
-            (name, _) => name,
-        };
-        let clusters = &self.routes.clusters;
-        let route = clusters
-            .get(name)
-            .ok_or_else(|| misconfigured(format!("the sidecar has no cluster {name:?}")))?;
-        if !route.produces {
-            return Err(Failure::new(ErrorClass::NotAuthorised, takes_no_records(name)));
-        }
-        let profile = profile_of(&record.producer);
-        let slot = route
-            .profiles
-            .get(profile)
-            .ok_or_else(|| misconfigured(format!("the sidecar has no producer {profile:?}")))?;
-        if record.topics.is_empty() {
-            return Err(invalid("the record names no topic".to_owned()));
-        }
-        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
-            return Err(invalid(format!("partition {partition} is negative")));
-        }
-        if let Some(timestamp) = record.timestamp_ms.filter(|timestamp| *timestamp < 1) {
-            return Err(invalid(format!(
-                "timestamp {timestamp} is not at least 1 ms after the epoch"
-            )));
-        }
-        // librdkafka takes one, and gives it back cut off: to a consumer, and to us when a record must be sent again.
-        if let Some(header) = record.headers.iter().find(|header| header.name.contains('\0')) {
-            let name = &header.name;
-            return Err(invalid(format!("the name of header {name:?} holds a zero byte")));
-        }
-        let producer = self.routes.pool.get(slot).map_err(|why| {
-            tracing::error!(cluster = name, profile, why, "no producer");
-            misconfigured(why)
-        })?;
-        Ok((route, producer))
     }
 
     /// How long a record's client waits.
@@ -550,12 +341,12 @@ impl Gateway {
 
     /// What is known about each cluster.
     pub fn health(&self) -> BTreeMap<String, Health> {
-        self.routes.pool.health()
+        self.routes.pool().health()
     }
 
     /// Brings the gauges up to date.
     pub fn measure(&self) {
-        self.routes.pool.measure();
+        self.routes.pool().measure();
         if let Some(spool) = &self.spool {
             spool.measure();
         }
@@ -567,7 +358,7 @@ impl Gateway {
     /// How many records have no known fate yet.
     pub fn outstanding(&self) -> usize {
         self.routes
-            .pool
+            .pool()
             .all()
             .iter()
             .map(|producer| producer.outstanding())
@@ -588,7 +379,7 @@ impl Gateway {
 
     /// Waits until every record's fate is known, or until `until`.
     pub async fn flush(&self, until: Instant) {
-        for producer in self.routes.pool.all() {
+        for producer in self.routes.pool().all() {
             producer.flush(until).await;
         }
     }
@@ -598,7 +389,7 @@ impl Gateway {
         if let Some(keys) = &self.idempotency {
             keys.stop();
         }
-        let producers = self.routes.pool.all();
+        let producers = self.routes.pool().all();
         let given_up = producers.iter().map(|producer| producer.close()).sum();
         // After the producers: what they say last is still written down.
         if let Some(spool) = &self.spool {
@@ -609,34 +400,5 @@ impl Gateway {
         }
         self.metrics.unflushed(given_up);
         given_up
-    }
-}
-
-/// Neighbouring records that go to the same producer.
-struct Batch<'a> {
-    producer: Option<&'a Arc<Producer>>,
-    submissions: Vec<Submission>,
-    /// Records for the spool, wherever they go from there.
-    spooled: Vec<(Incoming, Option<Bridged>)>,
-}
-
-impl<'a> Batch<'a> {
-    /// Sends what is there first when it goes elsewhere: the order of arrival is kept.
-    fn go_to(&mut self, producer: &'a Arc<Producer>) {
-        if self
-            .producer
-            .is_some_and(|current| !Arc::ptr_eq(current, producer))
-        {
-            self.send();
-        }
-        self.producer = Some(producer);
-    }
-
-    fn send(&mut self) {
-        if let Some(producer) = self.producer
-            && !self.submissions.is_empty()
-        {
-            producer.submit(&mut self.submissions);
-        }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use sluice_proto::v1::{self, ErrorClass};
 
-use super::{FateSink, Gateway, not_allowed, profile_of};
+use super::routes::{not_allowed, profile_of};
+use super::{FateSink, Gateway};
 use crate::idempotency::{Ask, Landings, Onward};
 use crate::kafka::record::Failure;
 
@@ -22,7 +23,7 @@ impl Gateway {
                         configuration";
             return Err(Failure::new(ErrorClass::RouteMisconfigured, text));
         };
-        let (route, producer) = self.route(&record)?;
+        let (route, producer) = self.routes.of_record(&record)?;
         self.way(
             &record,
             (route, producer),

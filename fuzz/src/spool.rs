@@ -28,6 +28,8 @@ static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| parsers::file(&RECORDS).expect
 thread_local! {
     /// redb panics at some of these files. The sidecar takes that for the error that it is; the fuzzer must, too.
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// The last one, for the case that it was one too many.
+    static LAST: Cell<String> = const { Cell::new(String::new()) };
 }
 
 /// Opens the file, and reports no panic that the sidecar takes care of.
@@ -38,10 +40,16 @@ fn open(bytes: &[u8]) -> Result<parsers::Contents, String> {
         std::panic::set_hook(Box::new(move |panic| {
             if !QUIET.get() {
                 report(panic);
+                return;
+            }
+            let last = LAST.replace(panic.to_string());
+            if !last.is_empty() {
+                eprintln!("{panic}, after {last}");
             }
         }));
     });
     QUIET.set(true);
+    LAST.take();
     let opened = parsers::open(bytes);
     QUIET.set(false);
     opened

@@ -208,18 +208,21 @@ impl Store {
     /// Opens the file, again if it was open: after a failed write there is no other way on.
     pub(super) fn reopen(&self) -> Result<Book, Error> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        *slot = None;
-        let (database, book) = self.caught(|| {
-            let mut database = (self.make)().map_err(|error| self.opening(error))?;
+        self.shut(slot.take());
+        let mut database = self.caught(|| (self.make)().map_err(|error| self.opening(error)))?;
+        let loaded = self.caught(|| {
             let book = self.load(&database)?;
             // What is empty is made small again: a file grows, and gives nothing back by itself.
             if book.lanes.is_empty() && book.dead.records == 0 {
                 database.compact().map_err(|error| self.error(error))?;
             }
-            Ok((database, book))
-        })?;
-        *slot = Some(database);
-        Ok(book)
+            Ok(book)
+        });
+        match loaded {
+            Ok(_) => *slot = Some(database),
+            Err(_) => self.shut(Some(database)),
+        }
+        loaded
     }
 
     /// How large the file is, if it is one.
@@ -252,7 +255,19 @@ impl Store {
 
     /// Closes the file, so that another may open it.
     pub(super) fn close(&self) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.shut(slot.take());
+    }
+
+    fn shut(&self, database: Option<Database>) {
+        // That writes, too, and may find what makes no sense.
+        let closed = self.caught(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, "the spool was not closed in order");
+        }
     }
 
     fn opening(&self, error: DatabaseError) -> Error {
@@ -437,6 +452,12 @@ impl Store {
             Ok((number, letter))
         };
         found.into_iter().map(decode).collect()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

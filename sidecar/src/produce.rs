@@ -213,10 +213,8 @@ impl Gateway {
             },
         };
         Ok(match direct {
-            Some(delivery) if !matches!(producer.health(), Health::Down(_)) => {
-                Way::Either(delivery, spooling, producer)
-            }
-            _ => Way::Spool(spooling),
+            Some(delivery) => Way::Either(delivery, spooling, producer),
+            None => Way::Spool(spooling),
         })
     }
 
@@ -302,6 +300,9 @@ impl Gateway {
                         let (direct, spooling, bridged) = match way {
                             Way::Producer(delivery) => (Some(delivery), None, None),
                             Way::Spool(spooling) => (None, Some(spooling), None),
+                            Way::Either(_, spooling, producer) if !producer.takes(&record.topic) => {
+                                (None, Some(spooling), None)
+                            }
                             Way::Either(delivery, spooling, producer) => {
                                 match self.follows(&record, spooling, into) {
                                     true => (None, Some(spooling), Some(bridged((delivery, producer)))),

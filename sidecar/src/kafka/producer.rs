@@ -162,6 +162,13 @@ impl Producer {
         self.shared.lock().health().clone()
     }
 
+    /// Whether the cluster takes the topic's records: not while no broker can be reached, nor when acknowledgements have
+    /// not come for longer than the profile's `max_queueing_time` explains.
+    pub fn takes(&self, topic: &str) -> bool {
+        let mut state = self.shared.lock();
+        !state.is_down() && !state.is_stuck(topic, Instant::now())
+    }
+
     /// Brings the gauges up to date.
     pub fn measure(&self) {
         self.shared.lock().measure();

@@ -12,7 +12,7 @@ use crate::spool::{Bridged, Incoming, Lane};
 pub(super) enum Way<'a> {
     Producer(Delivery),
     Spool(Spooling<'a>),
-    /// To the producer, unless the spool holds records that it must not overtake.
+    /// To the producer, unless its cluster is away or the spool holds records that it must not overtake.
     Either(Delivery, Spooling<'a>, &'a Arc<Producer>),
 }
 

@@ -19,8 +19,6 @@ pub(super) struct Routes {
     /// That of a record that names none.
     default_cluster: Option<String>,
     pool: Pool,
-    /// Where producers run that the spool is the first to ask for.
-    runtime: tokio::runtime::Handle,
 }
 
 impl Outlet for Routes {
@@ -37,7 +35,6 @@ impl Outlet for Routes {
         }
         let slot = route.profiles.get(producer);
         let slot = slot.ok_or_else(|| format!("the sidecar has no producer {producer:?}"))?;
-        let _runtime = self.runtime.enter();
         let label = route.allowed.entry(topic);
         let label = label.ok_or_else(|| format!("topic {topic:?} is not in the cluster's allowed_topics"))?;
         Ok((Arc::clone(self.pool.get(slot)?), Arc::clone(label)))
@@ -140,7 +137,6 @@ impl Routes {
             clusters,
             default_cluster: config.default_cluster.clone(),
             pool: Pool::new(config.max_producers, Arc::clone(metrics)),
-            runtime: tokio::runtime::Handle::current(),
         };
         for (name, route) in &this.clusters {
             // A bound smaller than the number of clusters leaves some to their first record.

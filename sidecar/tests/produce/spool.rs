@@ -443,29 +443,6 @@ async fn what_is_under_way_is_not_dropped() {
     assert_eq!(values(&mock, "orders", sent.len()).await, sent);
 }
 
-/// The producer of a profile that is not the default one is made by the thread that hands over.
-#[tokio::test]
-async fn what_was_spooled_for_another_profile_is_delivered_after_a_restart() {
-    let mock = mock(&[("orders", 1)]);
-    mock.broker_down(1).unwrap();
-    let directory = TempDir::new().unwrap();
-    let mut config = spooling(&mock.bootstrap_servers(), directory.path());
-    let other = config.producers["default"].clone();
-    config.producers.insert("other".to_owned(), other);
-    let sidecar = Sidecar::start(config.clone()).await;
-    let record = Record {
-        producer: "other".to_owned(),
-        ..spooled(1, "orders", None)
-    };
-    accepted(&sidecar.stream().await.produce(record).await);
-    sidecar.stopper.drain();
-    sidecar.ended().await;
-    mock.broker_up(1).unwrap();
-    let sidecar = Sidecar::start(config).await;
-    assert_eq!(values(&mock, "orders", 1).await, ["1"]);
-    until_empty(&sidecar).await;
-}
-
 /// A file that the first version wrote is read for ever: records with all that they can have, of two profiles and
 /// topics, and a dead letter.
 #[tokio::test]
@@ -515,4 +492,36 @@ async fn a_spool_of_the_first_version_is_delivered() {
         (letter.key(), letter.payload()),
         (Some(&b"dead"[..]), Some(&[b'x'; 1200][..]))
     );
+}
+
+/// A broker that hangs is connected, and the cluster not known to be away.
+#[tokio::test]
+async fn records_go_to_the_spool_when_acknowledgements_stop() {
+    const HANGS: Duration = Duration::from_secs(4);
+    let mock = mock(&[("orders", 1)]);
+    let directory = TempDir::new().unwrap();
+    let mut config = spooling(&mock.bootstrap_servers(), directory.path());
+    profile(&mut config).max_queueing_time = Duration::from_millis(100);
+    let sidecar = Sidecar::start(config).await;
+    let mut stream = sidecar.stream().await;
+    let asked = |id: u64, deadline_ms| Record {
+        spool_on_outage: true,
+        deadline_ms,
+        ..record(id, "orders", &id.to_string())
+    };
+    let fated = stream.produce(asked(0, 5000)).await;
+    assert!(matches!(fated, Fated::Stored(_)), "{fated:?}");
+    mock.broker_round_trip_time(1, HANGS).unwrap();
+    // What is handed over before that is known is answered as ever.
+    let lost = failure(&stream.produce(asked(1, 1500)).await);
+    assert_eq!(lost.0, ErrorClass::OutcomeUnknown, "{lost:?}");
+    for id in 2..5 {
+        accepted(&stream.produce(asked(id, 1500)).await);
+    }
+    mock.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    let found = values(&mock, "orders", 5).await;
+    assert_eq!(found, ["0", "1", "2", "3", "4"]);
+    until_empty(&sidecar).await;
+    let fated = stream.produce(asked(5, 5000)).await;
+    assert!(matches!(fated, Fated::Stored(_)), "{fated:?}");
 }

@@ -350,6 +350,11 @@ impl Pace {
         over.then(|| why(wait(ask, rate)))
     }
 
+    /// Whether acknowledgements have stopped coming, for longer than it can be for want of room.
+    pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
+        matches!(self.verdict(now), Verdict::Stuck(_))
+    }
+
     fn verdict(&mut self, now: Instant) -> Verdict {
         if self.bound.is_zero() {
             return Verdict::Free;

@@ -170,6 +170,11 @@ impl Topics {
         key
     }
 
+    /// The topic's key, if a record was submitted for it.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
     /// Forgets the topics that the cluster does not have. Names may come out of requests (where the allowlist
     /// has prefixes), so that what is remembered must not grow with them.
     fn forget(&mut self) {

@@ -90,6 +90,12 @@ impl State {
         }
     }
 
+    /// Whether acknowledgements for the topic have stopped coming.
+    pub(in crate::kafka::producer) fn is_stuck(&mut self, topic: &str, now: Instant) -> bool {
+        let topic = self.topics.find(topic).and_then(|key| self.topics.get(key));
+        topic.is_some_and(|topic| topic.pace.is_stuck(now))
+    }
+
     fn say_full(&self) -> String {
         let Limits {
             records: max_records,

@@ -106,14 +106,20 @@ impl App {
         );
         let listeners = &config.listeners;
         let path = format!("/{}/{{method}}", sluice_proto::SERVICE);
-        let stream = Server::bind(&listeners.stream, Router::new().route_service(&path, records)).await?;
+        let stream = Server::bind(
+            "stream",
+            &listeners.stream,
+            &metrics,
+            Router::new().route_service(&path, records),
+        )
+        .await?;
         let rest = rest::router(Arc::clone(&gateway), config.max_request_bytes);
-        let data = Server::bind(&listeners.data, rest).await?;
-        let mut admin = admin::router(Arc::clone(&gateway), metrics, faces.1.clone());
+        let data = Server::bind("data", &listeners.data, &metrics, rest).await?;
+        let mut admin = admin::router(Arc::clone(&gateway), Arc::clone(&metrics), faces.1.clone());
         if let Some(dev_broker) = &dev_broker {
             admin = admin.merge(dev_broker.admin_routes());
         }
-        let admin = Server::bind(&listeners.admin, admin).await?;
+        let admin = Server::bind("admin", &listeners.admin, &metrics, admin).await?;
         Ok(Self {
             config,
             gateway,

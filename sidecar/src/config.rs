@@ -176,6 +176,8 @@ pub struct Listener {
     pub address: Address,
     /// The bearer tokens that it takes; empty: none is asked for.
     pub tokens: Vec<Secret>,
+    /// How many connections it has at once; past it they are turned away.
+    pub max_connections: usize,
 }
 
 /// Where a listener listens.

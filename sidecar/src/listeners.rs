@@ -1,6 +1,7 @@
 //! Listening: sockets, who may use them, and connections that end in good order.
 
 mod auth;
+mod full;
 mod socket;
 
 use std::io;
@@ -12,9 +13,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Semaphore;
 
+use self::full::Farewells;
 pub use self::socket::{Bound, Stream};
 use crate::config::Listener;
+use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
 
 /// HTTP/2 windows: a batch of records must not wait for the window to be opened.
@@ -32,18 +38,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Server {
     socket: socket::Socket,
     router: Router,
+    max_connections: usize,
+    connections: Gauge,
+    turned_away: Counter,
 }
 
 impl Server {
-    /// Binds the listener; `router` will be served to those with one of its tokens (to all when it has none).
+    /// Binds the listener; `router` will be served to those with one of its tokens (to all when it has none). Its
+    /// connections are counted under `name`.
     ///
     /// # Errors
     /// When the address cannot be listened on; the text names it.
-    pub async fn bind(listener: &Listener, router: Router) -> io::Result<Self> {
+    pub async fn bind(
+        name: &'static str,
+        listener: &Listener,
+        metrics: &Metrics,
+        router: Router,
+    ) -> io::Result<Self> {
         let socket = socket::Socket::bind(&listener.address).await?;
+        let (connections, turned_away) = metrics.listener(name);
         Ok(Self {
             socket,
             router: auth::protect(router, &listener.tokens),
+            max_connections: listener.max_connections,
+            connections,
+            turned_away,
         })
     }
 
@@ -57,6 +76,9 @@ impl Server {
     pub async fn serve(self, mut shutdown: Shutdown) {
         let http = Arc::new(http());
         let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(self.max_connections));
+        let farewells = Farewells::new(self.max_connections);
+        let mut full = false;
         let mut draining = shutdown.clone();
         loop {
             let accepted = tokio::select! {
@@ -71,6 +93,19 @@ impl Server {
                     continue;
                 }
             };
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+                self.turned_away.inc();
+                if !full {
+                    let (address, max_connections) = (self.address(), self.max_connections);
+                    tracing::warn!(%address, max_connections, "no more connections are taken: there are `max_connections`");
+                }
+                full = true;
+                farewells.bid(stream);
+                continue;
+            };
+            full = false;
+            let connections = self.connections.clone();
+            connections.inc();
             let service = TowerToHyperService::new(self.router.clone());
             let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = graceful.watch(connection);
@@ -84,6 +119,8 @@ impl Server {
                     }
                     () = stopping.reached(Phase::Stopping) => {}
                 }
+                connections.dec();
+                drop(place);
             });
         }
         drop(self.socket);

@@ -40,6 +40,11 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProducerLabels {
     cluster: String,
     producer: String,
@@ -94,6 +99,8 @@ pub struct Metrics {
     rebuilds: Family<ProducerLabels, Counter>,
     producers: Gauge,
     streams: Gauge,
+    connections: Family<ListenerLabels, Gauge>,
+    turned_away: Family<ListenerLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     unflushed: Counter,
     spool_sync: Histogram,
@@ -152,6 +159,8 @@ impl Default for Metrics {
             rebuilds: Family::default(),
             producers: Gauge::default(),
             streams: Gauge::default(),
+            connections: Family::default(),
+            turned_away: Family::default(),
             refused: Family::default(),
             unflushed: Counter::default(),
             spool_sync: Histogram::new(SYNC),
@@ -181,6 +190,8 @@ impl Default for Metrics {
             REBUILDS => rebuilds,
             PRODUCERS => producers,
             STREAMS => streams,
+            CONNECTIONS => connections,
+            TURNED_AWAY => turned_away,
             REFUSED => refused,
             UNFLUSHED => unflushed,
             SPOOL_RECORDS => spool.records,
@@ -254,6 +265,13 @@ impl Metrics {
     /// How many producers exist.
     pub fn producers(&self) -> &Gauge {
         &self.producers
+    }
+
+    /// What is counted of a listener: the connections that it has, and those that it turned away.
+    pub fn listener(&self, listener: &'static str) -> (Gauge, Counter) {
+        let labels = ListenerLabels { listener };
+        let connections = self.connections.get_or_create(&labels).clone();
+        (connections, self.turned_away.get_or_create(&labels).clone())
     }
 
     /// How many produce streams are open.

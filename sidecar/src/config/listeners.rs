@@ -11,6 +11,8 @@ use super::{Address, Listener, Listeners};
 
 /// The longest path that fits into `sockaddr_un` with its final zero.
 const MAX_SOCKET_PATH: usize = 107;
+/// As many as Envoy opens to a cluster unless it is told otherwise (`circuit_breakers`, `max_connections`).
+const MAX_CONNECTIONS: usize = 1024;
 
 pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Listeners> {
     let section = root.section("listeners");
@@ -19,6 +21,7 @@ pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Listener
         None => Some(Listener {
             address: default,
             tokens: Vec::new(),
+            max_connections: MAX_CONNECTIONS,
         }),
     };
     let stream = one(
@@ -69,6 +72,7 @@ fn read_one(section: Section<'_>, default: Address, context: &Context<'_>) -> Op
     let mode = mode(&section);
     let insecure = section.bool("insecure").unwrap_or_default();
     let tokens = secret::tokens(&section, context);
+    let max_connections = section.integer("max_connections", 1..=65_536);
     let address = match (path, address) {
         (Some(_), Some(_)) => {
             section.problem("path", "is set beside `address`: a listener has one of them");
@@ -120,6 +124,9 @@ fn read_one(section: Section<'_>, default: Address, context: &Context<'_>) -> Op
     Some(Listener {
         address: address?,
         tokens,
+        max_connections: max_connections
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(MAX_CONNECTIONS),
     })
 }
 

@@ -189,7 +189,11 @@ impl Page<'_> {
     }
 
     fn listener(&mut self, path: &str, listener: &Listener) {
-        let Listener { address, tokens } = listener;
+        let Listener {
+            address,
+            tokens,
+            max_connections,
+        } = listener;
         match address {
             Address::Tcp(address) => self.line(&format!("{path}.address"), address),
             Address::Unix { path: socket, mode } => {
@@ -198,6 +202,7 @@ impl Page<'_> {
             }
         }
         self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
+        self.line(&format!("{path}.max_connections"), max_connections);
     }
 
     fn cluster(&mut self, path: &str, cluster: &Cluster) {

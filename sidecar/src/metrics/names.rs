@@ -70,6 +70,12 @@ pub(super) const REBUILDS: Name = (
 /// No labels.
 pub(super) const PRODUCERS: Name = ("sluice_producers", "Producers that exist");
 /// No labels.
+pub(super) const CONNECTIONS: Name = ("sluice_connections", "Connections that a listener has");
+/// Label: `listener`.
+pub(super) const TURNED_AWAY: Name = (
+    "sluice_connections_refused",
+    "Connections that were turned away, since the listener had `max_connections`",
+);
 pub(super) const STREAMS: Name = ("sluice_streams", "Produce streams that are open");
 /// Label: `outcome`.
 pub(super) const REFUSED: Name = (

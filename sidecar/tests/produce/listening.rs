@@ -211,3 +211,40 @@ async fn a_message_that_is_too_large_ends_its_call_and_no_other() {
     assert_eq!(refused.code(), tonic::Code::OutOfRange);
     stored(&other.produce(record(1, "orders", "x")).await);
 }
+
+#[tokio::test]
+async fn more_connections_than_there_may_be_are_turned_away() {
+    let mock = mock(&[("orders", 1)]);
+    let mut config = config(&mock.bootstrap_servers());
+    config.listeners.data.max_connections = 2;
+    let sidecar = Sidecar::start(config).await;
+    let address = sidecar.url("").trim_start_matches("http://").to_owned();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let connections = "sluice_connections{listener=\"data\"}";
+    until("both are there", async || {
+        sidecar.metric(connections).await == Some(2.0)
+    })
+    .await;
+    let url = sidecar.url("/topics/orders/records");
+    let told = http::post(&url, &[], "x").await;
+    assert_eq!(told.status, 503);
+    assert_eq!(told.header("retry-after"), Some("1"));
+    let body = told.json();
+    assert_eq!(body["code"], "too_many_connections");
+    assert!(
+        body["error"].as_str().unwrap().contains("2 connections"),
+        "{body}"
+    );
+    let refused = "sluice_connections_refused_total{listener=\"data\"}";
+    assert_eq!(sidecar.metric(refused).await, Some(1.0));
+    // Other listeners have their own, and one that ends makes room.
+    stored(&sidecar.stream().await.produce(record(1, "orders", "x")).await);
+    held.pop();
+    until("there is room", async || {
+        http::post(&url, &[], "x").await.status == 200
+    })
+    .await;
+}

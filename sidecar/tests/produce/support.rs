@@ -42,6 +42,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
     let here = || Listener {
         address: Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         tokens: Vec::new(),
+        max_connections: 1024,
     };
     let cluster = Cluster {
         bootstrap_servers: bootstrap_servers.split(',').map(str::to_owned).collect(),

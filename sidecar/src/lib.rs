@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+mod database;
 #[cfg(test)]
 mod disk;
 pub mod idempotency;

@@ -3,14 +3,14 @@
 //! Everything that came meanwhile is one transaction, and a transaction is one fsync; a transaction that was cut off by
 //! a crash or a power cut is as if it had never been begun.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::row::{Row, Topic};
+use crate::database::{self, Make, Trouble};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -72,6 +72,16 @@ pub enum Error {
     },
 }
 
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::InUse(path) => Self::InUse(path),
+            Trouble::Damaged { path, why } => Self::Damaged { path, why },
+            Trouble::Io { path, why } => Self::Io { path, why },
+        }
+    }
+}
+
 /// A record that asks to be written.
 #[derive(Debug, Clone)]
 pub(super) struct Begin {
@@ -103,8 +113,6 @@ pub(super) struct End {
     pub(super) row: Option<Row>,
 }
 
-type Make = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
-
 /// The file.
 pub(super) struct Store {
     path: PathBuf,
@@ -119,19 +127,9 @@ impl Store {
     /// # Errors
     /// See [`Error`]. A file that cannot be opened is left as it is.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
-        let path = directory.join(FILE);
-        let io = |error: std::io::Error| Error::Io {
-            path: directory.to_owned(),
-            why: error.to_string(),
-        };
-        std::fs::create_dir_all(directory).map_err(io)?;
-        let file = path.clone();
-        let make = move || redb::Builder::new().set_cache_size(CACHE).create(&file);
-        let this = Self::over(path, Box::new(make))?;
-        // The name of a file is its directory's: it must survive a power cut as well as the file does.
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(io)?;
+        let (path, make) = database::in_directory(directory, FILE, CACHE)?;
+        let this = Self::over(path, make)?;
+        database::keep_name(directory)?;
         Ok(this)
     }
 
@@ -172,12 +170,7 @@ impl Store {
     }
 
     fn make(&self) -> Result<Database, Error> {
-        let database = (self.make)().map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-                Error::InUse(self.path.clone())
-            }
-            other => self.error(other),
-        })?;
+        let database = (self.make)().map_err(|error| Trouble::opening(&self.path, error))?;
         self.prepare(&database)?;
         Ok(database)
     }
@@ -188,21 +181,7 @@ impl Store {
     }
 
     fn error(&self, error: impl Into<redb::Error>) -> Error {
-        let path = self.path.clone();
-        match error.into() {
-            redb::Error::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => Error::Io {
-                path,
-                why: error.to_string(),
-            },
-            other @ redb::Error::PreviousIo => Error::Io {
-                path,
-                why: other.to_string(),
-            },
-            other => Error::Damaged {
-                path,
-                why: other.to_string(),
-            },
-        }
+        Trouble::using(&self.path, error.into()).into()
     }
 
     /// Makes what is not there yet. Writes nothing where nothing is missing: a full disk can still be read.

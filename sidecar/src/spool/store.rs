@@ -4,16 +4,16 @@
 //! a crash or a power cut is as if it had never been begun.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use prost::Message;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::entry::{DeadLetter, Lane, LaneRow};
+use crate::database::{self, Make, Trouble};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -68,6 +68,16 @@ pub enum Error {
         /// The system's words.
         why: String,
     },
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::InUse(path) => Self::InUse(path),
+            Trouble::Damaged { path, why } => Self::Damaged { path, why },
+            Trouble::Io { path, why } => Self::Io { path, why },
+        }
+    }
 }
 
 /// What is in the spool, by lane; kept beside the file by who writes it.
@@ -162,8 +172,6 @@ pub(super) struct Done {
     pub(super) forgotten: u64,
 }
 
-type Make = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
-
 /// The file. Read from any thread, written from one.
 pub struct Store {
     path: PathBuf,
@@ -178,19 +186,9 @@ impl Store {
     /// # Errors
     /// See [`Error`]. A spool that cannot be opened is left as it is.
     pub(super) fn open(directory: &Path) -> Result<(Self, Book), Error> {
-        let path = directory.join(FILE);
-        let io = |at: &Path, error: std::io::Error| Error::Io {
-            path: at.to_owned(),
-            why: error.to_string(),
-        };
-        std::fs::create_dir_all(directory).map_err(|error| io(directory, error))?;
-        let file = path.clone();
-        let make = move || redb::Builder::new().set_cache_size(CACHE).create(&file);
-        let opened = Self::over(path, Box::new(make))?;
-        // The name of a file is its directory's: it must survive a power cut as well as the file does.
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| io(directory, error))?;
+        let (path, make) = database::in_directory(directory, FILE, CACHE)?;
+        let opened = Self::over(path, make)?;
+        database::keep_name(directory)?;
         Ok(opened)
     }
 
@@ -209,7 +207,8 @@ impl Store {
     pub(super) fn reopen(&self) -> Result<Book, Error> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.shut(slot.take());
-        let mut database = self.caught(|| (self.make)().map_err(|error| self.opening(error)))?;
+        let mut database =
+            self.caught(|| (self.make)().map_err(|error| Trouble::opening(&self.path, error).into()))?;
         let loaded = self.caught(|| {
             let book = self.load(&database)?;
             // What is empty is made small again: a file grows, and gives nothing back by itself.
@@ -270,31 +269,8 @@ impl Store {
         }
     }
 
-    fn opening(&self, error: DatabaseError) -> Error {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-                Error::InUse(self.path.clone())
-            }
-            other => self.error(other),
-        }
-    }
-
     fn error(&self, error: impl Into<redb::Error>) -> Error {
-        let path = self.path.clone();
-        match error.into() {
-            redb::Error::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => Error::Io {
-                path,
-                why: error.to_string(),
-            },
-            other @ redb::Error::PreviousIo => Error::Io {
-                path,
-                why: other.to_string(),
-            },
-            other => Error::Damaged {
-                path,
-                why: other.to_string(),
-            },
-        }
+        Trouble::using(&self.path, error.into()).into()
     }
 
     fn damaged(&self, why: impl Into<String>) -> Error {

@@ -1,5 +1,6 @@
 //! A real Apache Kafka: KRaft, one node or several, on loopback.
 
+mod batches;
 mod node;
 mod read_back;
 mod secured;
@@ -16,6 +17,7 @@ use rskafka::BackoffConfig;
 use rskafka::client::{Client, ClientBuilder};
 use tokio::sync::OnceCell;
 
+pub use batches::Batch;
 pub use node::Node;
 pub use read_back::Record;
 pub use secured::{Door, Secured};

@@ -1,8 +1,9 @@
 //! One test: a directory of its own, a bound on its time, and evidence when it fails.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -16,6 +17,7 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 pub struct Scenario {
     name: String,
     dir: PathBuf,
+    kept: Arc<AtomicBool>,
 }
 
 impl Scenario {
@@ -44,7 +46,14 @@ impl Scenario {
         Ok(Self {
             name: self.name.clone(),
             dir,
+            kept: Arc::clone(&self.kept),
         })
+    }
+
+    /// Has all that is in its directory kept though it succeeds: it found something that is worth looking into. The
+    /// directory is then moved to `target/e2e/kept`, where the next run leaves it alone.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 
@@ -78,14 +87,20 @@ pub fn scenario_within<T>(
         .worker_threads(2)
         .enable_all()
         .build()?;
+    let kept = Arc::new(AtomicBool::new(false));
     let given = Scenario {
         name: name.to_owned(),
         dir,
+        kept: Arc::clone(&kept),
     };
     let outcome = runtime.block_on(async { tokio::time::timeout(limit, body(&given)).await });
     runtime.shutdown_background();
     let given = outcome.unwrap_or_else(|_| Err(anyhow!("{name} took longer than {limit:?}")))?;
-    evidence.remove()?;
+    if kept.load(Ordering::Relaxed) {
+        evidence.put_away(name)?;
+    } else {
+        evidence.remove()?;
+    }
     Ok(given)
 }
 
@@ -99,6 +114,18 @@ impl Evidence {
         self.dir.take().map_or(Ok(()), |dir| {
             std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))
         })
+    }
+
+    /// Moves it to where no other run of the scenario removes it.
+    fn put_away(mut self, name: &str) -> Result<()> {
+        let Some(dir) = self.dir.take() else { return Ok(()) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        let kept = parts::root().join("target/e2e/kept");
+        std::fs::create_dir_all(&kept).with_context(|| format!("create {}", kept.display()))?;
+        let kept = kept.join(format!("{name}-{now}"));
+        std::fs::rename(&dir, &kept).with_context(|| format!("move to {}", kept.display()))?;
+        println!("kept: {}", kept.display());
+        Ok(())
     }
 }
 
@@ -137,6 +164,21 @@ mod tests {
         })
         .unwrap();
         assert!(!dir.exists());
+
+        let mut kept = None;
+        scenario("unit-scenario-kept", async |s| {
+            let found = format!("found-{}", std::process::id());
+            std::fs::write(s.dir().join(&found), "something")?;
+            s.within("part")?.keep();
+            kept = Some(found);
+            Ok(())
+        })
+        .unwrap();
+        let kept = kept.unwrap();
+        let runs = std::fs::read_dir(parts::root().join("target/e2e/kept")).unwrap();
+        let mut runs = runs.map(|run| run.unwrap().path());
+        let run = runs.find(|run| run.join(&kept).exists()).unwrap();
+        std::fs::remove_dir_all(run).unwrap();
 
         let failed = scenario("unit-scenario", async |_| Err(anyhow!("on purpose")));
         assert_eq!(failed.unwrap_err().to_string(), "on purpose");

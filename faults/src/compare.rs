@@ -52,13 +52,16 @@ pub struct Counts {
     pub foreign: usize,
     /// Examples of what must not be, for people.
     pub examples: Vec<String>,
+    /// All that must not be in every mode, and some of which may be in some: what it is, and the record's id.
+    pub offences: Vec<(&'static str, u64)>,
 }
 
 /// How many examples of a kind are kept.
 const EXAMPLES: usize = 3;
 
 impl Counts {
-    fn example(&mut self, what: &str, entry: &Entry, places: &[(i32, i64)]) {
+    fn example(&mut self, what: &'static str, entry: &Entry, places: &[(i32, i64)]) {
+        self.offences.push((what, entry.id));
         let alike = self.examples.iter().filter(|example| example.starts_with(what));
         if alike.count() < EXAMPLES {
             self.examples.push(format!("{what}: {entry:?} is at {places:?}"));
@@ -137,7 +140,11 @@ pub fn compare(ledger: &[Entry], records: &[Record], meanwhile: &Meanwhile) -> C
         }
         count_answer(&mut counts, entry, found, meanwhile);
     }
-    counts.order_broken = order_broken(&known, records);
+    let out_of_order = order_broken(&known, records);
+    counts.order_broken = out_of_order.len();
+    counts
+        .offences
+        .extend(out_of_order.into_iter().map(|id| ("out of order", id)));
     counts
 }
 
@@ -183,13 +190,13 @@ fn count_answer(counts: &mut Counts, entry: &Entry, found: &[(i32, i64)], meanwh
 
 /// Records that a later request's record of the same key has come before, in their partition. Requests that
 /// overlapped have no order.
-fn order_broken(known: &HashMap<u64, &Entry>, records: &[Record]) -> usize {
+fn order_broken(known: &HashMap<u64, &Entry>, records: &[Record]) -> Vec<u64> {
     let mut in_order: Vec<&Record> = records.iter().collect();
     in_order.sort_unstable_by_key(|record| (record.partition, record.offset));
     // By partition and key: when the latest of the records so far was sent.
     let mut latest: HashMap<(i32, &str), Duration> = HashMap::new();
     let mut seen = HashSet::new();
-    let mut broken = 0;
+    let mut broken = Vec::new();
     for record in in_order {
         let Some((id, ..)) = record.value.as_deref().and_then(id_in) else {
             continue;
@@ -201,7 +208,7 @@ fn order_broken(known: &HashMap<u64, &Entry>, records: &[Record]) -> usize {
         }
         let before = latest.entry((record.partition, &entry.key)).or_default();
         if entry.is_success() && *before > entry.answered {
-            broken += 1;
+            broken.push(id);
         }
         *before = entry.sent.max(*before);
     }
@@ -296,6 +303,7 @@ mod tests {
     fn counts(ledger: &[Entry], records: &[Record]) -> Counts {
         let mut counts = compare(ledger, records, &Meanwhile::default());
         counts.examples.clear();
+        counts.offences.clear();
         counts
     }
 

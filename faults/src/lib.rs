@@ -5,6 +5,7 @@
 //! `docs/faults.md` has the table.
 
 pub mod compare;
+pub mod evidence;
 pub mod faults;
 pub mod ledger;
 pub mod link;

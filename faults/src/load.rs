@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use sluice_e2e::client::{Client, Reply, full, was_not_sent};
@@ -85,6 +85,11 @@ impl Load {
     /// Since it began.
     pub fn now(&self) -> Duration {
         self.shared.begin.elapsed()
+    }
+
+    /// When it began, by the clock that logs go by.
+    pub fn began(&self) -> SystemTime {
+        SystemTime::now() - self.now()
     }
 
     /// What was answered so far.

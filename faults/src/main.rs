@@ -21,8 +21,15 @@ struct Cli {
     #[arg(long)]
     missing: bool,
     /// Instead: all modes together for so many minutes, brokers and sidecar restarted at random.
-    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "mode", "missing"])]
+    /// In some modes (`--mode`) it writes nothing to docs/faults.md.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "missing"])]
     soak: Option<u32>,
+    /// What decides when a soak restarts something, and what: as an earlier one said.
+    #[arg(long, requires = "soak")]
+    seed: Option<u64>,
+    /// The seconds from one restart of a soak to the next, at most.
+    #[arg(long, value_name = "SECONDS", requires = "soak", value_parser = clap::value_parser!(u64).range(1..))]
+    pause: Option<u64>,
     /// List the faults.
     #[arg(long)]
     list: bool,
@@ -47,12 +54,6 @@ fn start(cli: &Cli) -> Result<bool> {
             .for_each(|fault| println!("{:22} {}", fault.name, fault.what));
         return Ok(true);
     }
-    if let Some(minutes) = cli.soak {
-        let soaked = soak::soak(minutes, MODES)?;
-        println!("{}", soaked.text);
-        rewrite(|document| table::replace(document, "soak", &soaked.text))?;
-        return Ok(soaked.broken.is_empty());
-    }
     let chosen = |name: &str, among: &[String]| among.is_empty() || among.iter().any(|one| one == name);
     let faults: Vec<&Fault> = FAULTS
         .iter()
@@ -67,6 +68,17 @@ fn start(cli: &Cli) -> Result<bool> {
         faults.len() >= cli.faults.len() && modes.len() >= cli.mode.len(),
         "no such fault or mode: --list"
     );
+    if let Some(minutes) = cli.soak {
+        let mut plans = soak::Plans::new(minutes);
+        plans.seed = cli.seed;
+        plans.pause = cli.pause.unwrap_or(plans.pause);
+        let soaked = soak::soak(plans, &modes)?;
+        println!("{}", soaked.text);
+        if cli.mode.is_empty() && cli.pause.is_none() {
+            rewrite(|document| table::replace(document, "soak", &soaked.text))?;
+        }
+        return Ok(soaked.broken.is_empty());
+    }
     let mut well = true;
     for fault in faults {
         let mut modes = modes.clone();

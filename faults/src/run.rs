@@ -7,6 +7,7 @@ use sluice_e2e::{Context, Result};
 use tokio::time::sleep;
 
 use crate::compare::{Counts, Meanwhile, PROMPT, Seen, compare, seen};
+use crate::evidence;
 use crate::faults::{Fault, Keeps};
 use crate::load::Plan;
 use crate::mode::{Mode, Promise};
@@ -118,6 +119,21 @@ async fn one(s: &Scenario, ground: &mut Ground, fault: &Fault, mode: &Mode, pace
     let mut broken = judge(&counts, &seen, told, mode, &keeps);
     if let Some(sheds) = keeps.sheds.filter(|_| mode.promise == Promise::Stored) {
         broken.extend(shed::judge(&sheds, &ledger, (begun, healed), peak));
+    }
+    if !broken.is_empty() {
+        let began = world.load.began();
+        let run = evidence::Run {
+            began,
+            ledger: &ledger,
+            records: &records,
+            batches: &world.kafka.batches(&world.topic)?,
+            counts: &counts,
+            events: &[
+                (began + begun, format!("{} begins", fault.name)),
+                (began + healed, format!("{} is over", fault.name)),
+            ],
+        };
+        run.keep(s, mode.name)?;
     }
     Ok(Outcome {
         fault: fault.name,

@@ -9,6 +9,7 @@ use sluice_e2e::{Context, Result};
 use tokio::time::{Instant, sleep};
 
 use crate::compare::{Counts, Meanwhile, compare, percentile};
+use crate::evidence;
 use crate::faults::Keeps;
 use crate::ledger::Entry;
 use crate::load::{Load, Plan};
@@ -38,13 +39,36 @@ pub struct Soaked {
     pub broken: Vec<String>,
 }
 
-/// Soaks for so many minutes.
+/// How it is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Plans {
+    /// How long.
+    pub minutes: u32,
+    /// What decides when something is restarted, and what; the time, where there is none.
+    pub seed: Option<u64>,
+    /// The seconds from one restart to the next, at most.
+    pub pause: u64,
+}
+
+impl Plans {
+    /// So many minutes as `make soak` has them.
+    pub fn new(minutes: u32) -> Self {
+        Self {
+            minutes,
+            seed: None,
+            pause: 25,
+        }
+    }
+}
+
+/// Soaks in these modes. What was not kept, if anything, is told record by record in files beside the logs, and all of them
+/// stay.
 ///
 /// # Errors
 /// When it could not be done.
-pub fn soak(minutes: u32, modes: &[Mode]) -> Result<Soaked> {
-    let limit = MINUTE * minutes + AROUND;
-    scenario_within(limit, "faults-soak", async |s| run(s, minutes, modes).await)
+pub fn soak(plans: Plans, modes: &[Mode]) -> Result<Soaked> {
+    let limit = MINUTE * plans.minutes + AROUND;
+    scenario_within(limit, "faults-soak", async |s| run(s, plans, modes).await)
 }
 
 /// Numbers that nobody expects: xorshift, since nothing depends on how good they are.
@@ -67,13 +91,26 @@ struct Events {
     killed: usize,
     memory: Vec<(Duration, u64)>,
     spool: Vec<(Duration, u64)>,
+    log: Vec<evidence::Event>,
 }
 
-async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() | 1;
+impl Events {
+    fn note(&mut self, what: String) {
+        self.log.push((SystemTime::now(), what));
+    }
+}
+
+/// What librdkafka is asked to tell about idempotence; it is in the sidecar's log where `RUST_LOG` lets it through.
+const SETTINGS: &[(&str, &str)] = &[("clusters/main/properties", r#"{"debug": "eos"}"#)];
+
+async fn run(s: &Scenario, plans: Plans, modes: &[Mode]) -> Result<Soaked> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    // No number comes out of zero.
+    let seed = plans.seed.unwrap_or(now) | 1;
     println!("seed {seed}");
+    let minutes = plans.minutes;
     let mut ground = Ground::start(s, Shape::Three).await?;
-    let mut rig = ground.gateway(s, modes, &[]).await?;
+    let mut rig = ground.gateway(s, modes, SETTINGS).await?;
     let counters = Counters::watch(rig.sidecar.admin());
     let plan = Plan {
         rate: RATE,
@@ -89,7 +126,9 @@ async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
     let mut chance = Chance(seed);
     let until = begin + MINUTE * minutes;
     while Instant::now() < until {
-        let pause = begin.elapsed() + Duration::from_secs(5 + chance.below(20));
+        let shortest = plans.pause / 5;
+        let pause = Duration::from_secs(shortest + chance.below(plans.pause - shortest));
+        let pause = begin.elapsed() + pause;
         while begin.elapsed() < pause && Instant::now() < until {
             let pid = rig.sidecar.pid().context("no sidecar")?;
             events
@@ -111,9 +150,23 @@ async fn run(s: &Scenario, minutes: u32, modes: &[Mode]) -> Result<Soaked> {
     sleep(LOOK * 3).await;
     let told = counters.told();
     let mut all = Vec::new();
-    for (mode, ledger) in modes.iter().zip(ledgers) {
-        let records = ground.kafka.records(&mode.topic(s)).await?;
-        all.push((*mode, compare(&ledger, &records, &Meanwhile::default()), ledger));
+    for ((mode, ledger), load) in modes.iter().zip(ledgers).zip(&loads) {
+        let topic = mode.topic(s);
+        let records = ground.kafka.records(&topic).await?;
+        let counts = compare(&ledger, &records, &Meanwhile::default());
+        if !promised(mode, &counts, told, &events).is_empty() {
+            let batches = ground.kafka.batches(&topic)?;
+            let run = evidence::Run {
+                began: load.began(),
+                ledger: &ledger,
+                records: &records,
+                batches: &batches,
+                counts: &counts,
+                events: &events.log,
+            };
+            run.keep(s, mode.name)?;
+        }
+        all.push((*mode, counts, ledger));
     }
     Ok(report(minutes, &all, told, &events))
 }
@@ -129,14 +182,18 @@ fn kilobytes(directory: &Path) -> u64 {
 async fn disturb(ground: &mut Ground, rig: &mut Rig, chance: &mut Chance, events: &mut Events) -> Result<()> {
     match chance.below(6) {
         0 => {
+            events.note("the sidecar is told to end".to_owned());
             rig.sidecar.stop(Duration::from_secs(30)).await?;
             rig.sidecar.restart().await?;
+            events.note("the sidecar is there again".to_owned());
             events.drained += 1;
         }
         1 => {
+            events.note("the sidecar is killed".to_owned());
             rig.sidecar.kill()?;
             sleep(Duration::from_millis(chance.below(2000))).await;
             rig.sidecar.restart().await?;
+            events.note("the sidecar is there again".to_owned());
             events.killed += 1;
         }
         way => {
@@ -144,19 +201,23 @@ async fn disturb(ground: &mut Ground, rig: &mut Rig, chance: &mut Chance, events
             let id = usize::try_from(1 + chance.below(3))?;
             let node = ground.kafka.node(id)?;
             if way % 2 == 0 {
+                events.note(format!("broker {id} is killed"));
                 node.kill()?;
             } else {
+                events.note(format!("broker {id} is told to end"));
                 node.stop().await?;
             }
             sleep(Duration::from_millis(chance.below(8000))).await;
             node.restart().await?;
+            events.note(format!("broker {id} is there again"));
             events.broker += 1;
         }
     }
     Ok(())
 }
 
-fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], told: Told, events: &Events) -> Soaked {
+/// What was promised in a mode and not kept.
+fn promised(mode: &Mode, counts: &Counts, told: Told, events: &Events) -> Vec<String> {
     let keeps = Keeps {
         recovers_within: Duration::MAX,
         answers: &[],
@@ -167,6 +228,10 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], told: Told, events: 
         modes: &[],
         sheds: None,
     };
+    judge(counts, &Default::default(), told, mode, &keeps)
+}
+
+fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], told: Told, events: &Events) -> Soaked {
     let mut broken = Vec::new();
     let mut text = format!(
         "{minutes} minutes: {} restarts of a broker, {} drains and {} kills of the sidecar.\n\n\
@@ -175,7 +240,7 @@ fn report(minutes: u32, all: &[(Mode, Counts, Vec<Entry>)], told: Told, events: 
         events.broker, events.drained, events.killed
     );
     for (mode, counts, _) in all {
-        let found = judge(counts, &Default::default(), told, mode, &keeps);
+        let found = promised(mode, counts, told, events);
         broken.extend(found.iter().map(|what| format!("{}: {what}", mode.name)));
         text += &format!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",

@@ -30,6 +30,13 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("queue.buffering.max.kbytes", "2147483647"),
 ];
 
+/// How many requests an idempotent producer has under way on a connection. With more, a request that was sent behind one
+/// which a new leader still refused is taken for a gap (`OUT_OF_ORDER_SEQUENCE_NUMBER`); librdkafka then begins a new epoch
+/// for all of its partitions, and what was to be sent again in any of them is written once more if the broker had it
+/// (<https://github.com/confluentinc/librdkafka/issues/4953>). What that costs is the way there and back: a broker takes up
+/// one request of a connection at a time (<https://kafka.apache.org/protocol.html#protocol_network>).
+const IN_FLIGHT: &str = "1";
+
 /// What a client is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -66,6 +73,9 @@ pub(super) fn producer_config(cluster: &Cluster, profile: &Profile) -> ClientCon
         "enable.idempotence",
         if profile.idempotent { "true" } else { "false" },
     );
+    if profile.idempotent {
+        config.set("max.in.flight.requests.per.connection", IN_FLIGHT);
+    }
     config.set(
         "allow.auto.create.topics",
         if profile.allow_auto_create_topics {

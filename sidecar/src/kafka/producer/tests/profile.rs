@@ -73,6 +73,16 @@ async fn every_setting_is_one_of_the_running_producer() {
     }
 }
 
+/// With several requests under way librdkafka writes records twice when a leader goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idempotent_producer_has_one_request_under_way_unless_it_is_told_otherwise() {
+    let plain = written("default", "127.0.0.1:1".to_owned());
+    let native = Arc::clone(plain.shared.lock().native());
+    let found =
+        ["enable.idempotence", "max.in.flight.requests.per.connection"].map(|name| native.property(name));
+    assert_eq!(found, ["true", "1"].map(|value| Some(value.to_owned())));
+}
+
 /// So is what stands in a cluster's own fields.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_of_a_cluster_is_one_of_the_running_producer() {

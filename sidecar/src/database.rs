@@ -1,7 +1,14 @@
-//! Files that redb keeps: how one is opened, and what its errors mean.
+//! Files that redb keeps: how one is opened, what its errors mean, and the checksum that its rows have.
+
+#[cfg(feature = "parsers")]
+pub(crate) mod memory;
+pub(crate) mod sealed;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError};
@@ -9,11 +16,19 @@ use redb::{Database, DatabaseError};
 /// Opens a database, again if it must be.
 pub(crate) type Make = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
+/// The format of the files that redb 4 writes: the first byte of each of a file's two commit slots, which are at these places
+/// behind [`MAGIC`] (redb's docs/design.md).
+const FORMAT: u8 = 3;
+const SLOTS: [usize; 2] = [64, 192];
+const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
 /// What is wrong with a file, whatever it holds.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// Somebody else has it open.
     InUse(PathBuf),
+    /// A later version of redb, or of the sidecar, wrote it: what it has, and what is known here.
+    Newer { path: PathBuf, what: String },
     /// It is not what was written.
     Damaged { path: PathBuf, why: String },
     /// The disk, or the way to it.
@@ -35,7 +50,13 @@ impl Trouble {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
                 Self::InUse(path.to_owned())
             }
-            other => Self::using(path, other.into()),
+            other => match later_format(path) {
+                Some(found) => Self::Newer {
+                    path: path.to_owned(),
+                    what: format!("is in format {found} of redb's and this sidecar knows {FORMAT}"),
+                },
+                None => Self::using(path, other.into()),
+            },
         }
     }
 
@@ -55,6 +76,100 @@ impl Trouble {
                 path,
                 why: other.to_string(),
             },
+        }
+    }
+}
+
+/// The format of a file that a later redb wrote. One byte that the disk changed does not make it one: both slots have it.
+fn later_format(path: &Path) -> Option<u8> {
+    let mut head = [0; 256];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut head))
+        .ok()?;
+    let [first, second] = SLOTS.map(|at| head.get(at).copied().unwrap_or_default());
+    (head.starts_with(MAGIC) && first == second && first > FORMAT).then_some(first)
+}
+
+/// What keeps a database: where it is, and how it is opened.
+pub(crate) struct Keeper {
+    path: PathBuf,
+    make: Make,
+}
+
+impl Keeper {
+    /// Of a database of any making, which errors call `path`.
+    pub(crate) fn new(path: PathBuf, make: Make) -> Self {
+        Self { path, make }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the database, and has `prepare` do with it what is to be done first. One that cannot be used is closed again.
+    ///
+    /// # Errors
+    /// When it cannot be opened, and what `prepare` says.
+    pub(crate) fn open<T, E: From<Trouble>>(
+        &self,
+        prepare: impl FnOnce(&mut Database) -> Result<T, E>,
+    ) -> Result<(Database, T), E> {
+        let mut database =
+            self.caught(|| (self.make)().map_err(|error| Trouble::opening(&self.path, error).into()))?;
+        match self.caught(|| prepare(&mut database)) {
+            Ok(prepared) => Ok((database, prepared)),
+            Err(error) => {
+                self.shut(Some(database));
+                Err(error)
+            }
+        }
+    }
+
+    /// redb panics at some files that nobody wrote so: that is an error like others.
+    ///
+    /// # Errors
+    /// What `body` says, and that the file is damaged if it panics.
+    pub(crate) fn caught<T, E: From<Trouble>>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(self
+                .damaged(text.unwrap_or_else(|| "it makes no sense".to_owned()))
+                .into())
+        })
+    }
+
+    /// Closes the database, so that another may open it.
+    pub(crate) fn shut(&self, database: Option<Database>) {
+        // That writes, too, and may find what makes no sense.
+        let closed: Result<(), Trouble> = self.caught(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(trouble) = closed {
+            tracing::error!(path = %self.path.display(), ?trouble, "a file was not closed in order");
+        }
+    }
+
+    /// Why it cannot be read or written.
+    pub(crate) fn error(&self, error: impl Into<redb::Error>) -> Trouble {
+        Trouble::using(&self.path, error.into())
+    }
+
+    /// That it is not what was written.
+    pub(crate) fn damaged(&self, why: impl Into<String>) -> Trouble {
+        Trouble::Damaged {
+            path: self.path.clone(),
+            why: why.into(),
+        }
+    }
+
+    /// That a later sidecar wrote it, which gives what is in it version `found`; this one knows `known`.
+    pub(crate) fn newer(&self, found: u64, known: u64) -> Trouble {
+        Trouble::Newer {
+            path: self.path.clone(),
+            what: format!("has version {found} and this sidecar knows {known}"),
         }
     }
 }

@@ -127,6 +127,10 @@ fn list(out: &mut impl Write, ask: Ask<'_>) -> Result<(), Failure> {
         let told = ask(&Order::List { after })?;
         if after == 0 {
             for lane in rows(&told, "lanes") {
+                if let Some(why) = lane.get("unreadable").and_then(Value::as_str) {
+                    writeln!(out, "unreadable lane {}: {why}", number(lane, "lane"))?;
+                    continue;
+                }
                 writeln!(
                     out,
                     "{} {} {} records={} bytes={} oldest={}",

@@ -7,7 +7,11 @@
 use prost::Message;
 use sluice_proto::v1::ErrorClass;
 
+use crate::database::sealed::Seal;
 use crate::kafka::record::Outcome;
+
+/// The first version wrote no checksum, and no row of its began so.
+const SEAL: Seal = Seal::field(15);
 
 /// A key's row.
 #[derive(Clone, PartialEq, Message)]
@@ -88,6 +92,19 @@ impl Topic {
 }
 
 impl Row {
+    /// The row as the file has it.
+    pub(super) fn seal(&self) -> Vec<u8> {
+        SEAL.close(self)
+    }
+
+    /// What is in a row of the file.
+    ///
+    /// # Errors
+    /// When it is not as it was written; in words.
+    pub(super) fn open(row: &[u8]) -> Result<Self, String> {
+        SEAL.open(row)
+    }
+
     /// The positions of the topics in that state.
     pub(super) fn those(&self, state: State) -> Vec<usize> {
         let topics = self.topics.iter().enumerate();

@@ -6,11 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prost::Message;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::row::{Row, Topic};
-use crate::database::{self, Make, Trouble};
+use crate::database::{self, Keeper, Make, Trouble};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -42,14 +41,14 @@ pub enum Error {
     InUse(PathBuf),
     /// They were written by a later version.
     #[error(
-        "{path} has version {found} and this sidecar knows {VERSION}: it was written by a newer sidecar. Nothing in it was \
-         changed; run that one, or move it away to begin without keys: what was written under them may then be written twice"
+        "{path} {what}: it was written by a newer sidecar. Nothing in it was changed; run that one, or move it away to begin \
+         without keys: what was written under them may then be written twice"
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
-        found: u64,
+        /// Its version, and the one that is known here.
+        what: String,
     },
     /// The file is not what this sidecar left.
     #[error(
@@ -76,6 +75,7 @@ impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::InUse(path) => Self::InUse(path),
+            Trouble::Newer { path, what } => Self::Newer { path, what },
             Trouble::Damaged { path, why } => Self::Damaged { path, why },
             Trouble::Io { path, why } => Self::Io { path, why },
         }
@@ -115,8 +115,7 @@ pub(super) struct End {
 
 /// The file.
 pub(super) struct Store {
-    path: PathBuf,
-    make: Make,
+    file: Keeper,
     /// None while it could not be opened again after a failure.
     database: Mutex<Option<Database>>,
 }
@@ -136,8 +135,7 @@ impl Store {
     /// The same over a database of another making.
     pub(super) fn over(path: PathBuf, make: Make) -> Result<Self, Error> {
         let this = Self {
-            path,
-            make,
+            file: Keeper::new(path, make),
             database: Mutex::new(None),
         };
         this.reopen()?;
@@ -152,7 +150,12 @@ impl Store {
         let empty = self.held().is_ok_and(|(held, _)| held == 0);
         let mut slot = self.lock();
         match &mut *slot {
-            Some(database) if empty => database.compact().is_ok(),
+            Some(database) if empty => {
+                let compacted: Result<bool, Error> = self
+                    .file
+                    .caught(|| database.compact().map_err(|error| self.file.error(error).into()));
+                compacted.is_ok()
+            }
             _ => true,
         }
     }
@@ -164,24 +167,20 @@ impl Store {
     /// Opens the file, again if it was open: after a failed write there is no other way on.
     pub(super) fn reopen(&self) -> Result<(), Error> {
         let mut slot = self.lock();
-        *slot = None;
+        self.file.shut(slot.take());
         *slot = Some(self.make()?);
         Ok(())
     }
 
     fn make(&self) -> Result<Database, Error> {
-        let database = (self.make)().map_err(|error| Trouble::opening(&self.path, error))?;
-        self.prepare(&database)?;
+        let (database, ()) = self.file.open(|database| self.prepare(database))?;
         Ok(database)
     }
 
     /// Closes the file, so that another may open it.
     pub(super) fn close(&self) {
-        *self.lock() = None;
-    }
-
-    fn error(&self, error: impl Into<redb::Error>) -> Error {
-        Trouble::using(&self.path, error.into()).into()
+        let mut slot = self.lock();
+        self.file.shut(slot.take());
     }
 
     /// Makes what is not there yet. Writes nothing where nothing is missing: a full disk can still be read.
@@ -194,12 +193,9 @@ impl Store {
                 Err(error) => Err(error.into()),
             }
         };
-        match found().map_err(|error| self.error(error))? {
+        match found().map_err(|error| self.file.error(error))? {
             Some(VERSION) => return Ok(()),
-            Some(found) if found > VERSION => {
-                let path = self.path.clone();
-                return Err(Error::Newer { path, found });
-            }
+            Some(found) if found > VERSION => return Err(self.file.newer(found, VERSION).into()),
             Some(_) | None => {}
         }
         let make = || -> Result<(), redb::Error> {
@@ -210,7 +206,7 @@ impl Store {
             write.commit()?;
             Ok(())
         };
-        make().map_err(|error| self.error(error))
+        Ok(make().map_err(|error| self.file.error(error))?)
     }
 
     fn with<T>(&self, body: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
@@ -219,7 +215,8 @@ impl Store {
             Some(database) => database,
             none => none.insert(self.make()?),
         };
-        body(database).map_err(|error| self.error(error))
+        self.file
+            .caught(|| body(database).map_err(|error| self.file.error(error).into()))
     }
 
     /// How many keys there are, and when the first of them is past its window.
@@ -248,6 +245,12 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 type Keys<'t> = redb::Table<'t, &'static Name, &'static [u8]>;
 type Expiry<'t> = redb::Table<'t, (i64, &'static Name), ()>;
 
@@ -266,7 +269,7 @@ impl Writing<'_> {
 
     fn put(&mut self, name: &Name, row: &Row) -> Result<(), redb::Error> {
         self.changed = true;
-        let before = self.keys.insert(name, &row.encode_to_vec()[..])?;
+        let before = self.keys.insert(name, &row.seal()[..])?;
         let before = before.map(|before| decode(before.value()).expires_ms);
         match before {
             Some(expires_ms) if expires_ms == row.expires_ms => return Ok(()),
@@ -388,8 +391,8 @@ fn commit(
 
 /// A row; of one that cannot be read nothing is known until its window is over, and nothing else is held up by it.
 fn decode(row: &[u8]) -> Row {
-    Row::decode(row).unwrap_or_else(|error| {
-        tracing::error!(%error, "the row of an idempotency key cannot be read");
+    Row::open(row).unwrap_or_else(|why| {
+        tracing::error!(why, "the row of an idempotency key cannot be read");
         Row {
             expires_ms: i64::MAX,
             ..Row::default()

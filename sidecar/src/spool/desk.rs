@@ -97,8 +97,11 @@ pub trait Desk {
             Order::Show(number) => {
                 let found = self.letters(number.saturating_sub(1), 1)?;
                 match found.first() {
-                    Some((found, letter)) if found == number => {
+                    Some((found, Ok(letter))) if found == number => {
                         Ok(whole(brief(*number, letter), &letter.entry))
+                    }
+                    Some((found, Err(why))) if found == number => {
+                        Err(format!("dead letter {number} cannot be read: {why}"))
                     }
                     _ => match Found::look(self.store(), *number)? {
                         Some(found) => found.whole(),
@@ -162,12 +165,15 @@ pub trait Desk {
     fn list(&self, after: u64) -> Result<Value, String> {
         let lanes = rows(self.store())?;
         let letters = self.letters(after, AT_ONCE)?;
-        let letters = letters.iter().map(|(number, letter)| brief(*number, letter));
+        let letters = letters.iter().map(|(number, letter)| match letter {
+            Ok(letter) => brief(*number, letter),
+            Err(why) => json!({"id": number, "code": "unreadable", "reason": why}),
+        });
         Ok(json!({"lanes": lanes, "dead_letters": letters.collect::<Vec<_>>()}))
     }
 
     #[doc(hidden)]
-    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, DeadLetter)>, String> {
+    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, Result<DeadLetter, String>)>, String> {
         let found = self.store().dead_letters(after, most);
         found.map_err(|error| error.to_string())
     }
@@ -216,9 +222,14 @@ fn whole(mut all: Value, entry: &Entry) -> Value {
 }
 
 fn rows(store: &Store) -> Result<Vec<Value>, String> {
-    let mut rows = store.rows().map_err(|error| error.to_string())?;
-    rows.sort_by_key(|(_, row)| row.lane());
-    let row = |(number, row): &(u64, LaneRow)| {
+    let mut rows = store.lanes().map_err(|error| error.to_string())?;
+    // Those that cannot be read come last.
+    rows.sort_by_key(|(number, row)| row.as_ref().map(LaneRow::lane).map_err(|_| *number));
+    let row = |(number, row): &(u64, Result<LaneRow, String>)| {
+        let row = match row {
+            Ok(row) => row,
+            Err(why) => return Ok(json!({"lane": number, "unreadable": why})),
+        };
         let first = store.read(*number, 0, 1, 1).map_err(|error| error.to_string())?;
         let first = first.first().and_then(|(_, entry)| Entry::open(entry).ok());
         Ok(json!({

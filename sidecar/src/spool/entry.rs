@@ -8,6 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use sluice_proto::v1::Header;
 
+use crate::database::sealed::Seal;
 use crate::kafka::record::Record;
 
 /// Where a record goes: records of one lane are delivered in their order.
@@ -55,6 +56,19 @@ impl LaneRow {
             topic: self.topic.clone(),
         }
     }
+
+    /// The lane's row in the file.
+    pub(super) fn seal(&self) -> Vec<u8> {
+        OTHERS.close(self)
+    }
+
+    /// What is in a row of the file.
+    ///
+    /// # Errors
+    /// When the row is not as it was written; in words.
+    pub(super) fn open(row: &[u8]) -> Result<Self, String> {
+        OTHERS.open(row)
+    }
 }
 
 /// A record of a lane, whose name is not repeated in each.
@@ -80,19 +94,15 @@ pub struct Entry {
     pub spooled_ms: i64,
 }
 
-/// A row begins with the CRC-32 of all that is behind it, as a `fixed32` that would be the entry's field 7: a sidecar that
-/// knows no checksums passes over it. The first version wrote none, and no row of its began so.
-const CHECK: u8 = 7 << 3 | 5;
+/// The first version wrote no checksum, and no row of its began so.
+const ENTRY: Seal = Seal::field(7);
+/// Rows of lanes and dead letters have had one since later.
+const OTHERS: Seal = Seal::field(15);
 
 impl Entry {
     /// The entry's row.
     pub(super) fn seal(&self) -> Vec<u8> {
-        let encoded = self.encode_to_vec();
-        let mut row = Vec::with_capacity(encoded.len() + 5);
-        row.push(CHECK);
-        row.extend(crc32fast::hash(&encoded).to_le_bytes());
-        row.extend(encoded);
-        row
+        ENTRY.close(self)
     }
 
     /// The entry of a row.
@@ -100,16 +110,7 @@ impl Entry {
     /// # Errors
     /// When the row is not as it was written; in words.
     pub(super) fn open(row: &[u8]) -> Result<Self, String> {
-        let entry = match row.split_first_chunk::<5>() {
-            Some(([CHECK, check @ ..], entry)) => {
-                if crc32fast::hash(entry) != u32::from_le_bytes(*check) {
-                    return Err("its checksum does not fit".to_owned());
-                }
-                entry
-            }
-            _ => row,
-        };
-        Self::decode(entry).map_err(|error| error.to_string())
+        ENTRY.open(row)
     }
 
     /// The entry of a record that is spooled now.
@@ -164,6 +165,19 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// The letter's row in the file.
+    pub(super) fn seal(&self) -> Vec<u8> {
+        OTHERS.close(self)
+    }
+
+    /// What is in a row of the file.
+    ///
+    /// # Errors
+    /// When the row is not as it was written; in words.
+    pub(super) fn open(row: &[u8]) -> Result<Self, String> {
+        OTHERS.open(row)
+    }
+
     /// The lane that it was in.
     pub fn lane(&self) -> Lane {
         Lane {

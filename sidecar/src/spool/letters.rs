@@ -230,7 +230,17 @@ fn send(shared: &Shared, to: &config::DeadLetters, numbers: &[u64], inbox: &Arc<
     let now = Instant::now();
     for number in numbers {
         let letter = match shared.store.dead_letter(*number) {
-            Ok(Some(letter)) => letter,
+            Ok(Some(Ok(letter))) => letter,
+            Ok(Some(Err(why))) => {
+                // Until somebody drops it.
+                put_off(
+                    shared,
+                    *number,
+                    &format!("dead letter {number} cannot be read: {why}"),
+                    now,
+                );
+                continue;
+            }
             // It was replayed or dropped.
             Ok(None) => {
                 let mut state = shared.lock();

@@ -4,16 +4,14 @@
 //! a crash or a power cut is as if it had never been begun.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
-use prost::Message;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::entry::{DeadLetter, Lane, LaneRow};
-use crate::database::{self, Make, Trouble};
+use crate::database::{self, Keeper, Make, Trouble};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -40,14 +38,13 @@ pub enum Error {
     InUse(PathBuf),
     /// It was written by a later version.
     #[error(
-        "{path} has version {found} and this sidecar knows {VERSION}: it was written by a newer sidecar; run that one \
-         until the spool is empty. Nothing in it was changed"
+        "{path} {what}: it was written by a newer sidecar; run that one until the spool is empty. Nothing in it was changed"
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
-        found: u64,
+        /// Its version, and the one that is known here.
+        what: String,
     },
     /// The file is not what this sidecar left.
     #[error(
@@ -74,6 +71,7 @@ impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::InUse(path) => Self::InUse(path),
+            Trouble::Newer { path, what } => Self::Newer { path, what },
             Trouble::Damaged { path, why } => Self::Damaged { path, why },
             Trouble::Io { path, why } => Self::Io { path, why },
         }
@@ -87,6 +85,8 @@ pub(super) struct Book {
     pub(super) lanes: HashMap<u64, LaneRow>,
     numbers: HashMap<Lane, u64>,
     pub(super) dead: Amount,
+    /// Lanes whose rows cannot be read: nobody knows where their records are to go.
+    unreadable: u64,
 }
 
 /// How much there is of something.
@@ -174,8 +174,7 @@ pub(super) struct Done {
 
 /// The file. Read from any thread, written from one.
 pub struct Store {
-    path: PathBuf,
-    make: Make,
+    file: Keeper,
     /// None while it could not be opened again after a failure.
     database: RwLock<Option<Database>>,
 }
@@ -195,8 +194,7 @@ impl Store {
     /// A spool over a database of another making.
     pub(super) fn over(path: PathBuf, make: Make) -> Result<(Self, Book), Error> {
         let this = Self {
-            path,
-            make,
+            file: Keeper::new(path, make),
             database: RwLock::new(None),
         };
         let book = this.reopen()?;
@@ -206,27 +204,22 @@ impl Store {
     /// Opens the file, again if it was open: after a failed write there is no other way on.
     pub(super) fn reopen(&self) -> Result<Book, Error> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        self.shut(slot.take());
-        let mut database =
-            self.caught(|| (self.make)().map_err(|error| Trouble::opening(&self.path, error).into()))?;
-        let loaded = self.caught(|| {
-            let book = self.load(&database)?;
+        self.file.shut(slot.take());
+        let (database, book) = self.file.open(|database| {
+            let book = self.load(database)?;
             // What is empty is made small again: a file grows, and gives nothing back by itself.
-            if book.lanes.is_empty() && book.dead.records == 0 {
-                database.compact().map_err(|error| self.error(error))?;
+            if book.lanes.is_empty() && book.dead.records == 0 && book.unreadable == 0 {
+                database.compact().map_err(|error| self.file.error(error))?;
             }
-            Ok(book)
-        });
-        match loaded {
-            Ok(_) => *slot = Some(database),
-            Err(_) => self.shut(Some(database)),
-        }
-        loaded
+            Ok::<_, Error>(book)
+        })?;
+        *slot = Some(database);
+        Ok(book)
     }
 
     /// How large the file is, if it is one.
     pub(super) fn size(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |file| file.len())
+        std::fs::metadata(self.file.path()).map_or(0, |file| file.len())
     }
 
     /// Gives free space back to the disk. Nothing can be read or written meanwhile: what is in it is moved.
@@ -238,93 +231,38 @@ impl Store {
         let Some(database) = slot.as_mut() else {
             return Ok(());
         };
-        let compacted = self.caught(|| database.compact().map_err(|error| self.error(error)))?;
+        let compacted: bool = self
+            .file
+            .caught(|| database.compact().map_err(|error| self.file.error(error)))?;
         tracing::debug!(compacted, "gave the spool's free space back");
         Ok(())
-    }
-
-    /// redb panics at some files that nobody wrote so: that is an error like others.
-    fn caught<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(self.damaged(text.unwrap_or_else(|| "it makes no sense".to_owned())))
-        })
     }
 
     /// Closes the file, so that another may open it.
     pub(super) fn close(&self) {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        self.shut(slot.take());
-    }
-
-    fn shut(&self, database: Option<Database>) {
-        // That writes, too, and may find what makes no sense.
-        let closed = self.caught(|| {
-            drop(database);
-            Ok(())
-        });
-        if let Err(error) = closed {
-            tracing::error!(%error, "the spool was not closed in order");
-        }
-    }
-
-    fn error(&self, error: impl Into<redb::Error>) -> Error {
-        Trouble::using(&self.path, error.into()).into()
-    }
-
-    fn damaged(&self, why: impl Into<String>) -> Error {
-        Error::Damaged {
-            path: self.path.clone(),
-            why: why.into(),
-        }
+        self.file.shut(slot.take());
     }
 
     fn load(&self, database: &Database) -> Result<Book, Error> {
-        let write = database.begin_write().map_err(|error| self.error(error))?;
-        let mut book = Book::default();
-        {
-            let mut meta = write.open_table(META).map_err(|error| self.error(error))?;
-            let get = |key: &str| -> Result<Option<u64>, Error> {
-                let found = meta.get(key).map_err(|error| self.error(error))?;
-                Ok(found.map(|value| value.value()))
-            };
-            let found = get("version")?;
-            if let Some(found) = found.filter(|found| *found > VERSION) {
-                let path = self.path.clone();
-                return Err(Error::Newer { path, found });
-            }
-            book.next = get("next")?.unwrap_or_default();
-            book.dead = Amount {
-                records: get("dead_records")?.unwrap_or_default(),
-                bytes: get("dead_bytes")?.unwrap_or_default(),
-            };
-            let lanes = write.open_table(LANES).map_err(|error| self.error(error))?;
-            for row in lanes.iter().map_err(|error| self.error(error))? {
-                let (number, row) = row.map_err(|error| self.error(error))?;
-                let row = LaneRow::decode(row.value())
-                    .map_err(|error| self.damaged(format!("a lane's row: {error}")))?;
-                book.numbers.insert(row.lane(), number.value());
-                book.lanes.insert(number.value(), row);
-            }
-            write.open_table(RECORDS).map_err(|error| self.error(error))?;
-            write.open_table(DEAD).map_err(|error| self.error(error))?;
-            if found != Some(VERSION) {
-                meta.insert("version", VERSION)
-                    .map_err(|error| self.error(error))?;
-            }
+        let error = |error: redb::Error| self.file.error(error);
+        let write = database.begin_write().map_err(|why| error(why.into()))?;
+        if let Some(found) = version(&write).map_err(error)?.filter(|found| *found > VERSION) {
+            return Err(self.file.newer(found, VERSION).into());
         }
-        write.commit().map_err(|error| self.error(error))?;
+        let book = load(&write).map_err(error)?;
+        write.commit().map_err(|why| error(why.into()))?;
         Ok(book)
     }
 
     fn with<T>(&self, body: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = slot.as_ref().ok_or_else(|| Error::Io {
-            path: self.path.clone(),
+            path: self.file.path().to_owned(),
             why: "the spool could not be opened again after a failure".to_owned(),
         })?;
-        self.caught(|| body(database).map_err(|error| self.error(error)))
+        self.file
+            .caught(|| body(database).map_err(|error| self.file.error(error).into()))
     }
 
     /// Makes the changes, all or none of them, and returns when they are on the disk.
@@ -372,24 +310,26 @@ impl Store {
         Ok(None)
     }
 
-    /// Every lane's number and row.
+    /// The number and the row of every lane whose row can be read.
     pub(super) fn rows(&self) -> Result<Vec<(u64, LaneRow)>, Error> {
-        let found = self.with(|database| {
+        let lanes = self.lanes()?.into_iter();
+        Ok(lanes
+            .filter_map(|(number, row)| Some((number, row.ok()?)))
+            .collect())
+    }
+
+    /// Every lane's number, and its row or why that cannot be read.
+    pub(super) fn lanes(&self) -> Result<Vec<(u64, Result<LaneRow, String>)>, Error> {
+        self.with(|database| {
             let read = database.begin_read()?;
             let table = read.open_table(LANES)?;
             let mut found = Vec::new();
             for row in table.iter()? {
                 let (number, row) = row?;
-                found.push((number.value(), row.value().to_vec()));
+                found.push((number.value(), LaneRow::open(row.value())));
             }
             Ok(found)
-        })?;
-        let decode = |(number, row): (u64, Vec<u8>)| {
-            let row =
-                LaneRow::decode(&row[..]).map_err(|error| self.damaged(format!("a lane's row: {error}")))?;
-            Ok((number, row))
-        };
-        found.into_iter().map(decode).collect()
+        })
     }
 
     /// The numbers of up to `most` dead letters after number `after`.
@@ -402,32 +342,30 @@ impl Store {
         })
     }
 
-    /// The dead letter of that number, if it is there.
-    pub(super) fn dead_letter(&self, number: u64) -> Result<Option<DeadLetter>, Error> {
+    /// The dead letter of that number, if it is there, or why it cannot be read.
+    pub(super) fn dead_letter(&self, number: u64) -> Result<Option<Result<DeadLetter, String>>, Error> {
         let found = self.dead_letters(number.saturating_sub(1), 1)?;
         Ok(found
             .into_iter()
             .find_map(|(found, letter)| (found == number).then_some(letter)))
     }
 
-    /// Up to `records` dead letters after number `after`.
-    pub(super) fn dead_letters(&self, after: u64, records: usize) -> Result<Vec<(u64, DeadLetter)>, Error> {
-        let found = self.with(|database| {
+    /// Up to `records` dead letters after number `after`, each or why it cannot be read.
+    pub(super) fn dead_letters(
+        &self,
+        after: u64,
+        records: usize,
+    ) -> Result<Vec<(u64, Result<DeadLetter, String>)>, Error> {
+        self.with(|database| {
             let read = database.begin_read()?;
             let table = read.open_table(DEAD)?;
             let mut found = Vec::new();
             for row in table.range(after.saturating_add(1)..)?.take(records) {
                 let (number, letter) = row?;
-                found.push((number.value(), letter.value().to_vec()));
+                found.push((number.value(), DeadLetter::open(letter.value())));
             }
             Ok(found)
-        })?;
-        let decode = |(number, letter): (u64, Vec<u8>)| {
-            let letter = DeadLetter::decode(&letter[..])
-                .map_err(|error| self.damaged(format!("dead letter {number}: {error}")))?;
-            Ok((number, letter))
-        };
-        found.into_iter().map(decode).collect()
+        })
     }
 }
 
@@ -435,6 +373,66 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The version of what is in the file, if it says so.
+fn version(write: &redb::WriteTransaction) -> Result<Option<u64>, redb::Error> {
+    let meta = write.open_table(META)?;
+    let found = meta.get("version")?;
+    Ok(found.map(|found| found.value()))
+}
+
+/// What is in the file, in which every table is then. What the disk changed is told of, and does not keep the rest away.
+fn load(write: &redb::WriteTransaction) -> Result<Book, redb::Error> {
+    let mut book = Book::default();
+    let mut meta = write.open_table(META)?;
+    let get = |key: &str| -> Result<u64, redb::Error> {
+        Ok(meta.get(key)?.map(|value| value.value()).unwrap_or_default())
+    };
+    book.next = get("next")?;
+    book.dead = Amount {
+        records: get("dead_records")?,
+        bytes: get("dead_bytes")?,
+    };
+    let records = write.open_table(RECORDS)?;
+    let lanes = write.open_table(LANES)?;
+    for row in lanes.iter()? {
+        let (number, row) = row?;
+        let number = number.value();
+        // These numbers have no checksum: one that was given already must not be given again.
+        book.next = book.next.max(number);
+        if let Some(last) = records.range((number, 0)..=(number, u64::MAX))?.next_back() {
+            book.next = book.next.max(last?.0.value().1);
+        }
+        match LaneRow::open(row.value()) {
+            Ok(row) => {
+                book.numbers.insert(row.lane(), number);
+                book.lanes.insert(number, row);
+            }
+            Err(why) => {
+                book.unreadable += 1;
+                tracing::error!(
+                    why,
+                    lane = number,
+                    "the name of a lane of the spool cannot be read: its records stay in the file, and are not delivered"
+                );
+            }
+        }
+    }
+    let dead = write.open_table(DEAD)?;
+    if let Some(last) = dead.last()? {
+        book.next = book.next.max(last.0.value());
+    }
+    if dead.len()? != book.dead.records {
+        book.dead = Amount::default();
+        for letter in dead.iter()? {
+            book.dead.add(letter?.1.value().len());
+        }
+    }
+    if get("version")? != VERSION {
+        meta.insert("version", VERSION)?;
+    }
+    Ok(book)
 }
 
 fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Done, redb::Error> {
@@ -461,12 +459,14 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
             done.appended.push((lane, number));
         }
         for id in &changes.replay {
-            let Some(letter) = dead.remove(*id)?.map(|letter| letter.value().to_vec()) else {
+            let found = dead.get(*id)?;
+            let found = found.map(|row| (row.value().len(), DeadLetter::open(row.value())));
+            // One that cannot be read stays.
+            let Some((size, Ok(letter))) = found else {
                 continue;
             };
-            book.dead.take(letter.len());
-            let letter = DeadLetter::decode(&letter[..])
-                .map_err(|error| redb::Error::Corrupted(format!("dead letter {id}: {error}")))?;
+            dead.remove(*id)?;
+            book.dead.take(size);
             let (lane, number) = add(&mut records, book, &letter.lane(), &letter.entry.seal())?;
             touched.insert(lane);
             done.replayed.push((lane, number, letter.entry.key));
@@ -493,7 +493,7 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
                 row.bytes = row.bytes.saturating_sub(size as u64);
             }
             if let Some(letter) = letter {
-                let letter = letter.encode_to_vec();
+                let letter = letter.seal();
                 dead.insert(number, &letter[..])?;
                 book.dead.add(letter.len());
             }
@@ -502,7 +502,7 @@ fn commit(database: &Database, book: &mut Book, changes: &Changes) -> Result<Don
         for number in touched {
             match book.lanes.get(&number) {
                 Some(row) if row.records > 0 => {
-                    lanes.insert(number, &row.encode_to_vec()[..])?;
+                    lanes.insert(number, &row.seal()[..])?;
                 }
                 Some(row) => {
                     book.numbers.remove(&row.lane());

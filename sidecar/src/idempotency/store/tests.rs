@@ -1,13 +1,41 @@
 //! The file: windows, bounds, and files that must not be opened.
 
+use prost::Message;
 use tempfile::TempDir;
 
 use super::*;
+use crate::database::tests::{Kept, kept_as_it_is, trouble_of};
 use crate::disk::Disk;
 use crate::idempotency::row::State;
 use crate::kafka::record::Outcome;
 
 const MAX: u64 = 1000;
+
+/// The keys' file.
+struct Keys;
+
+impl Kept for Keys {
+    type Open = Store;
+    const FILE: &str = FILE;
+    const VERSION: u64 = VERSION;
+
+    fn open(directory: &Path) -> Result<Store, (Trouble, String)> {
+        Store::open(directory).map_err(|error| trouble_of!(error))
+    }
+
+    fn close(store: &Store) {
+        store.close();
+    }
+}
+
+kept_as_it_is! { Keys:
+    a_second_one_is_told_that_the_directory_is_in_use,
+    a_later_version_is_left_alone,
+    a_later_format_is_no_damage,
+    no_damage_is_a_panic,
+    what_is_none_of_its_is_left_alone,
+    a_directory_that_cannot_be_made_is_named,
+}
 
 fn begin(key: u8, now_ms: i64) -> Begin {
     Begin {
@@ -173,61 +201,6 @@ fn a_full_disk_refuses_and_takes_more_when_there_is_room() {
     assert_eq!(store.held().unwrap().0, u64::from(taken) + 1000);
 }
 
-#[test]
-fn a_second_one_is_told_that_the_directory_is_in_use() {
-    let directory = TempDir::new().unwrap();
-    let store = Store::open(directory.path()).unwrap();
-    let error = Store::open(directory.path()).err().unwrap();
-    assert!(matches!(error, Error::InUse(_)), "{error}");
-    store.close();
-    Store::open(directory.path()).unwrap();
-}
-
-#[test]
-fn a_later_version_is_left_alone() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join(FILE);
-    drop(Store::open(directory.path()).unwrap());
-    let database = Database::create(&file).unwrap();
-    let write = database.begin_write().unwrap();
-    write
-        .open_table(META)
-        .unwrap()
-        .insert("version", VERSION + 1)
-        .unwrap();
-    write.commit().unwrap();
-    drop(database);
-    for _ in 0..2 {
-        let error = Store::open(directory.path()).err().unwrap();
-        assert!(
-            matches!(error, Error::Newer { found, .. } if found == VERSION + 1),
-            "{error}"
-        );
-    }
-}
-
-#[test]
-fn what_is_no_file_of_keys_is_left_alone() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join(FILE);
-    let text = "no keys\n".repeat(1000);
-    std::fs::write(&file, &text).unwrap();
-    let error = Store::open(directory.path()).err().unwrap();
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
-}
-
-#[test]
-fn a_directory_that_cannot_be_made_is_named() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    let error = Store::open(&file.join("keys")).err().unwrap();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
-    let named = file.join("keys").display().to_string();
-    assert!(error.to_string().contains(&named), "{error}");
-}
-
 /// A row that the first version wrote: it must read so for ever.
 #[test]
 fn rows_of_the_first_version_are_read() {
@@ -308,6 +281,12 @@ fn keys_that_are_gone_give_their_space_back_at_the_next_start() {
     assert!(size() < large / 2, "{large}, {}", size());
 }
 
+fn row_of(write: &redb::WriteTransaction, name: &Name) -> Result<Row, redb::Error> {
+    let keys = write.open_table(KEYS)?;
+    let row = keys.get(name)?.unwrap();
+    Ok(Row::open(row.value()).unwrap())
+}
+
 /// Its record may be stored: it is not written again, and others are.
 #[test]
 fn of_a_row_that_cannot_be_read_nobody_knows_and_it_holds_up_nobody() {
@@ -318,7 +297,9 @@ fn of_a_row_that_cannot_be_read_nobody_knows_and_it_holds_up_nobody() {
     store
         .with(|database| {
             let write = database.begin_write()?;
-            write.open_table(KEYS)?.insert(&first.name, &b"\xff"[..])?;
+            let mut row = row_of(&write, &first.name)?.seal();
+            row[20] ^= 1;
+            write.open_table(KEYS)?.insert(&first.name, &row[..])?;
             write.commit()?;
             Ok(())
         })

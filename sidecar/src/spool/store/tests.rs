@@ -1,11 +1,42 @@
 //! The file against a model, on a disk that can be switched off, and files that must not be opened.
 
 use proptest::prelude::*;
+use prost::Message;
 use tempfile::TempDir;
 
 use super::super::entry::Entry;
 use super::*;
+use crate::database::tests::{Kept, kept_as_it_is, trouble_of};
 use crate::disk::Disk;
+
+/// A spool's file.
+struct Spool;
+
+impl Kept for Spool {
+    type Open = Store;
+    const FILE: &str = FILE;
+    const VERSION: u64 = VERSION;
+
+    fn open(directory: &Path) -> Result<Store, (Trouble, String)> {
+        match Store::open(directory) {
+            Ok((store, _)) => Ok(store),
+            Err(error) => Err(trouble_of!(error)),
+        }
+    }
+
+    fn close(store: &Store) {
+        store.close();
+    }
+}
+
+kept_as_it_is! { Spool:
+    a_second_one_is_told_that_the_directory_is_in_use,
+    a_later_version_is_left_alone,
+    a_later_format_is_no_damage,
+    no_damage_is_a_panic,
+    what_is_none_of_its_is_left_alone,
+    a_directory_that_cannot_be_made_is_named,
+}
 
 impl Disk {
     fn open(&self) -> Result<(Store, Book), Error> {
@@ -16,6 +47,12 @@ impl Disk {
                 .create_with_backend(disk.clone())
         };
         Store::over(PathBuf::from("disk"), Box::new(make))
+    }
+}
+
+impl Book {
+    fn number_of(&self, lane: &Lane) -> u64 {
+        self.numbers[lane]
     }
 }
 
@@ -59,7 +96,7 @@ fn contents(store: &Store, book: &Book) -> Contents {
     let dead = store.dead_letters(0, usize::MAX).unwrap();
     let contents = Contents {
         lanes,
-        dead: dead.into_iter().map(|(_, letter)| letter).collect(),
+        dead: dead.into_iter().map(|(_, letter)| letter.unwrap()).collect(),
     };
     // What is counted is what is there.
     for (lane, entries) in &contents.lanes {
@@ -67,7 +104,7 @@ fn contents(store: &Store, book: &Book) -> Contents {
         let bytes: usize = entries.iter().map(Vec::len).sum();
         assert_eq!((row.records, row.bytes), (entries.len() as u64, bytes as u64));
     }
-    let bytes: usize = contents.dead.iter().map(Message::encoded_len).sum();
+    let bytes: usize = contents.dead.iter().map(|letter| letter.seal().len()).sum();
     let dead = Amount {
         records: contents.dead.len() as u64,
         bytes: bytes as u64,
@@ -131,6 +168,7 @@ impl Step {
             && let Some((number, letter)) = dead.first()
         {
             changes.replay.push(*number);
+            let letter = letter.as_ref().unwrap();
             entries(&letter.lane(), letter.entry.seal());
             after.dead.remove(0);
         }
@@ -280,40 +318,6 @@ fn a_disk_that_becomes_read_only_keeps_what_it_has() {
     assert_eq!(found.lanes[0].1, expected);
 }
 
-#[test]
-fn a_second_one_is_told_that_the_directory_is_in_use() {
-    let directory = TempDir::new().unwrap();
-    let (store, _book) = Store::open(directory.path()).unwrap();
-    let error = Store::open(directory.path()).err().unwrap();
-    assert!(matches!(error, Error::InUse(_)), "{error}");
-    assert!(error.to_string().contains("in use by another sidecar"), "{error}");
-    store.close();
-    Store::open(directory.path()).unwrap();
-}
-
-#[test]
-fn a_later_version_is_left_alone() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join(FILE);
-    drop(Store::open(directory.path()).unwrap());
-    let database = Database::create(&file).unwrap();
-    let write = database.begin_write().unwrap();
-    write
-        .open_table(META)
-        .unwrap()
-        .insert("version", VERSION + 1)
-        .unwrap();
-    write.commit().unwrap();
-    drop(database);
-    for _ in 0..2 {
-        let error = Store::open(directory.path()).err().unwrap();
-        assert!(
-            matches!(error, Error::Newer { found, .. } if found == VERSION + 1),
-            "{error}"
-        );
-    }
-}
-
 /// All of it is another version's, and not only the number: that is what is told of, and nothing is changed.
 #[test]
 fn a_whole_file_of_a_later_version_is_left_alone() {
@@ -357,57 +361,7 @@ fn a_whole_file_of_a_later_version_is_left_alone() {
     );
 }
 
-/// A row that the disk changed is not delivered.
-#[test]
-fn an_entry_that_was_changed_is_told_from_one_that_was_not() {
-    let entry = Entry {
-        key: Some("key".into()),
-        ..entry("value")
-    };
-    let row = entry.seal();
-    assert_eq!(Entry::open(&row).unwrap(), entry);
-    // The first byte says that there is a checksum: all others are in it.
-    for at in 1..row.len() {
-        for bit in 0..8 {
-            let mut changed = row.clone();
-            changed[at] ^= 1 << bit;
-            assert!(Entry::open(&changed).is_err(), "byte {at}, bit {bit}");
-        }
-    }
-    for length in 5..row.len() {
-        assert!(Entry::open(&row[..length]).is_err(), "{length}");
-    }
-    // A sidecar without checksums reads it all the same.
-    assert_eq!(Entry::decode(&row[..]).unwrap(), entry);
-}
-
-#[test]
-fn what_is_no_spool_is_left_alone() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join(FILE);
-    let text = "not a spool\n".repeat(1000);
-    std::fs::write(&file, &text).unwrap();
-    let error = Store::open(directory.path()).err().unwrap();
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
-}
-
-#[test]
-fn a_directory_that_cannot_be_made_is_named() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    let error = Store::open(&file.join("spool")).err().unwrap();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains(&file.join("spool").display().to_string()),
-        "{error}"
-    );
-}
-
-/// A file that the first version wrote: it must open for ever.
+/// Rows that the first version wrote: they must be read for ever.
 #[test]
 fn rows_of_the_first_version_are_read() {
     // Entry: partition 3, key "k", value "v", header a=b, timestamp 5, spooled 6.
@@ -432,10 +386,161 @@ fn rows_of_the_first_version_are_read() {
         bytes: 2,
         ..LaneRow::new(&lane(1))
     };
-    assert_eq!(
-        row.encode_to_vec(),
-        b"\x0a\x04main\x12\x07default\x1a\x07topic-1\x20\x01\x28\x02"
-    );
+    let frozen = b"\x0a\x04main\x12\x07default\x1a\x07topic-1\x20\x01\x28\x02";
+    assert_eq!(row.encode_to_vec(), frozen);
+    assert_eq!(LaneRow::open(frozen).unwrap(), row);
+    let letter = DeadLetter {
+        cluster: "main".to_owned(),
+        entry,
+        given_up_ms: 9,
+        ..DeadLetter::default()
+    };
+    assert_eq!(DeadLetter::open(&letter.encode_to_vec()).unwrap(), letter);
+}
+
+/// A spool with two records in each of two lanes and two dead letters, and what is in it.
+fn filled(store: &Store, book: &mut Book) -> Contents {
+    let letter = |text: &str| DeadLetter {
+        cluster: "main".to_owned(),
+        entry: entry(text),
+        code: "too_large".to_owned(),
+        ..DeadLetter::default()
+    };
+    let changes = Changes {
+        append: ["a", "b", "c", "d", "e", "f"]
+            .iter()
+            .zip([0, 0, 1, 1, 0, 0])
+            .map(|(text, n)| append(lane(n), text))
+            .collect(),
+        ..Changes::default()
+    };
+    let done = store.commit(book, &changes).unwrap();
+    let bury = |at: usize, text| (done.appended[at].0, done.appended[at].1, letter(text));
+    let changes = Changes {
+        bury: vec![bury(4, "e"), bury(5, "f")],
+        ..Changes::default()
+    };
+    store.commit(book, &changes).unwrap();
+    contents(store, book)
+}
+
+/// Changes a byte of a row, as a disk does.
+fn spoil<K: redb::Key + 'static>(
+    store: &Store,
+    table: TableDefinition<'static, K, &'static [u8]>,
+    at: usize,
+    byte: usize,
+) {
+    store
+        .with(|database| {
+            let write = database.begin_write()?;
+            {
+                let mut table = write.open_table(table)?;
+                let found = table.iter()?.nth(at).unwrap()?;
+                let mut row = found.1.value().to_vec();
+                let byte = byte % (row.len() - 1) + 1;
+                row[byte] ^= 4;
+                let bytes = K::as_bytes(&found.0.value()).as_ref().to_vec();
+                drop(found);
+                table.insert(K::from_bytes(&bytes), &row[..])?;
+            }
+            write.commit()?;
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Whatever kind of row the disk changed: nobody takes it for what it is not, and all others are as they were.
+#[test]
+fn a_row_that_the_disk_changed_is_told_and_nothing_else_is_lost() {
+    for byte in [0, 3, 7, 11, 40] {
+        let disk = Disk::default();
+        let (store, mut book) = disk.open().unwrap();
+        let before = filled(&store, &mut book);
+
+        // A record: it is in its place, and cannot be read.
+        spoil(&store, RECORDS, 1, byte);
+        let book = store.reopen().unwrap();
+        let number = book.number_of(&lane(0));
+        let rows = store.read(number, 0, 10, usize::MAX).unwrap();
+        let rows: Vec<_> = rows.iter().map(|(_, row)| Entry::open(row)).collect();
+        assert_eq!(rows[0], Ok(entry("a")));
+        assert_eq!(rows[1], Err("its checksum does not fit".to_owned()));
+
+        // A dead letter: it stays, whatever is asked for, until it is dropped.
+        spoil(&store, DEAD, 0, byte);
+        let mut book = store.reopen().unwrap();
+        let dead = store.dead_letters(0, 10).unwrap();
+        let (bad, good) = (dead[0].0, dead[1].0);
+        assert_eq!(dead[0].1, Err("its checksum does not fit".to_owned()));
+        assert_eq!(dead[1].1.as_ref(), Ok(&before.dead[1]));
+        assert!(store.dead_letter(bad).unwrap().unwrap().is_err());
+        let changes = Changes {
+            replay: vec![bad, good],
+            ..Changes::default()
+        };
+        let done = store.commit(&mut book, &changes).unwrap();
+        assert_eq!(done.replayed.len(), 1);
+        assert_eq!(
+            (book.dead.records, store.dead_letters(0, 10).unwrap().len()),
+            (1, 1)
+        );
+
+        // A lane: its records stay, and are nobody's; the other goes on, and so does a new one of its name.
+        spoil(&store, LANES, 0, byte);
+        let mut book = store.reopen().unwrap();
+        let lanes = store.lanes().unwrap();
+        assert_eq!(
+            lanes.iter().find(|(at, _)| *at == number).unwrap().1,
+            Err("its checksum does not fit".to_owned())
+        );
+        assert!(!book.lanes.contains_key(&number));
+        let found = store.read(book.number_of(&lane(1)), 0, 10, usize::MAX).unwrap();
+        let found: Vec<_> = found.iter().map(|(_, row)| Entry::open(row).unwrap()).collect();
+        assert_eq!(found, [entry("c"), entry("d")]);
+        let changes = Changes {
+            append: vec![append(lane(0), "new")],
+            ..Changes::default()
+        };
+        let done = store.commit(&mut book, &changes).unwrap();
+        assert_ne!(done.appended[0].0, number);
+        assert_eq!(store.read(number, 0, 10, usize::MAX).unwrap().len(), 2);
+
+        let changes = Changes {
+            forget: vec![bad],
+            ..Changes::default()
+        };
+        assert_eq!(store.commit(&mut book, &changes).unwrap().forgotten, 1);
+        assert_eq!(store.reopen().unwrap().dead, Amount::default());
+    }
+}
+
+/// The counters have no checksum: a number is not given twice, and nothing written over, whatever they say.
+#[test]
+fn counters_that_the_disk_changed_are_counted_again() {
+    let disk = Disk::default();
+    let (store, mut book) = disk.open().unwrap();
+    let mut expected = filled(&store, &mut book);
+    store
+        .with(|database| {
+            let write = database.begin_write()?;
+            for counter in ["next", "dead_records", "dead_bytes"] {
+                write.open_table(META)?.insert(counter, 1)?;
+            }
+            write.commit()?;
+            Ok(())
+        })
+        .unwrap();
+    let mut book = store.reopen().unwrap();
+    assert_eq!(contents(&store, &book), expected);
+    let (to, new) = append(lane(0), "new");
+    let changes = Changes {
+        append: vec![(to, new.clone())],
+        ..Changes::default()
+    };
+    store.commit(&mut book, &changes).unwrap();
+    expected.lanes[0].1.push(new);
+    assert_eq!(contents(&store, &book), expected);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::kafka::health::Health;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
-use crate::spool::{Bridged, Incoming, Outlet, Spool};
+use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
@@ -261,14 +261,13 @@ impl Gateway {
     }
 
     /// Whether one of the record's key is in the spool, or of this call on its way there.
-    fn follows(&self, record: &Record, spooling: Spooling<'_>, into: &Batch<'_>) -> bool {
+    fn follows(&self, record: &Record, lane: &Lane, into: &Batch<'_>) -> bool {
         let (Some(key), Some(spool)) = (&record.key, &self.spool) else {
             return false;
         };
-        let lane = spooling.lane(&record.topic);
         let mut of_call = into.spooled.iter();
-        spool.is_followed(&lane, key)
-            || of_call.any(|(other, _)| other.record.key.as_ref() == Some(key) && other.lane == lane)
+        spool.is_followed(lane, key)
+            || of_call.any(|(other, _)| other.record.key.as_ref() == Some(key) && other.lane == *lane)
     }
 
     /// Makes one submission, or refuses it.
@@ -291,12 +290,7 @@ impl Gateway {
                 };
                 match bad {
                     Ok(()) => {
-                        let bridged = |(delivery, producer): (Delivery, &Arc<Producer>)| Bridged {
-                            delivery,
-                            producer: Arc::clone(producer),
-                            label: Arc::clone(label),
-                            client,
-                        };
+                        let mut aside = None;
                         let (direct, spooling, bridged) = match way {
                             Way::Producer(delivery) => (Some(delivery), None, None),
                             Way::Spool(spooling) => (None, Some(spooling), None),
@@ -304,9 +298,22 @@ impl Gateway {
                                 (None, Some(spooling), None)
                             }
                             Way::Either(delivery, spooling, producer) => {
-                                match self.follows(&record, spooling, into) {
-                                    true => (None, Some(spooling), Some(bridged((delivery, producer)))),
-                                    false => (Some(delivery), None, None),
+                                let lane = spooling.lane(&record.topic);
+                                let follows = self.follows(&record, &lane, into);
+                                let spool = self.spool.as_ref();
+                                aside = spool.map(|spool| spool.aside(lane, spooling.deadline));
+                                match aside.take_if(|_| follows) {
+                                    Some(aside) => {
+                                        let bridged = Bridged {
+                                            delivery,
+                                            producer: Arc::clone(producer),
+                                            label: Arc::clone(label),
+                                            client,
+                                            aside,
+                                        };
+                                        (None, Some(spooling), Some(bridged))
+                                    }
+                                    None => (Some(delivery), None, None),
                                 }
                             }
                         };
@@ -317,6 +324,7 @@ impl Gateway {
                                 receipt,
                                 label: Arc::clone(label),
                                 client,
+                                aside,
                             });
                         } else if let Some(spooling) = spooling {
                             let incoming = Incoming {

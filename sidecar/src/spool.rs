@@ -36,7 +36,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use sluice_proto::v1::ErrorClass;
 
 pub use self::bridge::Bridged;
-use self::bridge::{Prepared, Refused, Written};
+use self::bridge::{IntoSpool, Prepared, Refused, Written};
 pub use self::entry::{DeadLetter, Entry, Lane};
 use self::state::{Command, Removal, State, Waiting};
 use self::store::Store;
@@ -44,7 +44,7 @@ pub use self::store::{Amount, Error, FILE, VERSION};
 use crate::config;
 use crate::kafka::error::unknown;
 use crate::kafka::producer::Producer;
-use crate::kafka::record::{Failure, Outcome, Receipt, Record};
+use crate::kafka::record::{Aside, Failure, Outcome, Receipt, Record};
 use crate::metrics::SpoolMetrics;
 
 /// Bytes that may wait for the disk at once: a disk that stands still must not fill the memory.
@@ -251,6 +251,16 @@ impl Spool {
             self.shared.drainer.notify_one();
         }
         self.shared.refuse(refused);
+    }
+
+    /// What takes a record of that lane into the spool whose cluster goes away before its producer has handed it over; whoever
+    /// waits is told at `deadline` at the latest.
+    pub fn aside(&self, lane: Lane, deadline: Instant) -> Arc<dyn Aside> {
+        Arc::new(IntoSpool {
+            shared: Arc::clone(&self.shared),
+            lane,
+            deadline,
+        })
     }
 
     /// Whether a record of that key must not go to its producer by itself, since one before it is in the spool.

@@ -56,6 +56,8 @@ struct Shared {
     config: ClientConfig,
     token: Option<BearerToken>,
     state: Mutex<State>,
+    /// Held by who puts records aside, so that they get there in their order. Taken before the state.
+    turn: Mutex<()>,
     /// Rung when there may be something for the minder to do, or the producer stops.
     bell: Condvar,
     /// Rung when there is something for the driver to do.
@@ -66,6 +68,25 @@ impl Shared {
     /// The state. A panic elsewhere must not stop every other record, so a poisoned lock is taken all the same.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts records aside until none comes any more that may go.
+    fn divert(&self) {
+        loop {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut bag = Bag::default();
+            let mut state = self.lock();
+            let more = state.divert(Instant::now(), &mut bag);
+            let wake = state.look_sooner();
+            drop(state);
+            if wake {
+                self.driver.notify_one();
+            }
+            bag.send();
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Logs that the cluster stopped or began to answer: once, though librdkafka says so again after every
@@ -122,6 +143,7 @@ impl Producer {
             config,
             token: cluster.token.clone(),
             state: Mutex::new(state),
+            turn: Mutex::default(),
             bell: Condvar::new(),
             driver,
         });
@@ -165,8 +187,7 @@ impl Producer {
     /// Whether the cluster takes the topic's records: not while no broker can be reached, nor when acknowledgements have
     /// not come for longer than the profile's `max_queueing_time` explains.
     pub fn takes(&self, topic: &str) -> bool {
-        let mut state = self.shared.lock();
-        !state.is_down() && !state.is_stuck(topic, Instant::now())
+        self.shared.lock().takes(topic, Instant::now())
     }
 
     /// Brings the gauges up to date.
@@ -203,14 +224,16 @@ impl Producer {
     /// Returns how many records were given up, without those that are on the sidecar's own disk: those that were held are told so, those on their way to the
     /// broker are of unknown outcome.
     pub fn close(&self) -> usize {
+        let turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bag = Bag::default();
         let (given_up, native) = {
             let mut state = self.shared.lock();
             let given_up = state.outstanding() - state.spooled();
             state.close(&mut bag);
-            (given_up, Arc::clone(state.native()))
+            (given_up - bag.aside(), Arc::clone(state.native()))
         };
         bag.send();
+        drop(turn);
         native.purge();
         let until = Instant::now() + PURGE_TIMEOUT;
         while self.shared.lock().handed() > 0 && Instant::now() < until {

@@ -135,6 +135,14 @@ pub enum Delivery {
     },
 }
 
+/// Where a record goes that a producer has, and has not handed over, when its cluster goes away.
+pub trait Aside: Send + Sync {
+    /// Takes it, and answers whoever waits. What is taken first is before what is taken later.
+    ///
+    /// Called from producer threads: it must not block and must not call back into the producer.
+    fn take(&self, record: Record, receipt: Receipt);
+}
+
 /// A record on its way into a producer.
 pub struct Submission {
     /// The record.
@@ -148,6 +156,9 @@ pub struct Submission {
     /// Whose it is, as the filter names clients; 0 is whoever is not named. No client has more than its share of what may
     /// wait.
     pub client: u64,
+    /// Where it goes if the cluster goes away before it is handed over. Without that it is held as long as it may be; so is one
+    /// that was answered already.
+    pub aside: Option<Arc<dyn Aside>>,
 }
 
 #[cfg(test)]

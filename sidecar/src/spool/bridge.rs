@@ -11,7 +11,7 @@ use super::state::{Queued, State, Waiting};
 use super::{Incoming, MAX_QUEUED, Shared, now_ms};
 use crate::kafka::health::Health;
 use crate::kafka::producer::Producer;
-use crate::kafka::record::{Delivery, Failure, Receipt, Submission};
+use crate::kafka::record::{Aside, Delivery, Failure, Receipt, Record, Submission};
 
 /// How long a record waits for those of its key before it may be spooled, at most.
 const WAIT: Duration = Duration::from_secs(1);
@@ -26,6 +26,33 @@ pub struct Bridged {
     pub label: Arc<str>,
     /// Whose it is, as [`Submission::client`] has it.
     pub client: u64,
+    /// Where it goes if the cluster goes away before it is handed over.
+    pub aside: Arc<dyn Aside>,
+}
+
+/// Takes a record into the spool that its producer has not handed over when its cluster goes away.
+pub(super) struct IntoSpool {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lane: Lane,
+    pub(super) deadline: Instant,
+}
+
+impl Aside for IntoSpool {
+    fn take(&self, record: Record, receipt: Receipt) {
+        let written = Written::new(Incoming {
+            record,
+            lane: self.lane.clone(),
+            receipt,
+            deadline: self.deadline,
+        });
+        let mut refused = Refused::new();
+        let mut state = self.shared.lock();
+        self.shared.append_first(&mut state, written, &mut refused);
+        self.shared.tell_followed(&state);
+        drop(state);
+        self.shared.writer.notify_one();
+        self.shared.refuse(refused);
+    }
 }
 
 /// A record that waits until nothing of its key is spooled any more.
@@ -122,6 +149,24 @@ impl Shared {
             }
         }
         written.queue(state, place);
+    }
+
+    /// The same for one that its producer had: those that wait for its key came after it.
+    fn append_first(&self, state: &mut State, written: Written, refused: &mut Refused) {
+        if let Some(failure) = self.refusal(state, written.encoded.len() as u64) {
+            refused.push((written.receipt, failure));
+            return;
+        }
+        let place = state.place(&written.lane, written.entry.key.as_ref());
+        if let Some(place) = place {
+            state.following.count(place);
+        }
+        written.queue(state, place);
+        if let Some(place) = place {
+            for parked in state.following.take_line(place) {
+                self.append_parked(state, parked, place, refused);
+            }
+        }
     }
 
     /// The same for one that waited, and is counted already.
@@ -250,6 +295,7 @@ fn by_producer(parked: Vec<Parked>) -> Vec<(Arc<Producer>, Vec<Submission>)> {
             receipt: incoming.receipt,
             label: bridged.label,
             client: bridged.client,
+            aside: Some(bridged.aside),
         };
         match all.last_mut() {
             Some((producer, submissions)) if Arc::ptr_eq(producer, &bridged.producer) => {

@@ -286,6 +286,7 @@ fn plan(state: &mut State, inbox: &Arc<dyn Recipient>, now: Instant) -> Work {
                 },
                 label: Arc::clone(label),
                 client: 0,
+                aside: None,
             });
         }
         if let Some(due) = lane.window.due() {

@@ -276,6 +276,7 @@ fn send(shared: &Shared, to: &config::DeadLetters, numbers: &[u64], inbox: &Arc<
             },
             label,
             client: 0,
+            aside: None,
         };
         let known = submissions
             .iter_mut()

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rdkafka::bindings::rd_kafka_resp_err_t as Raw;
 use sluice_proto::v1::topic_fate::Result as Fated;
 use sluice_proto::v1::{Delivery, ErrorClass, Record};
 use tempfile::TempDir;
@@ -83,6 +84,81 @@ async fn an_outage_is_bridged_and_the_order_holds() {
     // Without an outage REST is answered as it was, too.
     let url = sidecar.url("/topics/audit/records?spool_on_outage=true");
     assert_eq!(http::post(&url, &[], "hello").await.status, 200);
+}
+
+/// What was not handed over when the cluster goes is as good as what comes then: it is spooled, before that.
+#[tokio::test]
+async fn what_is_held_when_the_cluster_goes_is_spooled_in_its_order() {
+    let mock = mock(&[("orders", 1)]);
+    let directory = TempDir::new().unwrap();
+    // Nobody says anything about the topic.
+    mock.broker_round_trip_time(1, Duration::from_secs(600)).unwrap();
+    let sidecar = Sidecar::start(spooling(&mock.bootstrap_servers(), directory.path())).await;
+    let mut stream = sidecar.stream().await;
+    let patient = |id, key| Record {
+        deadline_ms: 60_000,
+        ..bridged(id, key)
+    };
+    for id in 0..10 {
+        stream.send(vec![patient(id, Some("k"))]).await;
+    }
+    // One that was answered from memory stays there, and so does what is of its key.
+    let buffered = Record {
+        delivery: Delivery::Buffered.into(),
+        ..bridged(100, Some("b"))
+    };
+    accepted(&stream_of(&sidecar, buffered).await);
+    stream.send(vec![patient(10, Some("k"))]).await;
+    // It is gone for good, or was when nobody answered for 2 s.
+    mock.broker_down(1).unwrap();
+    let fates = stream.fates(11).await;
+    for (_, topics) in &fates {
+        accepted(topics[0].result.as_ref().unwrap());
+    }
+    assert_eq!(sidecar.metric("sluice_spool_records").await, Some(11.0));
+    until_down(&sidecar).await;
+    for id in 11..15 {
+        accepted(&stream.produce(bridged(id, Some("k"))).await);
+    }
+    mock.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    mock.broker_up(1).unwrap();
+    until_empty(&sidecar).await;
+    let all = values(&mock, "orders", 16).await;
+    let of_k: Vec<String> = all.into_iter().filter(|value| value != "100").collect();
+    assert_eq!(of_k, numbers(0..15));
+}
+
+/// What became of a record on a call of its own.
+async fn stream_of(sidecar: &Sidecar, record: Record) -> Fated {
+    sidecar.stream().await.produce(record).await
+}
+
+/// At the end of the sidecar, too: what it holds for want of its cluster is on the disk then.
+#[tokio::test]
+async fn what_is_held_at_the_end_is_spooled() {
+    let mock = mock(&[("orders", 1)]);
+    let directory = TempDir::new().unwrap();
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
+        .unwrap();
+    let sidecar = Sidecar::start(spooling(&mock.bootstrap_servers(), directory.path())).await;
+    let stream = sidecar.stream().await;
+    let patient = |id| Record {
+        deadline_ms: 600_000,
+        ..bridged(id, Some("k"))
+    };
+    stream.send(vec![patient(0), patient(1)]).await;
+    until("they are held", async || {
+        sidecar.metric("sluice_held_records").await == Some(2.0)
+    })
+    .await;
+    sidecar.stopper.drain();
+    sidecar.stopper.stop();
+    assert_eq!(sidecar.ended().await.given_up, 0);
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_NO_ERROR)
+        .unwrap();
+    let sidecar = Sidecar::start(spooling(&mock.bootstrap_servers(), directory.path())).await;
+    until_empty(&sidecar).await;
+    assert_eq!(values(&mock, "orders", 2).await, numbers(0..2));
 }
 
 /// Records of other keys, and without one, do not follow.

@@ -109,13 +109,16 @@ async fn records_wait_for_a_topic_that_has_no_leader_yet() {
         .unwrap();
     let sidecar = Sidecar::on(&mock).await;
     let mut stream = sidecar.stream().await;
-    stream
-        .send(vec![patient(1, 0), patient(2, 100), record(3, "audit", "x")])
-        .await;
+    stream.send(vec![patient(1, 0), record(3, "audit", "x")]).await;
     // Others do not wait for it.
     let (id, topics) = stream.fates(1).await.pop().unwrap();
     assert_eq!(id, 3);
     stored(topics[0].result.as_ref().unwrap());
+    until("it is held", async || {
+        sidecar.metric("sluice_held_records").await == Some(1.0)
+    })
+    .await;
+    stream.send(vec![patient(2, 100)]).await;
     let (id, topics) = stream.fates(1).await.pop().unwrap();
     let (class, why) = failure(topics[0].result.as_ref().unwrap());
     assert_eq!((id, class), (2, ErrorClass::ClusterUnavailable), "{why}");

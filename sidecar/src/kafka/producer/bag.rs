@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::kafka::record::{Failure, Outcome, Receipt};
+use crate::kafka::record::{Aside, Failure, Outcome, Receipt, Record};
 
 /// Collects outcomes under the lock; tells the recipients after it.
 #[derive(Default)]
@@ -13,12 +13,24 @@ pub(super) struct Bag {
     lost: BTreeMap<(Arc<str>, String), usize>,
     /// Acknowledged by a leader whose successor does not have them: topic, partition, how many.
     led: Vec<(Arc<str>, i32, u64)>,
+    /// Records that go elsewhere, in their order.
+    aside: Vec<(Arc<dyn Aside>, Record, Receipt)>,
 }
 
 impl Bag {
     /// Has `outcome` told to the receipt's recipient.
     pub(super) fn settle(&mut self, receipt: Receipt, outcome: Outcome) {
         self.settled.push((receipt, outcome));
+    }
+
+    /// Has a record go elsewhere.
+    pub(super) fn put_aside(&mut self, aside: Arc<dyn Aside>, record: Record, receipt: Receipt) {
+        self.aside.push((aside, record, receipt));
+    }
+
+    /// How many go elsewhere.
+    pub(super) fn aside(&self) -> usize {
+        self.aside.len()
     }
 
     /// Has the loss of a record that was answered as accepted logged.
@@ -44,6 +56,9 @@ impl Bag {
                 records,
                 "records are lost that the partition's leader had acknowledged (acks=1): another leads now, without them"
             );
+        }
+        for (aside, record, receipt) in self.aside {
+            aside.take(record, receipt);
         }
         let mut settled = self.settled.into_iter().peekable();
         let mut batch = Vec::with_capacity(settled.len());

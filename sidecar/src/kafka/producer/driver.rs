@@ -90,10 +90,14 @@ fn serve(
     let look = state.next_look();
     let mind = state.needs_minding();
     let stopped = state.stopped();
+    let diverting = state.is_diverting();
     drop(state);
     if mind {
         shared.bell.notify_all();
     }
     bag.send();
+    if diverting {
+        shared.divert();
+    }
     (!stopped).then_some(look)
 }

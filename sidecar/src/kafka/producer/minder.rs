@@ -92,12 +92,16 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
         }
     }
     shared.log_health(was_down, &state);
+    let diverting = state.is_diverting();
     let wake_driver = state.look_sooner();
     drop(state);
     if wake_driver {
         shared.driver.notify_one();
     }
     bag.send();
+    if diverting {
+        shared.divert();
+    }
     answered
 }
 

@@ -1,6 +1,7 @@
 //! Everything a producer knows, under one lock that is taken once for many records.
 
 mod admission;
+mod aside;
 mod cluster;
 mod deadlines;
 mod handover;
@@ -20,7 +21,7 @@ use super::topics::{Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
-use crate::kafka::record::{Delivery, Outcome, Receipt, Record, Submission};
+use crate::kafka::record::{Aside, Delivery, Outcome, Receipt, Record, Submission};
 use crate::kafka::trouble::Troubles;
 use crate::metrics::ProducerMetrics;
 
@@ -67,6 +68,8 @@ pub(super) struct Pending {
     lone: bool,
     /// It is on the sidecar's own disk.
     spooled: bool,
+    /// Where it goes if the cluster goes away first.
+    aside: Option<Arc<dyn Aside>>,
 }
 
 /// See the module.
@@ -88,6 +91,8 @@ pub(super) struct State {
     health: Health,
     troubles: Troubles,
     fatal: Option<String>,
+    /// Records are being put aside: nothing is handed over until that is done.
+    diverting: bool,
     /// Nothing is taken on any more.
     closed: bool,
     stopped: bool,
@@ -114,6 +119,7 @@ impl State {
             health: Health::Unknown,
             troubles: Troubles::default(),
             fatal: None,
+            diverting: false,
             closed: false,
             stopped: false,
             earliest: None,
@@ -176,6 +182,7 @@ impl State {
             receipt,
             label,
             client,
+            aside,
         } = submission;
         let key = self
             .topics
@@ -230,12 +237,15 @@ impl State {
             client,
             lone,
             spooled,
+            aside,
         });
         self.bytes += bytes;
         self.spooled += usize::from(spooled);
         self.expect_deadline(until);
         let held = Held { key, record, until };
-        if let Some(held) = self.gather(topic, held, bytes, now) {
+        let held = self.put_aside_at_once(held, now, bag);
+        let held = held.and_then(|held| self.gather(topic, held, bytes, now));
+        if let Some(held) = held {
             self.place(topic, held, now, bag);
         }
     }
@@ -314,18 +324,14 @@ impl State {
         true
     }
 
-    /// Ends a pending record with `outcome`.
-    fn settle(&mut self, key: usize, outcome: Outcome, now: Instant, bag: &mut Bag) {
-        let Some(pending) = self.pending.try_remove(key) else {
-            return;
-        };
+    /// Has a record wait no more. The outcome is that of one that librdkafka may have had.
+    fn forget(&mut self, key: usize, outcome: Option<&Outcome>, now: Instant) -> Option<Pending> {
+        let pending = self.pending.try_remove(key)?;
         self.bytes = self.bytes.saturating_sub(pending.bytes);
         self.spooled -= usize::from(pending.spooled);
-        let Some(topic) = self.topics.get(pending.topic) else {
-            return;
-        };
+        let topic = self.topics.get(pending.topic)?;
         let cost = pace::cost(1, pending.bytes);
-        if let Some(pass) = pending.handed {
+        if let (Some(pass), Some(outcome)) = (pending.handed, outcome) {
             self.handed -= 1;
             topic
                 .gate
@@ -333,7 +339,7 @@ impl State {
             let report = pace::Report {
                 took: now.saturating_duration_since(pass.at),
                 cost,
-                answered: is_answer(&outcome),
+                answered: is_answer(outcome),
                 lone: pending.lone,
             };
             topic.pace.reported(report, now);
@@ -344,6 +350,17 @@ impl State {
         if topic.pending == 0 {
             topic.pace.idle(now);
         }
+        Some(pending)
+    }
+
+    /// Ends a pending record with `outcome`.
+    fn settle(&mut self, key: usize, outcome: Outcome, now: Instant, bag: &mut Bag) {
+        let Some(pending) = self.forget(key, Some(&outcome), now) else {
+            return;
+        };
+        let Some(topic) = self.topics.get(pending.topic) else {
+            return;
+        };
         match pending.receipt {
             // Another attempt follows one that failed: only the last counts, and how long they took is not what a
             // client waited for.

@@ -1,3 +1,4 @@
+mod aside;
 mod overload;
 mod profile;
 
@@ -86,6 +87,7 @@ fn send(producer: &Producer, told: &Arc<Told>, tokens: std::ops::Range<u64>) {
         },
         label: "orders".into(),
         client: 0,
+        aside: None,
     };
     producer.submit(&mut tokens.map(submission).collect());
 }
@@ -210,6 +212,7 @@ async fn a_spooled_record_that_is_sent_again_is_given_back_in_time() {
         },
         label: "orders".into(),
         client: 0,
+        aside: None,
     }]);
     {
         let mut state = producer.shared.lock();

@@ -20,9 +20,11 @@ use crate::kafka::trouble::Trouble;
 const CREATION_TRIES: u32 = 40;
 
 impl State {
-    /// No broker answers: what comes from now on is held. What is known to be wrong with a broker tells more than `why`.
+    /// No broker answers: what comes from now on is held, and what may go elsewhere is to do so. What is known to be wrong with
+    /// a broker tells more than `why`.
     pub(in crate::kafka::producer) fn down(&mut self, why: String) {
         let trouble = self.troubles.most_telling().map(ToString::to_string);
+        self.diverting |= !self.is_down();
         self.health = Health::Down(trouble.unwrap_or(why));
     }
 
@@ -87,13 +89,16 @@ impl State {
             return;
         }
         self.troubles.clear();
-        let mut keys = Vec::new();
-        for (key, topic) in self.topics.iter() {
+        for (_, topic) in self.topics.iter() {
             topic.pace.resume();
-            if !topic.held.is_empty() {
-                keys.push(key);
-            }
         }
+        self.release_all(now, bag);
+    }
+
+    /// Hands over what is held, as far as possible.
+    pub(super) fn release_all(&mut self, now: Instant, bag: &mut Bag) {
+        let waiting = self.topics.iter().filter(|(_, topic)| !topic.held.is_empty());
+        let keys: Vec<usize> = waiting.map(|(key, _)| key).collect();
         for key in keys {
             self.release(key, now, bag);
         }
@@ -204,6 +209,7 @@ impl State {
     /// Takes nothing on any more and gives up what is held or gathered.
     pub(in crate::kafka::producer) fn close(&mut self, bag: &mut Bag) {
         self.closed = true;
+        self.put_aside(Instant::now(), bag);
         let mut held = Vec::new();
         for (_, topic) in self.topics.iter() {
             held.extend(topic.held.drain(..).map(|held| held.key));

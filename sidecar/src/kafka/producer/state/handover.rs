@@ -8,7 +8,6 @@ use sluice_proto::v1::ErrorClass;
 
 use super::State;
 use crate::kafka::error;
-use crate::kafka::health::Health;
 use crate::kafka::producer::bag::Bag;
 use crate::kafka::producer::pace;
 use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
@@ -74,11 +73,16 @@ impl State {
 
     /// Whether records for the topic go to librdkafka now: order is kept by holding what comes after a held one.
     fn may_hand_over(&mut self, topic: usize) -> bool {
-        let open = self.fatal.is_none() && !matches!(self.health, Health::Down(_));
-        open && self
-            .topics
-            .get(topic)
-            .is_some_and(|t| t.held.is_empty() && matches!(t.standing, Standing::Known { .. }))
+        self.is_open()
+            && self
+                .topics
+                .get(topic)
+                .is_some_and(|t| t.held.is_empty() && matches!(t.standing, Standing::Known { .. }))
+    }
+
+    /// Whether anything goes to librdkafka now.
+    fn is_open(&self) -> bool {
+        self.fatal.is_none() && !self.is_down() && !self.is_diverting()
     }
 
     fn hold(&mut self, key: usize, topic: usize, mut record: Record, until: Option<Instant>) {
@@ -153,7 +157,7 @@ impl State {
 
     /// Hands over what was held for a topic, in order, as far as possible.
     pub(super) fn release(&mut self, topic: usize, now: Instant, bag: &mut Bag) {
-        if self.fatal.is_some() || matches!(self.health, Health::Down(_)) {
+        if !self.is_open() {
             return;
         }
         while let Some(Held { key, record, until }) = self.topics.get(topic).and_then(|t| t.held.pop_front())

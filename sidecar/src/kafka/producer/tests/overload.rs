@@ -29,6 +29,7 @@ fn offer(producer: &Producer, told: &Arc<Told>, topic: &str, token: u64, deliver
         },
         label: topic.into(),
         client: 0,
+        aside: None,
     }]);
 }
 

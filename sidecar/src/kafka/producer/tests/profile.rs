@@ -203,6 +203,7 @@ async fn a_record_that_is_too_large_takes_no_other_with_it() {
             },
             label: "orders".into(),
             client: 0,
+            aside: None,
         })
         .collect();
     bulk.submit(&mut submissions);

@@ -15,11 +15,13 @@
 
 mod bodies;
 mod config;
+mod damage;
 mod environment;
 mod form;
 mod idempotency;
 mod jks;
 mod json;
+mod keys;
 mod media;
 mod metadata;
 mod multipart;
@@ -44,6 +46,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("idempotency_key", idempotency::key),
     ("jks", jks::jks),
     ("json", json::json),
+    ("keys_file", keys::file),
+    ("keys_row", keys::row),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
     ("produce", produce::produce),

@@ -1,9 +1,10 @@
 //! A spool's file, and its rows: whatever is in it, it is opened or refused, and no record comes out that did not go in.
 
-use std::cell::Cell;
-use std::sync::{LazyLock, Once};
+use std::sync::LazyLock;
 
-use sluice::spool::{Entry, Lane, parsers};
+use sluice::spool::{DeadLetter, Entry, Lane, parsers};
+
+use crate::damage;
 
 /// The records of the file that is changed.
 static RECORDS: LazyLock<Vec<(Lane, Entry)>> = LazyLock::new(|| {
@@ -23,47 +24,38 @@ static RECORDS: LazyLock<Vec<(Lane, Entry)>> = LazyLock::new(|| {
     (0..40).map(record).collect()
 });
 
-static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| parsers::file(&RECORDS).expect("a file"));
-
-thread_local! {
-    /// redb panics at some of these files. The sidecar takes that for the error that it is; the fuzzer must, too.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// The last one, for the case that it was one too many.
-    static LAST: Cell<String> = const { Cell::new(String::new()) };
-}
-
-/// Opens the file, and reports no panic that the sidecar takes care of.
-fn open(bytes: &[u8]) -> Result<parsers::Contents, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                report(panic);
-                return;
-            }
-            let last = LAST.replace(panic.to_string());
-            if !last.is_empty() {
-                eprintln!("{panic}, after {last}");
-            }
-        }));
-    });
-    QUIET.set(true);
-    LAST.take();
-    let opened = parsers::open(bytes);
-    QUIET.set(false);
-    opened
-}
-
-/// A good file with changes, each an offset (3 bytes), a length, and so many bytes; or any bytes, behind a 0xff.
-pub(crate) fn file(data: &[u8]) {
-    let any = data.first() == Some(&0xff);
-    let bytes = match data.split_first() {
-        None => return,
-        Some((_, file)) if any => file.to_vec(),
-        Some(_) => changed(data),
+/// Its dead letters.
+static DEAD: LazyLock<Vec<DeadLetter>> = LazyLock::new(|| {
+    let letter = |(at, (lane, entry)): (i64, &(Lane, Entry))| {
+        let mut letter = DeadLetter::default();
+        letter.cluster.clone_from(&lane.cluster);
+        letter.producer.clone_from(&lane.producer);
+        letter.topic = "refused".to_owned();
+        letter.entry = entry.clone();
+        letter.code = "too_large".to_owned();
+        letter.reason = "not stored: too large".repeat(at as usize % 5);
+        letter.given_up_ms = 1_700_000_100_000 + at;
+        letter
     };
-    let Ok(contents) = open(&bytes) else { return };
+    (0..).zip(RECORDS.iter().step_by(4)).map(letter).collect()
+});
+
+static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| parsers::file(&RECORDS, &DEAD).expect("a file"));
+
+/// A file as [`damage::file`] makes it.
+pub(crate) fn file(data: &[u8]) {
+    let Some((bytes, any)) = damage::file(data, &FILE) else {
+        return;
+    };
+    let Ok(contents) = damage::quietly(|| parsers::open(&bytes)) else {
+        return;
+    };
+    for (letter, sealed) in contents.dead {
+        assert!(
+            !sealed || DEAD.contains(&letter) || any,
+            "{letter:?} never was in it"
+        );
+    }
     for (_, row) in contents.records {
         let Ok(entry) = parsers::entry(&row) else { continue };
         // A row without a checksum is one of the first version, and any bytes may be a whole file of somebody else's.
@@ -71,18 +63,6 @@ pub(crate) fn file(data: &[u8]) {
         let known = RECORDS.iter().any(|(_, known)| *known == entry);
         assert!(!sealed || known || any, "{entry:?} never was in it");
     }
-}
-
-fn changed(mut data: &[u8]) -> Vec<u8> {
-    let mut bytes = FILE.clone();
-    while let Some((&[a, b, c, length], rest)) = data.split_first_chunk() {
-        let at = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        let at = at % bytes.len();
-        let length = usize::from(length).min(rest.len()).min(bytes.len() - at);
-        bytes[at..at + length].copy_from_slice(&rest[..length]);
-        data = &rest[length..];
-    }
-    bytes
 }
 
 /// A row: what can be read can be written, and is the same then.

@@ -22,6 +22,8 @@
 
 mod ask;
 mod flight;
+#[cfg(feature = "parsers")]
+pub mod parsers;
 mod row;
 mod state;
 mod store;

@@ -219,6 +219,16 @@ impl Store {
             .caught(|| body(database).map_err(|error| self.file.error(error).into()))
     }
 
+    /// Every row.
+    #[cfg(feature = "parsers")]
+    pub(super) fn rows(&self) -> Result<Vec<Vec<u8>>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let keys = read.open_table(KEYS)?;
+            keys.iter()?.map(|row| Ok(row?.1.value().to_vec())).collect()
+        })
+    }
+
     /// How many keys there are, and when the first of them is past its window.
     pub(super) fn held(&self) -> Result<(u64, Option<i64>), Error> {
         self.with(|database| {

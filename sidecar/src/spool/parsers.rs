@@ -11,25 +11,36 @@ use crate::database::memory::Memory;
 pub struct Contents {
     /// Each record's lane and its row.
     pub records: Vec<(Lane, Vec<u8>)>,
-    /// The dead letters.
-    pub dead: Vec<DeadLetter>,
+    /// The dead letters, and whether each has a checksum that fits.
+    pub dead: Vec<(DeadLetter, bool)>,
 }
 
 fn store(file: &Memory) -> Result<(Store, Book), String> {
     Store::over(PathBuf::from("memory"), file.make()).map_err(|error| error.to_string())
 }
 
-/// The bytes of a file with these records in it.
+/// The bytes of a file with these records and dead letters in it.
 ///
 /// # Errors
 /// When it cannot be made, which is a defect.
-pub fn file(records: &[(Lane, Entry)]) -> Result<Vec<u8>, String> {
+pub fn file(records: &[(Lane, Entry)], dead: &[DeadLetter]) -> Result<Vec<u8>, String> {
     let file = Memory::default();
     let (store, mut book) = store(&file)?;
     let changes = Changes {
-        append: records
+        append: dead
             .iter()
-            .map(|(lane, entry)| (lane.clone(), entry.seal()))
+            .map(|letter| (letter.lane(), letter.entry.seal()))
+            .chain(records.iter().map(|(lane, entry)| (lane.clone(), entry.seal())))
+            .collect(),
+        ..Changes::default()
+    };
+    let done = store
+        .commit(&mut book, &changes)
+        .map_err(|error| error.to_string())?;
+    let buried = done.appended.iter().zip(dead);
+    let changes = Changes {
+        bury: buried
+            .map(|((lane, number), letter)| (*lane, *number, letter.clone()))
             .collect(),
         ..Changes::default()
     };
@@ -56,10 +67,15 @@ pub fn open(bytes: &[u8]) -> Result<Contents, String> {
             .records
             .extend(found.into_iter().map(|(_, entry)| (row.lane(), entry)));
     }
-    let dead = store
+    for (number, letter) in store
         .dead_letters(0, usize::MAX)
-        .map_err(|error| error.to_string())?;
-    contents.dead = dead.into_iter().filter_map(|(_, letter)| letter.ok()).collect();
+        .map_err(|error| error.to_string())?
+    {
+        let Ok(letter) = letter else { continue };
+        let row = store.dead_row(number).map_err(|error| error.to_string())?;
+        let sealed = row == Some(letter.seal());
+        contents.dead.push((letter, sealed));
+    }
     Ok(contents)
 }
 

@@ -350,6 +350,16 @@ impl Store {
             .find_map(|(found, letter)| (found == number).then_some(letter)))
     }
 
+    /// The row of the dead letter of that number.
+    #[cfg(feature = "parsers")]
+    pub(super) fn dead_row(&self, number: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let row = read.open_table(DEAD)?.get(number)?;
+            Ok(row.map(|row| row.value().to_vec()))
+        })
+    }
+
     /// Up to `records` dead letters after number `after`, each or why it cannot be read.
     pub(super) fn dead_letters(
         &self,

@@ -45,6 +45,12 @@ fn per_second(cost: u64, time: Duration) -> u64 {
     cost.saturating_mul(1_000_000) / micros
 }
 
+/// What is acknowledged in that time, at that cost per second.
+fn within(time: Duration, rate: u64) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    rate.saturating_mul(millis) / 1000
+}
+
 /// What may be let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -309,9 +315,17 @@ impl Pace {
 
     /// The cost that is acknowledged in time, at that rate.
     fn limit(&self, rate: u64, ask: Ask<'_>) -> u64 {
-        let target = self.target().min(ask.patience);
-        let millis = u64::try_from(target.as_millis()).unwrap_or(u64::MAX);
-        rate.saturating_mul(millis) / 1000
+        within(self.target().min(ask.patience), rate)
+    }
+
+    /// What it comes to now: the cost that is acknowledged in a second, and the cost that may wait, where that is held to it.
+    pub(super) fn load(&mut self, now: Instant) -> (u64, Option<u64>) {
+        let limit = match self.verdict(now) {
+            Verdict::Free => None,
+            Verdict::Rate(rate) | Verdict::Silence(rate, _) => Some(within(self.target(), rate)),
+            Verdict::Stuck(_) => Some(0),
+        };
+        (self.lately.per_second_at(now), limit)
     }
 
     /// Whether acknowledgements have stopped coming, for longer than it can be for want of room.

@@ -94,7 +94,7 @@ fn whoever_asks_for_less_than_a_fair_part_is_served() {
         (50.0, 3, 10, 1.0, 970),
         // Together the modest ones ask for three fifths of what there is.
         (50.0, 1, 30, 1.0, 930),
-        (500.0, 3, 100, 2.0, 970),
+        (500.0, 3, 100, 2.0, 940),
     ] {
         for (together, batches) in [(1, false), (100, false), (300, false), (1, true)] {
             let contest = Contest {

@@ -19,6 +19,18 @@ pub struct Sheds {
 
 /// A refusal that takes longer than this was not made at once. Far longer than one takes, since the machine may be busy.
 const AT_ONCE: Duration = Duration::from_millis(500);
+/// Of twenty refusals, nineteen take at most this part of what the middle one of those takes that are served.
+const SOONER: u32 = 4;
+
+/// How many refusals took too long beside what was served, to be at once: the time that nineteen of twenty of them took, and
+/// what it may be. `None` if that was kept. Whatever the machine's pace, it is that of both.
+pub fn slow_to_refuse(served: &mut [Duration], refused: &mut [Duration]) -> Option<(Duration, Duration)> {
+    served.sort_unstable();
+    refused.sort_unstable();
+    let took = *refused.get(refused.len() * 95 / 100)?;
+    let most = *served.get(served.len() / 2)? / SOONER;
+    (took > most).then_some((took, most))
+}
 
 /// What was promised and not kept by the requests that were due between `begun` and `healed`.
 pub fn judge(
@@ -54,7 +66,13 @@ pub fn judge(
     if unknown * 1000 > during.len() * sheds.unknown {
         broken.push(format!("{unknown} of {} answered 504", during.len()));
     }
-    let refused = of_status(503).count();
+    let mut refusals: Vec<Duration> = of_status(503).map(|entry| entry.took()).collect();
+    if let Some((took, most)) = slow_to_refuse(&mut took, &mut refusals) {
+        broken.push(format!(
+            "of the refusals 95 % took up to {took:?}, not {most:?}, beside what was served"
+        ));
+    }
+    let refused = refusals.len();
     let late = of_status(503).filter(|entry| entry.took() > AT_ONCE).count();
     if late * 100 > refused {
         broken.push(format!(
@@ -152,6 +170,13 @@ mod tests {
         assert_eq!(
             broken(|entry| if entry.id % 50 == 1 {
                 entry.answered = entry.due + S;
+            }),
+            1
+        );
+        // Not late for the machine, and as late as what is served.
+        assert_eq!(
+            broken(|entry| if !entry.is_success() {
+                entry.answered = entry.due + S / 5;
             }),
             1
         );

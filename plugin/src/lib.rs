@@ -2,7 +2,6 @@
 
 pub mod call;
 #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only the shell asks"))]
-mod client;
 mod cloudevents;
 pub mod config;
 mod envelope;

@@ -113,7 +113,11 @@ impl App {
             Router::new().route_service(&path, records),
         )
         .await?;
-        let rest = rest::router(Arc::clone(&gateway), config.max_request_bytes);
+        let rest = rest::router(
+            Arc::clone(&gateway),
+            config.max_request_bytes,
+            listeners.data.xff_num_trusted_hops,
+        );
         let data = Server::bind("data", &listeners.data, &metrics, rest).await?;
         let mut admin = admin::router(Arc::clone(&gateway), Arc::clone(&metrics), faces.1.clone());
         if let Some(dev_broker) = &dev_broker {

@@ -178,6 +178,8 @@ pub struct Listener {
     pub tokens: Vec<Secret>,
     /// How many connections it has at once; past it they are turned away.
     pub max_connections: usize,
+    /// How many proxies before the sidecar are trusted to say where a request comes from (`data` only).
+    pub xff_num_trusted_hops: usize,
 }
 
 /// Where a listener listens.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,9 +17,10 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 use self::full::Farewells;
-pub use self::socket::{Bound, Stream};
+pub use self::socket::{Bound, Peer, Stream};
 use crate::config::Listener;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
@@ -85,8 +87,8 @@ impl Server {
                 accepted = self.socket.accept() => accepted,
                 () = draining.reached(Phase::Draining) => break,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(address = %self.address(), %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -106,7 +108,11 @@ impl Server {
             full = false;
             let connections = self.connections.clone();
             connections.inc();
-            let service = TowerToHyperService::new(self.router.clone());
+            let service = self.router.clone().map_request(move |mut request: Request<_>| {
+                request.extensions_mut().insert(peer);
+                request
+            });
+            let service = TowerToHyperService::new(service);
             let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = graceful.watch(connection);
             let mut stopping = shutdown.clone();

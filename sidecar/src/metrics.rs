@@ -1,5 +1,6 @@
 //! What the sidecar counts, and its exposition.
 
+mod load;
 mod names;
 
 use std::fmt;
@@ -20,6 +21,8 @@ use sluice_proto::v1::ErrorClass;
 use crate::kafka::record::Outcome;
 use crate::kafka::trouble::Kind;
 use crate::spool::Amount;
+
+pub use self::load::{Load, Loads};
 
 /// The buckets of the produce latency, in seconds.
 const LATENCY: [f64; 14] = [
@@ -91,6 +94,7 @@ pub struct Metrics {
     leader_lost: Family<TopicLabels, Counter>,
     late: Family<OutcomeLabels, Counter>,
     shed: Family<ShedLabels, Counter>,
+    topics: load::Families,
     outstanding: Family<ProducerLabels, Gauge>,
     outstanding_bytes: Family<ProducerLabels, Gauge>,
     held: Family<ProducerLabels, Gauge>,
@@ -151,6 +155,7 @@ impl Default for Metrics {
             leader_lost: Family::default(),
             late: Family::default(),
             shed: Family::default(),
+            topics: load::Families::default(),
             outstanding: Family::default(),
             outstanding_bytes: Family::default(),
             held: Family::default(),
@@ -182,6 +187,10 @@ impl Default for Metrics {
             LEADER_LOST => leader_lost,
             LATE => late,
             SHED => shed,
+            TOPIC_WAITING => topics.records,
+            TOPIC_WAITING_BYTES => topics.bytes,
+            TOPIC_LIMIT => topics.limit,
+            TOPIC_PACE => topics.per_second,
             OUTSTANDING => outstanding,
             OUTSTANDING_BYTES => outstanding_bytes,
             HELD => held,
@@ -260,6 +269,11 @@ impl Metrics {
                 outcome: class::row_of(class).code,
             })
             .inc();
+    }
+
+    /// Brings the gauges of topics up to date.
+    pub fn loads(&self, loads: Loads) {
+        self.topics.set(loads);
     }
 
     /// How many producers exist.

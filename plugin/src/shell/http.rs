@@ -5,6 +5,8 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
+use sluice_proto::client;
+
 use super::effects::respond;
 use super::host::{self, HostMetrics};
 use super::worker::{Shared, Ticket, Worker};
@@ -155,8 +157,9 @@ impl Http {
 /// Sends the record of a request as a call of the context whose callback this is.
 fn send_call(route: &Route, head: &Head<'_>, body: &[u8]) -> Result<Topics, Reply> {
     let mut message = Vec::new();
+    let head = head.of_client(client::number(&host::property(host::SOURCE_ADDRESS)));
     let encoded =
-        record::encode(&mut message, call::ID, route, head, body).map_err(|r| Reply::rejected(&r))?;
+        record::encode(&mut message, call::ID, route, &head, body).map_err(|r| Reply::rejected(&r))?;
     let first = encoded.topics.names(route).first();
     let path = call::path(first.map_or("", String::as_str));
     let headers = vec![

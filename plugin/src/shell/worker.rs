@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use proxy_wasm::types::LogLevel;
 use sluice_proto::class::ErrorClass;
+use sluice_proto::client;
 
 use super::answers::Answers;
 use super::bodies::{Bodies, NO_BODY};
 use super::effects::{HostEffects, Waiter, respond};
 use super::host::{self, HostMetrics};
-use crate::client;
 use crate::config::{FilterConfig, Resolved, Route, RouteCache};
 use crate::record::{self, Reject};
 use crate::reply::{Kind, Reply};

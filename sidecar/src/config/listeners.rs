@@ -13,15 +13,18 @@ use super::{Address, Listener, Listeners};
 const MAX_SOCKET_PATH: usize = 107;
 /// As many as Envoy opens to a cluster unless it is told otherwise (`circuit_breakers`, `max_connections`).
 const MAX_CONNECTIONS: usize = 1024;
+/// More proxies than any request goes through.
+const MAX_HOPS: i64 = 32;
 
 pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Listeners> {
     let section = root.section("listeners");
     let one = |key: &str, default: Address| match section.as_ref().and_then(|s| s.section(key)) {
-        Some(listener) => read_one(listener, default, context),
+        Some(listener) => read_one(listener, key, default, context),
         None => Some(Listener {
             address: default,
             tokens: Vec::new(),
             max_connections: MAX_CONNECTIONS,
+            xff_num_trusted_hops: 0,
         }),
     };
     let stream = one(
@@ -66,7 +69,7 @@ fn clash(a: &Address, b: &Address) -> bool {
     }
 }
 
-fn read_one(section: Section<'_>, default: Address, context: &Context<'_>) -> Option<Listener> {
+fn read_one(section: Section<'_>, key: &str, default: Address, context: &Context<'_>) -> Option<Listener> {
     let path = section.name("path");
     let address = section.string("address");
     let mode = mode(&section);
@@ -120,6 +123,13 @@ fn read_one(section: Section<'_>, default: Address, context: &Context<'_>) -> Op
             }
         }
     }
+    let hops = section.integer("xff_num_trusted_hops", 0..=MAX_HOPS);
+    if key != "data" && section.raw("xff_num_trusted_hops").is_some() {
+        section.problem(
+            "xff_num_trusted_hops",
+            "is for the `data` listener: the others do not ask where a request comes from",
+        );
+    }
     section.finish();
     Some(Listener {
         address: address?,
@@ -127,6 +137,7 @@ fn read_one(section: Section<'_>, default: Address, context: &Context<'_>) -> Op
         max_connections: max_connections
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(MAX_CONNECTIONS),
+        xff_num_trusted_hops: hops.and_then(|n| usize::try_from(n).ok()).unwrap_or_default(),
     })
 }
 

@@ -193,6 +193,7 @@ impl Page<'_> {
             address,
             tokens,
             max_connections,
+            xff_num_trusted_hops,
         } = listener;
         match address {
             Address::Tcp(address) => self.line(&format!("{path}.address"), address),
@@ -203,6 +204,9 @@ impl Page<'_> {
         }
         self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
         self.line(&format!("{path}.max_connections"), max_connections);
+        if path.ends_with(".data") {
+            self.line(&format!("{path}.xff_num_trusted_hops"), xff_num_trusted_hops);
+        }
     }
 
     fn cluster(&mut self, path: &str, cluster: &Cluster) {

@@ -131,6 +131,7 @@ fn every_key_is_heeded() {
     let tokens: Vec<&str> = data.tokens.iter().map(Secret::expose).collect();
     assert_eq!(tokens, ["data-token", "other-token"]);
     assert_eq!((data.max_connections, admin.max_connections), (77, 1024));
+    assert_eq!(data.xff_num_trusted_hops, 2);
     assert_eq!(admin.address, Address::Tcp("[::]:8070".parse().unwrap()));
     assert_eq!(config.default_cluster.as_deref(), Some("audit"));
     let main = &config.clusters["main"];

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::health::Health;
 use super::producer::Producer;
 use crate::config::{Cluster, Profile};
-use crate::metrics::Metrics;
+use crate::metrics::{Loads, Metrics};
 
 /// A place for the producer of one cluster and one profile, made when it is first asked for.
 pub struct Slot {
@@ -100,9 +100,11 @@ impl Pool {
 
     /// Brings the gauges up to date.
     pub fn measure(&self) {
+        let mut loads = Loads::default();
         for (_, producer) in self.made().iter() {
-            producer.measure();
+            producer.measure(&mut loads);
         }
+        self.metrics.loads(loads);
     }
 
     /// What is known about each cluster that has a producer: the worst that one of its producers knows.

@@ -42,7 +42,7 @@ use super::health::Health;
 use super::native::Native;
 use super::record::Submission;
 use crate::config::{BearerToken, Cluster, Profile};
-use crate::metrics::ProducerMetrics;
+use crate::metrics::{Loads, ProducerMetrics};
 
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
 pub struct Producer {
@@ -190,9 +190,11 @@ impl Producer {
         self.shared.lock().takes(topic, Instant::now())
     }
 
-    /// Brings the gauges up to date.
-    pub fn measure(&self) {
-        self.shared.lock().measure();
+    /// Brings the gauges up to date, and adds to those that it shares with other producers.
+    pub fn measure(&self, loads: &mut Loads) {
+        let mut state = self.shared.lock();
+        state.measure();
+        state.weigh(loads, Instant::now());
     }
 
     /// How many records have no known fate yet.

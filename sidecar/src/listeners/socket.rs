@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -71,15 +71,15 @@ impl Socket {
         &self.address
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match &self.listener {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // A reply is one small write: it must not wait for the next.
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok((Stream::Tcp(stream), Peer::Tcp(peer.ip())))
             }
-            Listener::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Listener::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Peer::Unix)),
         }
     }
 }
@@ -137,6 +137,15 @@ async fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
         return Err(error);
     }
     Ok(listener)
+}
+
+/// Who is at the other end of a connection. Requests have it among their extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Whoever has that address.
+    Tcp(IpAddr),
+    /// Somebody on this machine.
+    Unix,
 }
 
 /// A connection.

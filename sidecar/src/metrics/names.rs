@@ -37,6 +37,26 @@ pub(super) const SHED: Name = (
     "sluice_shed_records",
     "Records refused for want of room, by what there was no room in",
 );
+/// Labels: `cluster`, `topic`.
+pub(super) const TOPIC_WAITING: Name = (
+    "sluice_topic_waiting_records",
+    "Records of a topic whose fate is not known yet",
+);
+/// Labels: `cluster`, `topic`.
+pub(super) const TOPIC_WAITING_BYTES: Name = (
+    "sluice_topic_waiting_bytes",
+    "Bytes of the records of a topic whose fate is not known yet, with 100 more for each",
+);
+/// Labels: `cluster`, `topic`.
+pub(super) const TOPIC_LIMIT: Name = (
+    "sluice_topic_queueing_limit_bytes",
+    "Bytes of those that max_queueing_time allows; only while more are refused",
+);
+/// Labels: `cluster`, `topic`.
+pub(super) const TOPIC_PACE: Name = (
+    "sluice_topic_acknowledged_bytes_per_second",
+    "At what rate records of a topic are acknowledged, in those bytes",
+);
 /// Label: `cluster`, `producer`.
 pub(super) const OUTSTANDING: Name = (
     "sluice_outstanding_records",

@@ -2,6 +2,7 @@
 
 mod batch;
 mod body;
+mod client;
 mod gather;
 #[cfg(feature = "parsers")]
 pub mod parsers;
@@ -37,10 +38,13 @@ const PROTOBUF: &str = "application/x-protobuf";
 struct Face {
     gateway: Arc<Gateway>,
     bounds: Bounds,
+    /// See [`router`].
+    trusted_hops: usize,
 }
 
-/// The router of the data listener. Bodies of more than `max_bytes` are refused.
-pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
+/// The router of the data listener. Bodies of more than `max_bytes` are refused. So many proxies before it are trusted to
+/// say, in `x-forwarded-for`, where a request comes from; with 0 it is from who connects.
+pub fn router(gateway: Arc<Gateway>, max_bytes: usize, trusted_hops: usize) -> Router {
     let not_found = || async { reply::plain(StatusCode::NOT_FOUND, "not_found", "no such path") };
     let not_allowed = || async {
         reply::plain(
@@ -55,6 +59,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
         .with_state(Face {
             gateway,
             bounds: Bounds::new(max_bytes),
+            trusted_hops,
         })
 }
 
@@ -127,6 +132,7 @@ impl Face {
         // Held until the answer: so are the body's bytes.
         let (body, _share) = self.bounds.read(body).await?;
         let media_type = media_type(&parts.headers)?;
+        let client = client::number(parts.extensions.get(), &parts.headers, self.trusted_hops);
         match media_type.as_deref() {
             Some(many @ (PROTOBUF | NDJSON | RECORDS_JSON))
                 if parts.headers.contains_key(idempotency::HEADER) =>
@@ -135,26 +141,26 @@ impl Face {
                     "idempotency-key is for one record, and {many} may hold several: send each as a request of its own"
                 )))
             }
-            Some(PROTOBUF) => self.messages(topic, body).await,
-            Some(NDJSON) => self.batch(batch::lines(&common, topic, &body)?).await,
-            Some(RECORDS_JSON) => self.batch(batch::array(&common, topic, &body)?).await,
+            Some(PROTOBUF) => self.messages(topic, client, body).await,
+            Some(NDJSON) => self.batch(client, batch::lines(&common, topic, &body)?).await,
+            Some(RECORDS_JSON) => self.batch(client, batch::array(&common, topic, &body)?).await,
             _ => {
                 let record = single::record(&common, topic, &parts, body)?;
-                let told = self.settle(vec![record]).await;
+                let told = self.settle(client, vec![record]).await;
                 Ok(reply::one(topic, told.into_iter().next()))
             }
         }
     }
 
-    async fn batch(&self, records: Vec<v1::Record>) -> Result<Response, Failure> {
+    async fn batch(&self, client: u64, records: Vec<v1::Record>) -> Result<Response, Failure> {
         let topics: Vec<String> = records.iter().flat_map(|record| record.topics.clone()).collect();
-        let told = self.settle(records).await;
+        let told = self.settle(client, records).await;
         let outcomes = told.into_iter().flat_map(|told| told.outcomes);
         Ok(reply::many(&topics, outcomes.collect()))
     }
 
     /// The contract's own messages, for clients without a stream.
-    async fn messages(&self, topic: &str, body: Bytes) -> Result<Response, Failure> {
+    async fn messages(&self, topic: &str, client: u64, body: Bytes) -> Result<Response, Failure> {
         let request = v1::ProduceRequest::decode(body)
             .map_err(|error| invalid(format!("no ProduceRequest: {error}")))?;
         let astray = request
@@ -168,7 +174,7 @@ impl Face {
             )));
         }
         let ids: Vec<u64> = request.records.iter().map(|record| record.id).collect();
-        let told = self.settle(request.records).await;
+        let told = self.settle(client, request.records).await;
         let fates = ids
             .into_iter()
             .zip(told)
@@ -177,11 +183,15 @@ impl Face {
         Ok(reply::message(&v1::ProduceReply { fates, drain: false }))
     }
 
-    /// What became of each record, in order.
-    async fn settle(&self, mut records: Vec<v1::Record>) -> Vec<Told> {
+    /// What became of each record of `client`, in order.
+    async fn settle(&self, client: u64, mut records: Vec<v1::Record>) -> Vec<Told> {
         let (gather, fates) = Gather::new(records.len());
         for (position, record) in (0..).zip(&mut records) {
             record.id = position;
+            // One that says itself whose it is comes from a proxy, unless strangers get here.
+            if record.client == 0 || self.trusted_hops > 0 {
+                record.client = client;
+            }
         }
         self.gateway.submit(records, &gather);
         drop(gather);

@@ -200,9 +200,13 @@ impl Running {
             .expect("the line never came");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it has ended")
+    }
+
     /// SIGTERM.
     pub(crate) async fn terminate(&self) {
-        let pid = self.child.id().expect("it has ended").to_string();
+        let pid = self.pid().to_string();
         let killed = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
         assert!(killed.success());
     }

@@ -1,9 +1,12 @@
 //! A small HTTP client.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
@@ -27,7 +30,13 @@ impl Answer {
 
 /// Sends a request; `None` when there is nobody.
 pub(crate) async fn request(request: Request<Full<Bytes>>) -> Option<Answer> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    answer_of(Client::builder(TokioExecutor::new()).build_http(), request).await
+}
+
+async fn answer_of(
+    client: Client<HttpConnector, Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Option<Answer> {
     let response = client.request(request).await.ok()?;
     let (head, body) = response.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
@@ -38,13 +47,32 @@ pub(crate) async fn request(request: Request<Full<Bytes>>) -> Option<Answer> {
     })
 }
 
-/// POSTs `body` with the headers.
-pub(crate) async fn post(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+/// POSTs `body` with the headers, from a connection of that address of this machine's.
+pub(crate) async fn post_from(
+    address: IpAddr,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
+    let mut connector = HttpConnector::new();
+    connector.set_local_address(Some(address));
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    answer_of(client, post_request(url, headers, body))
+        .await
+        .expect("no answer")
+}
+
+fn post_request(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let mut builder = Request::post(url);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
-    request(builder.body(Full::new(body.into())).unwrap())
+    builder.body(Full::new(body.into())).unwrap()
+}
+
+/// POSTs `body` with the headers.
+pub(crate) async fn post(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    request(post_request(url, headers, body))
         .await
         .expect("no answer")
 }

@@ -43,6 +43,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         address: Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         tokens: Vec::new(),
         max_connections: 1024,
+        xff_num_trusted_hops: 0,
     };
     let cluster = Cluster {
         bootstrap_servers: bootstrap_servers.split(',').map(str::to_owned).collect(),

@@ -119,6 +119,23 @@ fn a_record_is_a_call_and_its_answer_the_reply() {
     assert!(host.calls().is_empty());
 }
 
+/// The sidecar tells the clients of calls apart as it does those of the stream.
+#[test]
+fn a_call_says_whose_record_it_is() {
+    let mock = Mock::new(vec![stored(2, 11)]);
+    let mut host = mock.host(json!({}));
+    for source in ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1"] {
+        let id = host.send(Request::post("/").source(source).json("{}"));
+        assert_eq!(host.reply(id).status, 200);
+    }
+    let got = mock.got();
+    let clients: Vec<u64> = got.iter().map(|got| got.request.records[0].client).collect();
+    assert!(
+        clients[0] != 0 && clients[0] == clients[1] && clients[2] != clients[0],
+        "{clients:?}"
+    );
+}
+
 #[test]
 fn fates_are_what_they_are_on_the_stream() {
     for (fates, status, code) in [

@@ -11,13 +11,13 @@
 //! so that a topic of which only one partition is stuck does not wait for that.
 
 mod history;
+mod share;
 
 use std::time::{Duration, Instant};
 
 use self::history::{Ages, Lately};
+pub(super) use self::share::{Ask, Why, cost};
 
-/// What a record costs besides its bytes: what Kafka's protocol adds, about.
-const PER_RECORD: u64 = 100;
 /// So many records of a topic may always wait: an idempotent producer has that many requests under way.
 pub(super) const FEW: usize = 5;
 /// How long the first acknowledgement of all may take: connections are made, leaders are found.
@@ -30,6 +30,8 @@ const STUCK: u32 = 2;
 /// How long acknowledgements may be late before it is looked at again what the base is: it may have become longer, and
 /// only records that have nothing before them tell.
 const DOUBT: Duration = Duration::from_secs(10);
+/// It is looked at less and less often while it stays as it was, down to once in so many times that.
+const SELDOM: u32 = 3;
 /// For so long after a refusal a topic is held to its rate though nothing is late any more: what waits may have become
 /// little for that reason only.
 const HOLD: Duration = Duration::from_secs(1);
@@ -37,47 +39,16 @@ const HOLD: Duration = Duration::from_secs(1);
 const SOME: usize = 64;
 /// For so long a topic without records is as it was: connections are there.
 const REMEMBERED: Duration = Duration::from_secs(10);
-/// A client may have waiting so many times what is left. What is left is kept on top, so that a client that is
-/// alone has all that the bound allows: a part of it, and room for so many records at least.
-const SHARE: u64 = 4;
-
 /// So much in that time is how much in a second?
 fn per_second(cost: u64, time: Duration) -> u64 {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
     cost.saturating_mul(1_000_000) / micros
 }
 
-/// A client that has no more than this part of what may wait is modest.
-const MODEST: u64 = 16;
-
-/// What `records` records of `bytes` bytes cost.
-pub(super) fn cost(records: usize, bytes: usize) -> u64 {
-    (bytes as u64).saturating_add((records as u64).saturating_mul(PER_RECORD))
-}
-
-/// A record that asks to be let through.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ask {
-    /// Its [`cost`].
-    pub(super) cost: u64,
-    /// Records of the topic that wait already, and what they cost.
-    pub(super) records: usize,
-    pub(super) waiting: u64,
-    /// What those of the same client cost.
-    pub(super) own: u64,
-    /// How long its client waits.
-    pub(super) patience: Duration,
-}
-
-/// Why a record is not let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// It would be acknowledged only after so long.
-    Late(Duration),
-    /// So would what its client has waiting by now; others' records are let through.
-    Share(Duration),
-    /// For so long there has been no acknowledgement, though there was something to acknowledge.
-    Stuck(Duration),
+/// What is acknowledged in that time, at that cost per second.
+fn within(time: Duration, rate: u64) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    rate.saturating_mul(millis) / 1000
 }
 
 /// What may be let through.
@@ -122,6 +93,8 @@ pub(super) struct Pace {
     lately: Lately,
     ages: Ages,
     doubt: Doubt,
+    /// How often in a row the base was found to be what it was.
+    confirmed: u32,
     /// When a record was last refused for being late.
     refused: Option<Instant>,
 }
@@ -182,6 +155,7 @@ impl Pace {
             lately: Lately::default(),
             ages: Ages::default(),
             doubt: Doubt::None,
+            confirmed: 0,
             refused: None,
         }
     }
@@ -244,6 +218,8 @@ impl Pace {
             && lone
             && now.saturating_duration_since(since) >= took
         {
+            let same = self.base.is_some_and(|base| took <= base + self.bound / LATE);
+            self.confirmed = if same { self.confirmed + 1 } else { 0 };
             self.base = Some(took);
             self.doubt = Doubt::Since(now);
         }
@@ -287,7 +263,7 @@ impl Pace {
             self.rates[0] = self.rates[0].max(rate);
         } else {
             self.rates = [0; 2];
-            self.doubt = Doubt::None;
+            self.trust();
         }
     }
 
@@ -306,24 +282,27 @@ impl Pace {
     ///
     /// # Errors
     /// Why it is not.
-    pub(super) fn admit(&mut self, mut ask: Ask, now: Instant) -> Result<(), Why> {
+    pub(super) fn admit(&mut self, mut ask: Ask<'_>, now: Instant) -> Result<(), Why> {
         // What waits for so long waits for something else.
         ask.waiting = ask.waiting.saturating_sub(self.ages.old());
-        ask.own = ask.own.min(ask.waiting);
         let why = match self.verdict(now) {
             Verdict::Free => {
-                self.doubt = Doubt::None;
+                self.trust();
                 None
             }
             Verdict::Stuck(silent) => Some(Why::Stuck(silent)),
             Verdict::Rate(_) if ask.records < FEW => None,
             Verdict::Rate(rate) => {
-                let asks = ask.own > 0 && self.asks(now);
-                let why = self.limit(rate, ask);
-                why.or(asks.then(|| Why::Late(wait(ask, rate))))
+                let why = ask.over(self.limit(rate, ask), true, rate);
+                let asks = self.asks(now) && ask.makes_way();
+                why.or(asks.then(|| Why::Late(ask.wait(rate))))
             }
             Verdict::Silence(_, floor) if ask.records < floor => None,
-            Verdict::Silence(rate, _) => self.limit(rate, ask),
+            Verdict::Silence(rate, _) => {
+                // If nothing was late before, it may be the first sign that the rate has become less.
+                let known = self.recent > self.base.unwrap_or(COLD) + self.bound / LATE;
+                ask.over(self.limit(rate, ask), known, rate)
+            }
         };
         if why.is_some() {
             self.refused = Some(now);
@@ -334,20 +313,19 @@ impl Pace {
         why.map_or(Ok(()), Err)
     }
 
-    /// Why the record is not let through while so much is acknowledged in a second.
-    fn limit(&self, rate: u64, ask: Ask) -> Option<Why> {
-        let target = self.target().min(ask.patience);
-        let millis = u64::try_from(target.as_millis()).unwrap_or(u64::MAX);
-        let limit = rate.saturating_mul(millis) / 1000;
-        // The rate is not that exact: whoever has next to nothing waiting finds room in any case.
-        let modest = ask.own == 0 || (ask.own + ask.cost).saturating_mul(MODEST) <= limit;
-        let part = if modest { limit } else { limit / SHARE };
-        let spare = part.max(ask.cost * SHARE);
-        let left = limit.saturating_add(spare).saturating_sub(ask.waiting);
-        let over = ask.cost > left || ask.own + ask.cost > left.saturating_mul(SHARE);
-        let others = ask.cost <= left && ask.own < ask.waiting;
-        let why = if others { Why::Share } else { Why::Late };
-        over.then(|| why(wait(ask, rate)))
+    /// The cost that is acknowledged in time, at that rate.
+    fn limit(&self, rate: u64, ask: Ask<'_>) -> u64 {
+        within(self.target().min(ask.patience), rate)
+    }
+
+    /// What it comes to now: the cost that is acknowledged in a second, and the cost that may wait, where that is held to it.
+    pub(super) fn load(&mut self, now: Instant) -> (u64, Option<u64>) {
+        let limit = match self.verdict(now) {
+            Verdict::Free => None,
+            Verdict::Rate(rate) | Verdict::Silence(rate, _) => Some(within(self.target(), rate)),
+            Verdict::Stuck(_) => Some(0),
+        };
+        (self.lately.per_second_at(now), limit)
     }
 
     /// Whether acknowledgements have stopped coming, for longer than it can be for want of room.
@@ -372,7 +350,7 @@ impl Pace {
             if silent > base.max(self.recent) + self.bound * STUCK {
                 return Verdict::Stuck(silent);
             }
-            let rate = self.per_second().max(self.lately.per_second());
+            let rate = self.before_silence();
             if silent > base + late && rate > 0 {
                 let few = self.is_held(now) || silent > base + self.bound;
                 let floor = if few { FEW } else { SOME };
@@ -395,11 +373,28 @@ impl Pace {
         }
     }
 
+    /// Cost that was acknowledged in a second until nothing came any more. What was measured last counts most: it may have
+    /// become less.
+    fn before_silence(&self) -> u64 {
+        let (rate, lately) = (self.per_second(), self.lately.per_second());
+        match rate {
+            0 => lately,
+            rate => rate.max(lately.min(rate.saturating_mul(2))),
+        }
+    }
+
+    /// Nothing is late: the base is what it is.
+    fn trust(&mut self) {
+        self.doubt = Doubt::None;
+        self.confirmed = 0;
+    }
+
     /// Whether next to nothing may wait, for once, since it is in doubt what the base is.
     fn asks(&mut self, now: Instant) -> bool {
+        let after = DOUBT * (1 + self.confirmed).min(SELDOM);
         self.doubt = match self.doubt {
             Doubt::None => Doubt::Since(now),
-            Doubt::Since(since) if now.saturating_duration_since(since) >= DOUBT => {
+            Doubt::Since(since) if now.saturating_duration_since(since) >= after => {
                 // As long as what waits takes, and what is let through then.
                 let quickest = self.now.quickest.or(self.before).unwrap_or_default();
                 let until = now + (quickest + self.bound) * 2;
@@ -423,11 +418,6 @@ impl Pace {
         }
         due
     }
-}
-
-/// How long what waits takes.
-fn wait(ask: Ask, rate: u64) -> Duration {
-    Duration::from_millis(ask.waiting.saturating_mul(1000) / rate.max(1))
 }
 
 #[cfg(test)]

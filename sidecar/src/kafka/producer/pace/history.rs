@@ -28,6 +28,15 @@ impl Lately {
         self.done += cost;
     }
 
+    /// In the last whole second, or since then if that was longer ago.
+    pub(super) fn per_second_at(&self, now: Instant) -> u64 {
+        match self.from.map(|from| now.saturating_duration_since(from)) {
+            Some(took) if took >= Duration::from_secs(1) => per_second(self.done, took),
+            Some(_) => self.rates[0],
+            None => 0,
+        }
+    }
+
     /// The most in a second, of the last two.
     pub(super) fn per_second(&self) -> u64 {
         self.rates.into_iter().max().unwrap_or_default()

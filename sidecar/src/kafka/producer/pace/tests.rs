@@ -5,7 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::producer::clients::Clients;
+use crate::kafka::producer::clients::{Clients, UNNAMED};
+
+mod fair;
 
 const MS: Duration = Duration::from_millis(1);
 const BOUND: Duration = Duration::from_millis(500);
@@ -87,7 +89,8 @@ impl Sim {
             cost: cost(1, bytes),
             records: self.records,
             waiting,
-            own: self.clients.of(client, waiting),
+            client,
+            clients: &self.clients,
             patience: self.patience,
         };
         if let Err(why) = self.pace.admit(ask, now) {
@@ -378,7 +381,8 @@ fn what_is_stuck_stops_nothing_else() {
             cost: cost(1, BYTES),
             records: stuck,
             waiting: cost(stuck, stuck * BYTES),
-            own: cost(stuck, stuck * BYTES),
+            client: UNNAMED,
+            clients: &Clients::default(),
             patience: Duration::from_secs(3),
         };
         if pace.admit(ask, now).is_err() {
@@ -409,7 +413,8 @@ fn what_is_stuck_stops_a_rare_client_of_another_partition_for_a_moment_at_most()
         cost: cost(1, BYTES),
         records: 1,
         waiting: cost(1, BYTES),
-        own: cost(1, BYTES),
+        client: UNNAMED,
+        clients: &Clients::default(),
         patience: Duration::from_secs(3),
     };
     let quick = Report {
@@ -438,7 +443,8 @@ fn what_the_client_library_gave_up_is_no_answer_and_is_forgotten_after_a_while()
         cost: 300,
         records: 20,
         waiting: 6000,
-        own: 6000,
+        client: UNNAMED,
+        clients: &Clients::default(),
         patience: Duration::from_secs(3),
     };
     let gave_up = Report {

@@ -125,9 +125,8 @@ fn late(topic: &mut Topic, candidate: Candidate, patience: Duration, now: Instan
         cost: cost(1, candidate.bytes),
         records: topic.pending,
         waiting: cost(topic.pending, topic.bytes),
-        own: topic
-            .clients
-            .of(candidate.client, cost(topic.pending, topic.bytes)),
+        client: candidate.client,
+        clients: &topic.clients,
         patience,
     };
     let why = topic.pace.admit(ask, now).err()?;

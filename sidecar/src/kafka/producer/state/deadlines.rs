@@ -8,7 +8,9 @@ use super::State;
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::producer::bag::Bag;
+use crate::kafka::producer::pace;
 use crate::kafka::record::{Failure, Outcome};
+use crate::metrics::{Load, Loads};
 
 /// How often at most expired records are looked for: deadlines are kept to this.
 const SWEEP_EVERY: Duration = Duration::from_millis(5);
@@ -112,5 +114,19 @@ impl State {
         self.metrics.outstanding_bytes.set(number(self.bytes));
         self.metrics.held.set(number(self.held));
         self.metrics.up.set(i64::from(self.health == Health::Up));
+    }
+
+    /// Adds what waits of each topic, and what of it is acknowledged.
+    pub(in crate::kafka::producer) fn weigh(&mut self, loads: &mut Loads, now: Instant) {
+        for (_, topic) in self.topics.iter() {
+            let (per_second, limit) = topic.pace.load(now);
+            let load = Load {
+                records: topic.pending as u64,
+                bytes: pace::cost(topic.pending, topic.bytes),
+                per_second,
+                limit,
+            };
+            loads.add(&topic.metrics, load);
+        }
     }
 }

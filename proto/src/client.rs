@@ -1,18 +1,26 @@
-//! Telling clients apart, by where their requests come from.
+//! What `Record.client` is: a number for where a request comes from. Filter and sidecar make it the same way, so that a
+//! client is one on whichever way its records come.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The number of a client: of the address of `source`, which is an address and a port as Envoy writes them. An IPv6 client has
-/// a whole /64 to itself, and is all of it. 0 if nothing is known of it.
-pub(crate) fn number(source: &[u8]) -> u64 {
+/// The number of a client: of the address of `source`, which is an address and a port as Envoy writes them, or the path of a
+/// socket. 0 if nothing is known of it.
+pub fn number(source: &[u8]) -> u64 {
     let parsed = std::str::from_utf8(source)
         .ok()
         .and_then(|text| text.parse().ok());
-    match parsed.map(|address: SocketAddr| address.ip().to_canonical()) {
-        Some(IpAddr::V4(address)) => hash(&address.octets()),
-        Some(IpAddr::V6(address)) => hash(address.octets().first_chunk::<8>().unwrap_or(&[0; 8])),
+    match parsed.map(|address: SocketAddr| address.ip()) {
+        Some(address) => of_address(address),
         None if source.is_empty() => 0,
         None => hash(source),
+    }
+}
+
+/// The number of the client with that address. An IPv6 client has a whole /64 to itself, and is all of it. Never 0.
+pub fn of_address(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => hash(&address.octets()),
+        IpAddr::V6(address) => hash(address.octets().first_chunk::<8>().unwrap_or(&[0; 8])),
     }
 }
 

@@ -24,6 +24,7 @@ mod media;
 mod metadata;
 mod multipart;
 mod pairs;
+mod path;
 mod produce;
 mod records;
 mod reply;
@@ -46,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", json::json),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
+    ("path_template", path::template),
     ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),

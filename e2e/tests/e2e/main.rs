@@ -1,6 +1,7 @@
 //! End to end: real Envoy, real Kafka, the shipped filter and sidecar.
 
 mod bodies;
+mod choice;
 mod cli;
 mod clusters;
 mod errors;

@@ -19,6 +19,7 @@ mod reload;
 mod replicas;
 mod rest;
 mod run;
+mod smoke;
 mod spool;
 mod stats;
 mod storm;

@@ -174,6 +174,11 @@ check-envoy: build wasm envoy ## Check every shipped configuration
 	done
 	$(SLUICE) check-config --config sluice.yaml
 
+# `make test` does so too.
+.PHONY: check-docs
+check-docs: toolchain ## Check every configuration on the pages of docs/providers
+	cargo test --package sluice --test cli -- docs::
+
 .PHONY: verify
 verify: fmt-check lint test fuzz-short audit check-envoy ## Everything that has to be green
 

@@ -16,6 +16,8 @@ SLUICE := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/sluice
 WASM := target/wasm32-wasip1/wasm/sluice_filter.wasm
 ENVOY := target/envoy/envoy
 KAFKA_LIB := target/kafka/lib/.complete
+# What `make versions` runs besides the version that e2e/kafka/pom.xml pins.
+KAFKA_VERSIONS := 3.9.2 4.2.2 4.4.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 # How long `make fuzz` runs each target, and which (none: all of them).
@@ -76,6 +78,21 @@ $(KAFKA_LIB): e2e/kafka/pom.xml
 	rm -rf $(@D)
 	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
 	touch $@
+
+# Of 3.9's two bindings of slf4j the one that e2e/kafka/log4j2.properties configures stays.
+target/kafka-%/lib/.complete: e2e/kafka/pom.xml
+	rm -rf $(@D)
+	mvn --quiet --batch-mode --file $< -Dkafka.version=$* dependency:copy-dependencies \
+	  -DexcludeArtifactIds=slf4j-reload4j -DoutputDirectory=$(CURDIR)/$(@D)
+	touch $@
+
+.PHONY: versions
+versions: test-build envoy $(KAFKA_VERSIONS:%=target/kafka-%/lib/.complete) ## Write to each supported version of Kafka and read back
+	@for version in $(KAFKA_VERSIONS); do \
+	  echo "Apache Kafka $$version"; \
+	  KAFKA_VERSION=$$version cargo test --quiet --package sluice-e2e --test e2e -- \
+	    the_produce_path_on_this_version_of_kafka || exit 1; \
+	done
 
 .PHONY: envoy
 envoy: $(ENVOY) ## Install the pinned Envoy
@@ -156,6 +173,11 @@ check-envoy: build wasm envoy ## Check every shipped configuration
 	  $(ENVOY) --mode validate --log-level warn --config-path "$$config"; \
 	done
 	$(SLUICE) check-config --config sluice.yaml
+
+# `make test` does so too.
+.PHONY: check-docs
+check-docs: toolchain ## Check every configuration on the pages of docs/providers
+	cargo test --package sluice --test cli -- docs::
 
 .PHONY: verify
 verify: fmt-check lint test fuzz-short audit check-envoy ## Everything that has to be green

@@ -234,13 +234,28 @@ impl Kafka {
     /// # Errors
     /// When it has no such partition, or nothing in it.
     pub fn log_of(&self, topic: &str) -> Result<(usize, &'static str)> {
-        let segment = self
-            .dir
-            .join(format!("broker-1/{topic}-0/00000000000000000000.log"));
-        let log = std::fs::read(&segment).with_context(|| format!("read {}", segment.display()))?;
+        let log = self.segment(topic, 0)?;
         let attributes = log.get(22).context("the log is empty")?;
         let codec = ["none", "gzip", "snappy", "lz4", "zstd"].get(usize::from(attributes & 7));
         Ok((log.len(), codec.context("no such codec")?))
+    }
+
+    /// The id of the idempotent producer that wrote the first batch of a partition (bytes 43 to 50 of it); -1 is
+    /// one that is not idempotent.
+    ///
+    /// # Errors
+    /// When the first broker has no such partition, or nothing in it.
+    pub fn producer_of(&self, topic: &str, partition: i32) -> Result<i64> {
+        let log = self.segment(topic, partition)?;
+        let id = log.get(43..51).context("the log is empty")?;
+        Ok(i64::from_be_bytes(id.try_into()?))
+    }
+
+    /// The first segment of a partition on the first broker.
+    fn segment(&self, topic: &str, partition: i32) -> Result<Vec<u8>> {
+        let path = format!("broker-1/{topic}-{partition}/00000000000000000000.log");
+        let segment = self.dir.join(path);
+        std::fs::read(&segment).with_context(|| format!("read {}", segment.display()))
     }
 
     async fn client(&self) -> Result<Client> {

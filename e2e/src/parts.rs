@@ -61,15 +61,33 @@ pub fn envoy() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The class path of Apache Kafka.
+/// The version of Apache Kafka to run instead of the pinned one: `$KAFKA_VERSION`.
+pub fn kafka_version() -> Option<String> {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "tests have no main that could pass it on"
+    )]
+    let version = std::env::var("KAFKA_VERSION").ok();
+    version.filter(|version| !version.is_empty())
+}
+
+/// The class path of Apache Kafka: of [`kafka_version`], or of the pinned one.
 ///
 /// # Errors
-/// When it is missing.
+/// When it is missing, or is not of that version.
 pub fn kafka_class_path() -> Result<String> {
-    let lib = root().join("target/kafka/lib");
+    let (lib, cure) = match kafka_version() {
+        Some(version) => {
+            let lib = root().join(format!("target/kafka-{version}/lib"));
+            let jar = lib.join(format!("kafka_2.13-{version}.jar"));
+            ensure!(jar.exists(), "{} is missing: run `make versions`", jar.display());
+            (lib, "make versions")
+        }
+        None => (root().join("target/kafka/lib"), "make kafka"),
+    };
     ensure!(
         lib.join(".complete").exists(),
-        "{} is missing: run `make kafka`",
+        "{} is missing: run `{cure}`",
         lib.display()
     );
     Ok(format!("{}/*", lib.display()))

@@ -16,6 +16,8 @@ pub struct Parts {
     pub filter: Value,
     /// The routes.
     pub routes: Vec<Value>,
+    /// HTTP filters that come before the filter.
+    pub before: Vec<Value>,
     /// Upstreams by name and port.
     pub upstreams: Vec<(String, u16)>,
     /// Envoy's worker threads.
@@ -31,6 +33,7 @@ impl Parts {
             sidecar: json!({"clusters": {"main": {"bootstrap_servers": bootstrap, "allowed_topics": ["*"]}}}),
             filter: json!({}),
             routes,
+            before: Vec::new(),
             upstreams: Vec::new(),
             concurrency: 1,
             hot_restart: false,
@@ -76,6 +79,7 @@ impl Rig {
         let mut config = Config::new(sidecar.stream(), sidecar.data());
         config.filter = parts.filter;
         config.routes = parts.routes;
+        config.before = parts.before;
         config.upstreams = parts.upstreams;
         config.concurrency = parts.concurrency;
         config.hot_restart = parts.hot_restart;

@@ -26,6 +26,7 @@ mod media;
 mod metadata;
 mod multipart;
 mod pairs;
+mod path;
 mod produce;
 mod records;
 mod reply;
@@ -50,6 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("keys_row", keys::row),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
+    ("path_template", path::template),
     ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),

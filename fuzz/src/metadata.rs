@@ -29,6 +29,7 @@ pub(crate) fn route_metadata(data: &[u8]) {
     // Where prost takes all of it. The filter leaves namespaces that are not its own undecoded, so that it may take
     // what prost does not.
     if let Ok(theirs) = Metadata::decode(data) {
+        dynamic(data, &theirs);
         let last = theirs
             .filter_metadata
             .iter()
@@ -66,6 +67,34 @@ pub(crate) fn route_metadata(data: &[u8]) {
         assert_eq!(cached.is_ok(), resolved.is_ok());
         if let (Ok(cached), Ok(resolved)) = (&cached, &resolved) {
             assert_eq!(cached.as_deref(), resolved.as_ref());
+        }
+    }
+}
+
+/// Each value of each namespace is found where it is, and is what it is there.
+fn dynamic(data: &[u8], theirs: &Metadata) {
+    for entry in theirs.filter_metadata.iter().rev() {
+        // Of two entries with one key the last counts.
+        let last = theirs
+            .filter_metadata
+            .iter()
+            .rev()
+            .find(|one| one.key == entry.key);
+        let fields = last.and_then(|last| last.value.clone()).unwrap_or_default();
+        for (name, value) in &fields.fields {
+            let path = [entry.key.clone(), name.clone()];
+            let text = match &value.kind {
+                None | Some(Kind::NullValue(_)) => Ok(None),
+                Some(Kind::NumberValue(number)) if number.is_finite() => Ok(Some(format!("{number}"))),
+                Some(Kind::StringValue(text)) => Ok(Some(text.clone())),
+                Some(Kind::BoolValue(flag)) => Ok(Some(if *flag { "true" } else { "false" }.to_owned())),
+                Some(_) => Err(()),
+            };
+            assert_eq!(metadata::text_at(data, &path).map_err(drop), text, "{path:?}");
+            let below = [path[0].clone(), path[1].clone(), "a".to_owned()];
+            if !matches!(value.kind, Some(Kind::StructValue(_))) {
+                assert_eq!(metadata::text_at(data, &below), Ok(None), "{below:?}");
+            }
         }
     }
 }

@@ -30,6 +30,10 @@ static CONFIGS: LazyLock<Vec<FilterConfig>> = LazyLock::new(|| {
         json!({"topic": "t", "cloudevents": "binary", "key": {"header": "ce-k"}}),
         json!({"topic": "t", "cloudevents": "structured", "key": {"header": "ce-k"}}),
         json!({"topic": "t", "value": "none", "partition": {"query": "p"}}),
+        json!({"topic": {"header": "x-topic", "allowed": ["a", "b"], "default": "b"},
+            "cluster_name": {"query": "c", "allowed": ["eu"], "default": "eu"},
+            "producer": {"cookie": "p", "allowed": ["p"], "default": "p"},
+            "key": {"path": "/{k}/**"}, "partition": {"path": "/*/{p}"}}),
     ];
     let read = |config: &Value| FilterConfig::from_tree(config).expect("a configuration");
     configs.iter().map(read).collect()
@@ -77,6 +81,10 @@ fn record(route: &Rc<Route>, encoded: &[u8], body: &[u8]) {
     };
     assert_eq!(record.id, 7);
     assert!(!record.topics.is_empty());
+    if let Some(choice) = &route.topic_choice {
+        assert!(choice.allowed.contains(&record.topics[0]), "{:?}", record.topics);
+        assert_eq!((record.cluster.as_str(), record.producer.as_str()), ("eu", "p"));
+    }
     let is_json = |value: &[u8]| {
         let text = std::str::from_utf8(value).expect("UTF-8");
         serde_json::from_str::<IgnoredAny>(text).expect("JSON");

@@ -14,7 +14,9 @@ mod layer;
 pub mod metadata;
 mod refused;
 mod route;
+mod source;
 mod stream;
+mod template;
 
 use serde_json::Value as Json;
 use sluice_settings::{Problem, Problems, Section};
@@ -28,10 +30,11 @@ pub use check::DEFAULT_SIDECAR_CLUSTER;
 pub use entry::EntryQuery;
 pub use fields::CREDENTIAL_HEADERS;
 pub use route::{
-    CloudEvents, Delivery, Forward, HeaderRules, Idempotency, OnError, Outstanding, PartitionSource,
-    Repeated, Route, Source, Then, Transport, Value,
+    Choice, CloudEvents, Delivery, Forward, HeaderRules, Idempotency, Key, Named, OnError, Outstanding,
+    PartitionSource, Repeated, Route, Source, Then, Transport, Value,
 };
 pub use stream::StreamSettings;
+pub use template::PathTemplate;
 
 /// Where the problems of route metadata are, as [`Problem::path`].
 const METADATA_PATH: &str = "metadata.filter_metadata.sluice";

@@ -1,6 +1,7 @@
 //! The filter: a request that reaches Envoy becomes a Kafka record.
 
 pub mod call;
+mod choice;
 #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only the shell asks"))]
 mod cloudevents;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod reply;
 pub mod request;
 #[cfg(target_arch = "wasm32")]
 mod shell;
+mod source;
 pub mod stats;
 pub mod stream;
 mod topics;

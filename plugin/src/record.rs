@@ -13,7 +13,7 @@ pub(crate) use reject::excerpt;
 
 use crate::config::{Delivery, Route, Value};
 use crate::request::Head;
-use crate::{cloudevents, envelope, idempotency, key, record_headers, topics};
+use crate::{choice, cloudevents, envelope, idempotency, key, record_headers, topics};
 
 /// What the filter still has to know of a record that it encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Encoded {
 pub enum Topics {
     /// Those of the route.
     Configured,
+    /// The one of the route's list that the request chose, by its index there.
+    Chosen(usize),
     /// Those that the request named; all of them allowed, no two the same, at least one.
     Named(Box<[String]>),
 }
@@ -36,6 +38,13 @@ impl Topics {
     pub fn names<'a>(&'a self, route: &'a Route) -> &'a [String] {
         match self {
             Self::Configured => &route.topics,
+            Self::Chosen(index) => {
+                let listed = route.topic_choice.as_ref().map(|choice| &*choice.allowed);
+                listed
+                    .unwrap_or_default()
+                    .get(*index..=*index)
+                    .unwrap_or_default()
+            }
             Self::Named(names) => names,
         }
     }
@@ -91,7 +100,9 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
         Value::None => None,
         Value::Envelope | Value::Body => cloudevents::read(input)?,
     };
-    let topics = topics::choose(route, &head)?;
+    let topics = topics::choose(input, event.as_ref())?;
+    let cluster = choice::name(&route.cluster_name, "cluster_name", input, event.as_ref())?;
+    let producer = choice::name(&route.producer, "producer", input, event.as_ref())?;
     let key = key::key(input, event.as_ref())?;
     let partition = key::partition(input, event.as_ref())?;
     let size = match value {
@@ -104,7 +115,7 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     if id != 0 {
         wire::integer(out, ID, id);
     }
-    for (field, name) in [(CLUSTER, &route.cluster_name), (PRODUCER, &route.producer)] {
+    for (field, name) in [(CLUSTER, cluster), (PRODUCER, producer)] {
         if !name.is_empty() {
             wire::bytes(out, field, name.as_bytes());
         }

@@ -1,18 +1,24 @@
 //! A request as the filter sees it.
 
-/// The head of a request: Envoy's header map, pseudo-headers included, as bytes.
+/// The head of a request: Envoy's header map, pseudo-headers included, as bytes, and what Envoy knows of it
+/// besides.
 ///
 /// Names are lower case. Nothing is assumed to be UTF-8.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     headers: &'a [(&'a [u8], &'a [u8])],
     client: u64,
+    metadata: &'a [u8],
 }
 
 impl<'a> Head<'a> {
     /// The head made of `headers`, in the order received.
     pub fn new(headers: &'a [(&'a [u8], &'a [u8])]) -> Self {
-        Self { headers, client: 0 }
+        Self {
+            headers,
+            client: 0,
+            metadata: b"",
+        }
     }
 
     /// The same of a request whose client is known by that number.
@@ -23,6 +29,16 @@ impl<'a> Head<'a> {
     /// What the client is known by; 0 if it is not told apart.
     pub fn client(&self) -> u64 {
         self.client
+    }
+
+    /// The same of a request with that dynamic metadata, a serialised `envoy.config.core.v3.Metadata`.
+    pub fn with_metadata(self, metadata: &'a [u8]) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// What [`Head::with_metadata`] gave; empty if it was not needed.
+    pub fn metadata(&self) -> &'a [u8] {
+        self.metadata
     }
 
     /// All headers, pseudo-headers (`:method`, `:path`, `:authority`, `:scheme`) included.

@@ -1,15 +1,26 @@
 //! Where a record goes.
 
+use crate::choice;
+use crate::cloudevents::Event;
 use crate::config::Route;
 use crate::form;
-use crate::record::{Reject, Topics, excerpt};
+use crate::record::{Input, Reject, Topics, excerpt};
 use crate::request::Head;
 
 /// The record's topics: those that the request names, if the route lets it and allows them all, else the route's.
-pub(crate) fn choose(route: &Route, head: &Head<'_>) -> Result<Topics, Reject> {
-    let Some(arg_name) = &route.topics_query_arg else {
-        return Ok(Topics::Configured);
-    };
+pub(crate) fn choose<'a>(input: &Input<'a>, event: Option<&Event<'a>>) -> Result<Topics, Reject> {
+    let Input { route, head, .. } = *input;
+    if let Some(choice) = &route.topic_choice {
+        return choice::index(choice, "topic", input, event).map(Topics::Chosen);
+    }
+    match &route.topics_query_arg {
+        Some(arg_name) => named(route, arg_name, &head),
+        None => Ok(Topics::Configured),
+    }
+}
+
+/// Those that the query argument names.
+fn named(route: &Route, arg_name: &str, head: &Head<'_>) -> Result<Topics, Reject> {
     let mut said = false;
     let mut names: Vec<String> = Vec::new();
     for arg in form::args(head.query().unwrap_or_default()) {

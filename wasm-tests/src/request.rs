@@ -15,6 +15,7 @@ pub struct Request {
     pub(crate) trailers: Pairs,
     pub(crate) route_name: String,
     pub(crate) route_metadata: Vec<u8>,
+    pub(crate) dynamic_metadata: Vec<u8>,
     pub(crate) source: String,
 }
 
@@ -82,6 +83,17 @@ impl Request {
     /// The route's `filter_metadata`: an object of namespaces.
     pub fn metadata(mut self, filter_metadata: &serde_json::Value) -> Self {
         self.route_metadata = metadata::encode(filter_metadata);
+        self
+    }
+
+    /// What filters before this one left in the request's dynamic metadata: an object of namespaces.
+    pub fn dynamic_metadata(self, filter_metadata: &serde_json::Value) -> Self {
+        self.raw_dynamic_metadata(&metadata::encode(filter_metadata))
+    }
+
+    /// Any bytes as the property `metadata`.
+    pub fn raw_dynamic_metadata(mut self, bytes: &[u8]) -> Self {
+        self.dynamic_metadata = bytes.to_vec();
         self
     }
 

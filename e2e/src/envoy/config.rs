@@ -14,6 +14,8 @@ pub struct Config {
     pub filter: Value,
     /// Routes of the one virtual host, as [`produce`] and [`forward`] make them.
     pub routes: Vec<Value>,
+    /// HTTP filters that come before the filter.
+    pub before: Vec<Value>,
     /// Upstream clusters on loopback, by name.
     pub upstreams: Vec<(String, u16)>,
     /// The sidecar's stream socket, relative to the workspace's root.
@@ -71,6 +73,7 @@ impl Config {
         Self {
             filter: json!({}),
             routes: Vec::new(),
+            before: Vec::new(),
             upstreams: Vec::new(),
             stream: stream.to_owned(),
             data,
@@ -148,6 +151,7 @@ impl Config {
         let wasm = self.wasm.clone().map_or_else(parts::filter, Ok)?;
         set(plugin, "/vm_config/code/local/filename", json!(wasm))?;
         set(plugin, "/configuration/value", self.filter.clone())?;
+        filters.splice(0..0, self.before.iter().cloned());
         Ok(resources(listener))
     }
 }

@@ -238,6 +238,11 @@ impl Kafka {
     /// When the tool fails, or there are fewer.
     pub async fn console_consume(&self, topic: &str, count: usize) -> Result<Vec<String>> {
         let (bootstrap, max) = (self.bootstrap(), count.to_string());
+        // Kafka 3 has the option under its first name only, which 4 warns of on standard output.
+        let option = match parts::kafka_version() {
+            Some(version) if version.starts_with("3.") => "--property",
+            _ => "--formatter-property",
+        };
         let args = [
             "--bootstrap-server",
             &bootstrap,
@@ -248,9 +253,9 @@ impl Kafka {
             &max,
             "--timeout-ms",
             "30000",
-            "--formatter-property",
+            option,
             "print.headers=true",
-            "--formatter-property",
+            option,
             "print.key=true",
         ];
         let text = run("org.apache.kafka.tools.consumer.ConsoleConsumer", &args, "").await?;

@@ -1,6 +1,7 @@
 //! End to end: real Envoy, real Kafka, the shipped filter and sidecar.
 
 mod bodies;
+mod choice;
 mod cli;
 mod clusters;
 mod errors;
@@ -18,6 +19,7 @@ mod reload;
 mod replicas;
 mod rest;
 mod run;
+mod smoke;
 mod spool;
 mod stats;
 mod storm;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use sluice_settings::Problem;
 
-use super::layer::Layer;
+use super::layer::{Layer, Topics};
 use super::route::{
-    CloudEvents, Delivery, Forward, HeaderRules, OnError, Outstanding, Repeated, Route, Then, Transport,
-    Value,
+    CloudEvents, Delivery, Forward, HeaderRules, Named, OnError, Outstanding, Repeated, Route, Then,
+    Transport, Value,
 };
 
 /// The Envoy cluster that leads to the sidecar, unless `sidecar_cluster` names another.
@@ -65,6 +65,12 @@ pub(super) const NO_TOPIC: Contradiction = Contradiction {
     message: "can name no topic: set allowed_topics, or a topic of the route's own",
 };
 
+const TWO_CHOICES: Contradiction = Contradiction {
+    field: "topics_query_arg",
+    involves: &["topic", "topics", "topics_query_arg"],
+    message: "the request chooses by `topic` already; leave one of them out, or set `topic` to a name",
+};
+
 const EMPTY_ENVELOPE: Contradiction = Contradiction {
     field: "forward_body",
     involves: &["forward_", "value", "cloudevents"],
@@ -110,6 +116,12 @@ const ON_ERROR_ALONE: Contradiction = Contradiction {
 /// The merged layer with every default filled in.
 fn route(merged: &Layer) -> Route {
     let layer = merged.clone();
+    let (topics, topic_choice) = match layer.topics {
+        Some(Topics::Fixed(names)) => (names, None),
+        Some(Topics::Chosen(choice)) => (Vec::new(), Some(choice)),
+        None => (Vec::new(), None),
+    };
+    let fixed = || Named::Fixed(String::new());
     Route {
         value: value(merged),
         forward: forward(merged),
@@ -121,7 +133,8 @@ fn route(merged: &Layer) -> Route {
             rename: layer.name_mappings.unwrap_or_default(),
             repeated: layer.repeated_headers.unwrap_or(Repeated::RetainDuplicates),
         },
-        topics: layer.topics.unwrap_or_default(),
+        topics,
+        topic_choice,
         topics_query_arg: layer.topics_query_arg,
         allowed_topics: layer.allowed_topics.unwrap_or_default(),
         value_by_method: layer.value_by_method.unwrap_or_default(),
@@ -141,8 +154,8 @@ fn route(merged: &Layer) -> Route {
         sidecar_cluster: layer
             .sidecar_cluster
             .unwrap_or_else(|| DEFAULT_SIDECAR_CLUSTER.to_owned()),
-        cluster_name: layer.cluster_name.unwrap_or_default(),
-        producer: layer.producer.unwrap_or_default(),
+        cluster_name: layer.cluster_name.unwrap_or_else(fixed),
+        producer: layer.producer.unwrap_or_else(fixed),
         then: layer.then.unwrap_or(Then::Respond),
         on_error: layer.on_error.unwrap_or(OnError::Respond),
         reply_headers: layer.reply_headers.unwrap_or(true),
@@ -189,7 +202,9 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
     } = forward(merged);
     let forwards = method || uri || headers || body;
     let continues = merged.then == Some(Then::Continue);
+    let chooses = matches!(merged.topics, Some(Topics::Chosen(_)));
     let found = [
+        (chooses && merged.topics_query_arg.is_some(), TWO_CHOICES),
         (
             !forwards && (value(merged) == Value::Envelope || method_envelope),
             EMPTY_ENVELOPE,

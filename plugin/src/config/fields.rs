@@ -2,13 +2,13 @@
 
 use sluice_settings::Section;
 
-use super::route::{Idempotency, PartitionSource, Source};
+use super::route::Idempotency;
 
 /// The largest topic name that Kafka takes, in bytes (`org.apache.kafka.common.internals.Topic`).
 const MAX_TOPIC_LEN: usize = 249;
 
 /// What is wrong with `name` as a topic; `None` if nothing is.
-fn topic_problem(name: &str) -> Option<String> {
+pub(super) fn topic_problem(name: &str) -> Option<String> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > MAX_TOPIC_LEN {
         Some(format!(
@@ -42,7 +42,7 @@ pub(super) fn topics(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
 }
 
 /// A list of strings, each put through `check`, none twice. What `check` refuses is reported and left out.
-fn distinct(
+pub(super) fn distinct(
     section: &Section<'_>,
     key: &str,
     check: impl Fn(String) -> Result<String, String>,
@@ -66,13 +66,13 @@ fn distinct(
 }
 
 /// Whether `text` is a token of RFC 9110, section 5.6.2: what header names, methods and cookie names are made of.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(legal)
 }
 
 /// `name` as a header name, lower-cased.
-fn header_name(name: &str) -> Result<String, String> {
+pub(super) fn header_name(name: &str) -> Result<String, String> {
     if name.starts_with(':') {
         return Err(format!(
             "{name:?} is a pseudo-header, which cannot be named; `host` can"
@@ -203,39 +203,6 @@ pub(super) fn by_method<T: Copy>(
     Some(pairs)
 }
 
-/// The kinds of [`Source`] by their names.
-const SOURCES: [&str; 5] = ["query", "header", "cookie", "path_segment", "json_pointer"];
-
-/// A field that is `none` or a mapping with one source: `Some(None)` is `none`.
-pub(super) fn key(section: &Section<'_>, field: &str) -> Option<Option<Source>> {
-    if section.raw(field)?.as_str() == Some("none") {
-        return Some(None);
-    }
-    let map = section.section(field)?;
-    let found = one_of(section, field, &map, &SOURCES).and_then(|kind| source(&map, kind));
-    map.finish();
-    found.map(Some)
-}
-
-/// The same for a partition, which may be `fixed` too.
-pub(super) fn partition(section: &Section<'_>, field: &str) -> Option<Option<PartitionSource>> {
-    if section.raw(field)?.as_str() == Some("none") {
-        return Some(None);
-    }
-    let map = section.section(field)?;
-    let [query, header, cookie, path_segment, json_pointer] = SOURCES;
-    let kinds = ["fixed", query, header, cookie, path_segment, json_pointer];
-    let found = one_of(section, field, &map, &kinds).and_then(|kind| match kind {
-        "fixed" => {
-            let n = map.integer(kind, 0..=i64::from(i32::MAX))?;
-            i32::try_from(n).ok().map(PartitionSource::Fixed)
-        }
-        kind => source(&map, kind).map(PartitionSource::From),
-    });
-    map.finish();
-    found.map(Some)
-}
-
 /// The shortest and the longest window that the sidecar takes, in milliseconds: a second and 366 days.
 const WINDOW_MS: std::ops::RangeInclusive<i64> = 1000..=366 * 24 * 3_600_000;
 
@@ -254,59 +221,4 @@ pub(super) fn idempotency(section: &Section<'_>, field: &str) -> Option<Option<I
     };
     map.finish();
     Some(Some(found))
-}
-
-/// The one of `kinds` that `map`, the value of `field`, sets; none or several is a problem. Marks all of them
-/// as known.
-fn one_of<'k>(section: &Section<'_>, field: &str, map: &Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
-    let set: Vec<&str> = kinds
-        .iter()
-        .copied()
-        .filter(|kind| map.raw(kind).is_some())
-        .collect();
-    match set.as_slice() {
-        [one] => return Some(*one),
-        // An unknown field in it is reported by itself.
-        [] if map.keys().next().is_none() => {
-            section.problem(
-                field,
-                format!("must name one of {}; or be `none`", kinds.join(", ")),
-            );
-        }
-        [] => {}
-        several => section.problem(
-            field,
-            format!("names {}; it can name only one", several.join(" and ")),
-        ),
-    }
-    None
-}
-
-/// The source of that kind, its value checked.
-fn source(map: &Section<'_>, kind: &str) -> Option<Source> {
-    if kind == "path_segment" {
-        let n = map.integer(kind, 0..=1000)?;
-        return usize::try_from(n).ok().map(Source::PathSegment);
-    }
-    let text = map.name(kind)?;
-    let checked = match kind {
-        "query" => Ok(Source::Query(text)),
-        "header" => header_name(&text).map(Source::Header),
-        "cookie" if is_token(&text) => Ok(Source::Cookie(text)),
-        "cookie" => Err(format!("{text:?} is no cookie name")),
-        _ => json_pointer(text).map(Source::JsonPointer),
-    };
-    checked.map_err(|why| map.problem(kind, why)).ok()
-}
-
-/// `text` as an RFC 6901 pointer. The empty pointer, the whole document, is refused: it is never a scalar.
-fn json_pointer(text: String) -> Result<String, String> {
-    let escaped = |part: &str| part.starts_with('0') || part.starts_with('1');
-    if text.starts_with('/') && text.split('~').skip(1).all(escaped) {
-        Ok(text)
-    } else {
-        Err(format!(
-            "{text:?} is no JSON pointer; write /order/id, with ~1 for `/` and ~0 for `~` in a name"
-        ))
-    }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use sluice_settings::Section;
 
 use super::route::{
-    CloudEvents, Delivery, Idempotency, OnError, PartitionSource, Repeated, Source, Then, Transport, Value,
+    Choice, CloudEvents, Delivery, Idempotency, Key, Named, OnError, PartitionSource, Repeated, Source, Then,
+    Transport, Value,
 };
-use super::{fields, refused};
+use super::{fields, refused, source};
 
 /// Defines [`Layer`] and how one lies over another, so that no field can be forgotten in a merge.
 macro_rules! layer {
@@ -28,8 +29,8 @@ macro_rules! layer {
 }
 
 layer! {
-    /// `topic` or `topics`; empty takes away what a lower layer named.
-    topics: Vec<String>,
+    /// `topic` or `topics`.
+    topics: Topics,
     topics_query_arg: String,
     allowed_topics: Vec<String>,
     value: Value,
@@ -41,7 +42,7 @@ layer! {
     json_content_types: Vec<String>,
     max_json_depth: u32,
     /// `key` or `key_query_arg`; `Some(None)` is `none`.
-    key: Option<Source>,
+    key: Option<Key>,
     /// `Some(None)` is `none`.
     partition: Option<PartitionSource>,
     /// The fields of `headers`, each a field of its own in a merge.
@@ -63,14 +64,23 @@ layer! {
     max_body_bytes: usize,
     answer_timeout: Duration,
     sidecar_cluster: String,
-    cluster_name: String,
-    producer: String,
+    cluster_name: Named,
+    producer: Named,
     then: Then,
     on_error: OnError,
     reply_headers: bool,
     produce_options: bool,
     transport: Transport,
     max_outstanding_records: usize,
+}
+
+/// The topics of a route's own.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Topics {
+    /// Those; none takes away what a lower layer named.
+    Fixed(Vec<String>),
+    /// The one that the request chooses.
+    Chosen(Choice),
 }
 
 /// The largest `max_body_bytes`: Envoy holds that much in memory for each request.
@@ -108,7 +118,7 @@ impl Layer {
             json_content_types: fields::media_types(section, "json_content_types"),
             max_json_depth: integer(section, "max_json_depth", 1, MAX_JSON_DEPTH),
             key: key(section),
-            partition: fields::partition(section, "partition"),
+            partition: source::partition(section, "partition"),
             credential_headers: fields::credential_headers(section, "credential_headers"),
             cloudevents: section.choice(
                 "cloudevents",
@@ -126,8 +136,8 @@ impl Layer {
             max_body_bytes: integer(section, "max_body_bytes", 1, MAX_BODY_BYTES),
             answer_timeout: section.millis("answer_timeout", 1..=MAX_WAIT_MS),
             sidecar_cluster: fields::envoy_cluster(section, "sidecar_cluster"),
-            cluster_name: section.name("cluster_name"),
-            producer: section.name("producer"),
+            cluster_name: source::named(section, "cluster_name"),
+            producer: source::named(section, "producer"),
             then: section.choice(
                 "then",
                 &[("respond", Then::Respond), ("continue", Then::Continue)],
@@ -174,7 +184,8 @@ impl Layer {
     ///
     /// A choice made here takes away what only made sense with the choice of a lower layer: to answer takes
     /// away `on_error`, to continue takes away the answer's status and message, to handle CloudEvents takes
-    /// away `value: envelope`, `transport: http` the bound on what is on the stream.
+    /// away `value: envelope`, `transport: http` the bound on what is on the stream, a topic that the request
+    /// chooses another way of choosing.
     pub(super) fn over(&self, lower: &Self) -> Self {
         let mut merged = self.or(lower);
         match self.then {
@@ -188,6 +199,9 @@ impl Layer {
         if self.transport == Some(Transport::Http) {
             merged.max_outstanding_records = self.max_outstanding_records;
         }
+        if matches!(self.topics, Some(Topics::Chosen(_))) {
+            merged.topics_query_arg.clone_from(&self.topics_query_arg);
+        }
         let events = self.cloudevents.is_some_and(|mode| mode != CloudEvents::Off);
         if events && merged.value == Some(Value::Envelope) {
             merged.value = self.value;
@@ -197,8 +211,13 @@ impl Layer {
 
     /// Whether this configuration names a topic that a record can go to: only then does the filter act.
     pub(super) fn names_a_topic(&self) -> bool {
-        let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        some(&self.topics) || (self.topics_query_arg.is_some() && some(&self.allowed_topics))
+        let own = match &self.topics {
+            Some(Topics::Fixed(names)) => !names.is_empty(),
+            Some(Topics::Chosen(_)) => true,
+            None => false,
+        };
+        let may_name = self.allowed_topics.as_ref().is_some_and(|list| !list.is_empty());
+        own || (self.topics_query_arg.is_some() && may_name)
     }
 }
 
@@ -208,21 +227,25 @@ fn integer<T: TryFrom<i64>>(section: &Section<'_>, key: &str, min: i64, max: i64
 }
 
 /// `topic` or `topics`.
-fn topics(section: &Section<'_>) -> Option<Vec<String>> {
-    let one = fields::topic(section, "topic");
+fn topics(section: &Section<'_>) -> Option<Topics> {
+    let chosen = section.raw("topic").is_some_and(serde_json::Value::is_object);
+    let one = match chosen {
+        true => source::topic_choice(section, "topic").map(Topics::Chosen),
+        false => fields::topic(section, "topic").map(|topic| Topics::Fixed(vec![topic])),
+    };
     let many = fields::topics(section, "topics");
     if section.raw("topic").is_some() && section.raw("topics").is_some() {
         section.problem("topics", "`topic` is set too; write all of them here");
     }
-    one.map(|topic| vec![topic]).or(many)
+    one.or(many.map(Topics::Fixed))
 }
 
 /// `key` or `key_query_arg`.
-fn key(section: &Section<'_>) -> Option<Option<Source>> {
+fn key(section: &Section<'_>) -> Option<Option<Key>> {
     let argument = section
         .name("key_query_arg")
-        .map(|name| Some(Source::Query(name)));
-    let key = fields::key(section, "key");
+        .map(|name| Some(Key::of(Source::Query(name))));
+    let key = source::key(section, "key");
     if section.raw("key").is_some() && section.raw("key_query_arg").is_some() {
         section.problem(
             "key",

@@ -1,4 +1,5 @@
-//! Route metadata: Envoy's property `xds.route_metadata`, a serialised `envoy.config.core.v3.Metadata`.
+//! Metadata: a serialised `envoy.config.core.v3.Metadata`, as Envoy's properties `xds.route_metadata` (that of the
+//! route, which holds settings) and `metadata` (the dynamic metadata of a request) give it.
 //!
 //! Only what is needed of it is decoded: the `google.protobuf.Struct` of one namespace. prost stops at 100
 //! nested messages, a Struct nests three for each level of JSON, so its depth is bounded before anything here
@@ -71,18 +72,54 @@ struct ListValue {
 /// # Errors
 /// One sentence, when the bytes are no such message.
 pub fn decode(bytes: &[u8]) -> Result<Option<Value>, String> {
+    namespace(bytes, NAMESPACE)?.map(object).transpose()
+}
+
+/// One namespace of the metadata; `None` if it is not there.
+fn namespace(bytes: &[u8], name: &str) -> Result<Option<Struct>, String> {
     if bytes.is_empty() {
         return Ok(None);
     }
     let wrong = |error: prost::DecodeError| format!("cannot be decoded: {error}");
     let metadata = Metadata::decode(bytes).map_err(wrong)?;
-    let ours = |entry: &&MetadataEntry| entry.key == NAMESPACE.as_bytes();
+    let ours = |entry: &&MetadataEntry| entry.key == name.as_bytes();
     // Of two entries with one key the last counts, as in every protobuf map.
     let Some(entry) = metadata.filter_metadata.iter().rev().find(ours) else {
         return Ok(None);
     };
-    let found = Struct::decode(entry.value.as_slice()).map_err(wrong)?;
-    object(found).map(Some)
+    Struct::decode(entry.value.as_slice()).map(Some).map_err(wrong)
+}
+
+/// The text of the value at `path`, its namespace first: a string's characters, a number in decimals without an
+/// exponent, `true` or `false`. `None` if there is none, or null.
+///
+/// # Errors
+/// The rest of a sentence about it, when it is a mapping or a list, or the bytes are no such message.
+pub fn text_at(bytes: &[u8], path: &[String]) -> Result<Option<String>, String> {
+    let Some((first, names)) = path.split_first() else {
+        return Ok(None);
+    };
+    let Some(fields) = namespace(bytes, first)? else {
+        return Ok(None);
+    };
+    let mut kind = Some(Kind::Struct(fields));
+    for name in names {
+        // What leads to the value is a mapping, or the value is not there.
+        let Some(Kind::Struct(mut fields)) = kind else {
+            return Ok(None);
+        };
+        kind = fields.fields.remove(name).and_then(|value| value.kind);
+    }
+    match kind {
+        None | Some(Kind::Null(_)) => Ok(None),
+        Some(Kind::String(text)) => Ok(Some(text)),
+        Some(Kind::Bool(b)) => Ok(Some(b.to_string())),
+        Some(Kind::Number(number)) if number.is_finite() => Ok(Some(number.to_string())),
+        Some(Kind::Number(_)) => Err("is a number that is not finite".to_owned()),
+        Some(Kind::Struct(_) | Kind::List(_)) => {
+            Err("is a mapping or list, not a string, number or boolean".to_owned())
+        }
+    }
 }
 
 /// A serialised `google.protobuf.Struct` as an object; `None` if it has no fields.
@@ -139,6 +176,19 @@ pub fn encode(json: &Value) -> Vec<u8> {
             key: NAMESPACE.into(),
             value: to_struct(map).encode_to_vec(),
         }],
+    };
+    metadata.encode_to_vec()
+}
+
+/// `json`, an object of namespaces, as the metadata that [`text_at`] reads. For tests and tools.
+pub fn encode_namespaces(json: &Value) -> Vec<u8> {
+    let spaces = json.as_object().into_iter().flatten();
+    let entry = |(name, value): (&String, &Value)| MetadataEntry {
+        key: name.clone().into_bytes(),
+        value: encode_struct(value),
+    };
+    let metadata = Metadata {
+        filter_metadata: spaces.map(entry).collect(),
     };
     metadata.encode_to_vec()
 }

@@ -10,6 +10,8 @@ const SECURITY: &str = "does not belong into the filter: it goes, under the same
     `clusters:`; no secret is ever in Envoy's configuration";
 const PROFILE: &str = "does not belong into the filter: it is a setting of a profile in the sidecar's \
     `producers:`, and `producer` names one of them here";
+const COMPRESSION: &str = "does not belong into the filter: it is `compression` of a profile in the sidecar's \
+    `producers:`, and `producer` names one of them here";
 const KEEPALIVE: &str = "does not exist: connections are always kept; `keepalive` of a profile in the sidecar's \
     `producers:` says how long an idle one is";
 const LUA: &str =
@@ -18,8 +20,8 @@ const REGISTRY: &str = "does not exist: Sluice has no schema registry; a record'
 const ERRORS: &str = "does not exist: an error answer always says what happened, in `error` and `code`";
 const STREAM: &str = "belongs to the filter as a whole: set it at the top level of its configuration";
 
-/// The fields of Kong 3.15's `kafka-upstream` (and of its sibling `confluent`) that are refused.
-pub(super) const KONG: [(&str, &str); 24] = [
+/// The fields of Kong 3.16's `kafka-upstream` (and of its siblings `confluent` and `kafka-log`) that are refused.
+pub(super) const KONG: [(&str, &str); 25] = [
     ("bootstrap_servers", CLUSTER),
     ("security", SECURITY),
     ("authentication", SECURITY),
@@ -31,6 +33,7 @@ pub(super) const KONG: [(&str, &str); 24] = [
     ("timeout", PROFILE),
     ("keepalive", PROFILE),
     ("keepalive_enabled", KEEPALIVE),
+    ("compression_type", COMPRESSION),
     ("producer_request_acks", PROFILE),
     ("producer_request_timeout", PROFILE),
     ("producer_request_limits_messages_per_request", PROFILE),

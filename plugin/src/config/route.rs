@@ -1,14 +1,19 @@
 //! What a request's merged configuration says, checked: the types that the rest of the filter works with.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
+
+use super::template::PathTemplate;
 
 /// The settings of one route that produces. Built once per distinct merged configuration and cached.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// Where each record goes: one or more topics.
+    /// Where each record goes: one or more topics. None where the request names or chooses them.
     pub topics: Vec<String>,
+    /// Where the request chooses its topic, and among which.
+    pub topic_choice: Option<Choice>,
     /// A query argument that names topics instead (a comma list), each of which must be allowed.
     pub topics_query_arg: Option<String>,
     /// The topics that `topics_query_arg` may name, besides those of `topics`.
@@ -25,7 +30,7 @@ pub struct Route {
     /// How deep a JSON body may nest.
     pub max_json_depth: u32,
     /// Where the record key comes from.
-    pub key: Option<Source>,
+    pub key: Option<Key>,
     /// Where an explicit partition comes from.
     pub partition: Option<PartitionSource>,
     /// Which request headers become record headers.
@@ -51,9 +56,9 @@ pub struct Route {
     /// Envoy's name of the cluster that leads to the sidecar.
     pub sidecar_cluster: String,
     /// The sidecar's name of the Kafka cluster; empty is its default.
-    pub cluster_name: String,
+    pub cluster_name: Named,
     /// The sidecar's name of the producer profile; empty is its default.
-    pub producer: String,
+    pub producer: Named,
     /// What happens once the record is stored.
     pub then: Then,
     /// With [`Then::Continue`]: what happens when it is not.
@@ -66,6 +71,21 @@ pub struct Route {
     pub transport: Transport,
     /// How many of its records may be without a fate, of one worker.
     pub outstanding: Option<Outstanding>,
+}
+
+impl Route {
+    /// Whether a request's dynamic metadata is needed to make its record.
+    pub fn reads_metadata(&self) -> bool {
+        let is = |source: &Source| matches!(source, Source::Metadata(_));
+        let of = |named: &Named| matches!(named, Named::Chosen(choice) if is(&choice.source));
+        self.topic_choice
+            .as_ref()
+            .is_some_and(|choice| is(&choice.source))
+            || self.key.as_ref().is_some_and(|key| is(&key.source))
+            || matches!(&self.partition, Some(PartitionSource::From(source)) if is(source))
+            || of(&self.cluster_name)
+            || of(&self.producer)
+    }
 }
 
 /// `max_outstanding_records`, and how many there are.
@@ -110,11 +130,73 @@ pub enum Source {
     Header(String),
     /// A cookie of that name. Absent: none.
     Cookie(String),
+    /// What stands in the place of the template's name, percent-decoded. A path that is not of that form: none.
+    Path(PathTemplate),
     /// The n-th segment of the path (0 is the first), percent-decoded. Absent or empty: none.
     PathSegment(usize),
     /// An RFC 6901 pointer into the JSON body. A string gives its characters; any other scalar its text as
     /// sent; null or nothing: none; an object or array is a 400.
     JsonPointer(String),
+    /// A value of Envoy's dynamic metadata: the namespace, then the names that lead to it. A string gives its
+    /// characters, a number or boolean its text; absent or null: none; a mapping or list is a 400.
+    Metadata(Vec<String>),
+}
+
+impl fmt::Display for Source {
+    /// Names it in an error.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Query(name) => write!(f, "the query argument {name}"),
+            Self::Header(name) => write!(f, "the header {name}"),
+            Self::Cookie(name) => write!(f, "the cookie {name}"),
+            Self::Path(template) => write!(f, "the path as {template}"),
+            Self::PathSegment(index) => write!(f, "segment {index} of the path"),
+            Self::JsonPointer(pointer) => write!(f, "the JSON body at {pointer}"),
+            Self::Metadata(parts) => write!(f, "the dynamic metadata {}", parts.join(".")),
+        }
+    }
+}
+
+/// Where the record's key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// What says it.
+    pub source: Source,
+    /// The keys that it may be; `None`: any.
+    pub allowed: Option<Vec<String>>,
+    /// The key where the source says none.
+    pub default: Option<String>,
+}
+
+impl Key {
+    /// Whatever `source` says.
+    pub fn of(source: Source) -> Self {
+        Self {
+            source,
+            allowed: None,
+            default: None,
+        }
+    }
+}
+
+/// A value that a request chooses among those that are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// What says it.
+    pub source: Source,
+    /// The values that it may be; at least one, no two the same, none empty.
+    pub allowed: Vec<String>,
+    /// Which of `allowed` it is where the source says none; `None`: that is an error.
+    pub default: Option<usize>,
+}
+
+/// A name of something in the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// That one.
+    Fixed(String),
+    /// The one that the request chooses.
+    Chosen(Choice),
 }
 
 /// Where an explicit partition comes from.

@@ -2,6 +2,8 @@
 
 use sluice_proto::class::ErrorClass;
 
+use crate::config::Source;
+
 /// Why a request cannot become a record. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
@@ -33,6 +35,20 @@ impl Reject {
         Self {
             class: ErrorClass::TopicNotAllowed,
             error: error.into(),
+        }
+    }
+
+    /// A request that chooses something that the route does not list. `field` is the one that lists it.
+    pub(crate) fn not_listed(field: &str, source: &Source, said: &[u8]) -> Self {
+        Self {
+            class: match field {
+                "topic" => ErrorClass::TopicNotAllowed,
+                _ => ErrorClass::NotAuthorised,
+            },
+            error: format!(
+                "{field}: {source} says {}, which this route does not allow",
+                excerpt(said)
+            ),
         }
     }
 }

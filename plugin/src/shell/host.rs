@@ -16,6 +16,9 @@ use crate::stats::{Metric, Metrics};
 /// `envoy.config.core.v3.Metadata`. (Envoy's nested form of the property cannot express lists or null.)
 pub(super) const ROUTE_METADATA: &[u8] = b"xds\0route_metadata";
 
+/// The property that holds the dynamic metadata of the request, in the same form.
+pub(super) const DYNAMIC_METADATA: &[u8] = b"metadata";
+
 /// The property that holds the name of that route.
 pub(super) const ROUTE_NAME: &[u8] = b"xds\0route_name";
 

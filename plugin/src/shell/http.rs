@@ -138,7 +138,12 @@ impl Http {
         };
         let headers = std::mem::take(&mut active.headers);
         let pairs = pairs::parse(&headers);
-        let head = Head::new(&pairs);
+        // Here, so that filters before this one had the body too.
+        let metadata = match active.route.reads_metadata() {
+            true => host::property(host::DYNAMIC_METADATA),
+            false => Vec::new(),
+        };
+        let head = Head::new(&pairs).with_metadata(&metadata);
         let Ok(mut worker) = worker.try_borrow_mut() else {
             return Err(lost("the filter is busy with another callback"));
         };

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod choice;
+#[cfg(test)]
 mod cloudevents;
 #[cfg(test)]
 mod contract;

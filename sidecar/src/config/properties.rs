@@ -157,3 +157,6 @@ impl Properties {
         self.set.into_iter().map(one).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

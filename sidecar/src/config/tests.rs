@@ -1,5 +1,7 @@
 //! Files of `testdata/config/sidecar`, and every key one by one.
 
+mod kong;
+
 use std::path::{Path, PathBuf};
 
 use super::*;

@@ -177,9 +177,53 @@ pub(crate) fn may_be_secret(name: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod known;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Secret, TopicAllowlist};
+
+    #[test]
+    fn every_property_of_librdkafkas_is_for_the_clients_that_it_says() {
+        let all = known::all();
+        assert!(all.len() > 180, "{} properties", all.len());
+        for property in &all {
+            let name = property.name.as_str();
+            if let Some(other) = &property.alias_of {
+                assert_eq!(canonical(name), canonical(other), "{name}");
+            }
+            // That something is for both says less than that it is for one of them: a callback is set by code.
+            let expected = match property.clients {
+                'P' => Kind::Producer,
+                'C' => Kind::Consumer,
+                _ => Kind::Any,
+            };
+            if !name.ends_with("_cb") && kind(name) != expected {
+                panic!("{name} is {:?}, and librdkafka says {:?}", kind(name), expected);
+            }
+        }
+        let means = |a: &str, b: &str| {
+            let is = |property: &known::Known| property.name == a && property.alias_of.as_deref() == Some(b);
+            all.iter().any(is)
+        };
+        for (alias, name) in ALIASES {
+            // The old consumer's, which Sluice does not have; it means what the other does.
+            let old = *alias == "auto.commit.enable";
+            assert!(
+                means(alias, name) || means(name, alias) || old,
+                "{alias} is not {name}"
+            );
+        }
+        let names: Vec<&str> = all.iter().map(|property| &*property.name).collect();
+        for name in PRODUCER
+            .iter()
+            .chain(CONSUMER)
+            .chain(ALIASES.iter().map(|(alias, _)| alias))
+        {
+            assert!(names.contains(name), "librdkafka has no {name}");
+        }
+    }
 
     #[test]
     fn every_name_in_the_tables_is_one_that_librdkafka_knows() {

@@ -20,6 +20,13 @@ mod memory;
     clippy::unwrap_used,
     reason = "it is a part of the tests"
 )]
+mod docs;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
 mod secrets;
 #[allow(clippy::unwrap_used, reason = "it is a part of the tests")]
 mod serve;

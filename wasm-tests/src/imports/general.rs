@@ -132,6 +132,7 @@ fn property(state: &mut State, path: &[u8]) -> Result<Vec<u8>, Status> {
         (b"xds\0route_metadata" | b"route_metadata", Some(exchange)) => {
             exchange.request.route_metadata.clone()
         }
+        (b"metadata", Some(exchange)) => exchange.request.dynamic_metadata.clone(),
         (b"xds\0route_name" | b"route_name", Some(exchange)) => {
             exchange.request.route_name.clone().into_bytes()
         }

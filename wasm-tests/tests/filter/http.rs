@@ -137,6 +137,17 @@ fn a_call_says_whose_record_it_is() {
 }
 
 #[test]
+fn a_call_is_for_the_topic_that_the_request_chose() {
+    let mock = Mock::new(vec![stored(0, 0)]);
+    let mut host = mock.host(json!({"topic": {"query": "t", "allowed": ["a", "b"]}}));
+    let id = host.send(Request::post("/?t=b").json("{}"));
+    assert_eq!(host.reply(id).header("x-kafka-topic").as_deref(), Some("b"));
+    let got = mock.got();
+    assert_eq!(got[0].path, "/topics/b/records");
+    assert_eq!(got[0].request.records[0].topics, ["b"]);
+}
+
+#[test]
 fn fates_are_what_they_are_on_the_stream() {
     for (fates, status, code) in [
         (vec![accepted()], 202, ""),

@@ -161,6 +161,87 @@ fn a_topic_that_the_request_names_must_be_allowed() {
     assert!(host.sent().is_empty());
 }
 
+#[test]
+fn a_request_chooses_what_its_route_lists() {
+    let mut host = open(json!({
+        "topic": {"header": "x-topic", "allowed": ["orders", "payments"], "default": "orders"},
+        "cluster_name": {"query": "region", "allowed": ["eu", "us"], "default": "eu"},
+        "producer": {"metadata": ["envoy.test", "plan", "name"], "allowed": ["fast", "7"], "default": "7"},
+        "key": {"path": "/tenants/{tenant}/**"},
+    }));
+    let plan =
+        |name: serde_json::Value| json!({"envoy.test": {"plan": {"name": name}}, "other": {"x": [1, null]}});
+    let request = Request::post("/tenants/acme/orders?region=us")
+        .header("x-topic", "payments")
+        .dynamic_metadata(&plan(json!("fast")))
+        .json("{}");
+    let (answer, sent) = stored_reply(&mut host, request);
+    assert_eq!(answer.header("x-kafka-topic").as_deref(), Some("payments"));
+    let record = sent.record;
+    assert_eq!(record.topics, ["payments"]);
+    assert_eq!(
+        (record.cluster.as_str(), record.producer.as_str()),
+        ("us", "fast")
+    );
+    assert_eq!(record.key.as_deref(), Some(&b"acme"[..]));
+
+    let (_, sent) = stored_reply(&mut host, Request::post("/").json("{}"));
+    assert_eq!(sent.record.topics, ["orders"]);
+    assert_eq!(
+        (sent.record.cluster.as_str(), sent.record.producer.as_str()),
+        ("eu", "7")
+    );
+    assert_eq!(sent.record.key, None);
+
+    let refused = |host: &mut Host, request: Request, class| {
+        let id = host.send(request.json("{}"));
+        let reply = reply(host, id);
+        assert_error(&reply, class);
+        assert!(reply.body.len() < 400, "{reply}");
+    };
+    let long = "x".repeat(10_000);
+    for said in ["secret", "", &long] {
+        let request = Request::post("/").header("x-topic", said);
+        refused(&mut host, request, ErrorClass::TopicNotAllowed);
+        let request = Request::post(&format!("/?region={said}"));
+        refused(&mut host, request, ErrorClass::NotAuthorised);
+        let request = Request::post("/").dynamic_metadata(&plan(json!(said)));
+        refused(&mut host, request, ErrorClass::NotAuthorised);
+    }
+    let request = Request::post("/").raw_header(b"x-topic", b"\xff\x00");
+    refused(&mut host, request, ErrorClass::TopicNotAllowed);
+    let request = Request::post("/").dynamic_metadata(&plan(json!([1])));
+    refused(&mut host, request, ErrorClass::InvalidRequest);
+    let request = Request::post("/").raw_dynamic_metadata(b"\xff\xff\xff");
+    refused(&mut host, request, ErrorClass::InvalidRequest);
+    assert!(host.sent().is_empty());
+}
+
+#[test]
+fn what_a_request_chooses_is_not_kept_for_the_next() {
+    let settings = |header: &str| json!({"topic": {"header": header, "allowed": ["a", "b"], "default": "a"}});
+    let mut host = open(json!({}));
+    for (said, topic) in [("b", "b"), ("a", "a"), ("b", "b")] {
+        let request = Request::post("/").header("x", said).settings(settings("x"));
+        assert_eq!(topics(&mut host, request.json("{}")).unwrap(), [topic]);
+        let other = Request::post("/").header("x", said).settings(settings("y"));
+        assert_eq!(topics(&mut host, other.json("{}")).unwrap(), ["a"]);
+    }
+}
+
+#[test]
+fn dynamic_metadata_is_read_only_where_a_route_asks_for_it() {
+    let mut host = open(json!({"topic": {"header": "x", "allowed": ["a"], "default": "a"}}));
+    topics(&mut host, Request::post("/").json("{}"));
+    assert_eq!(host.reads("metadata"), 0);
+    let asks = json!({"key": {"metadata": ["ns", "k"]}});
+    let request = Request::post("/")
+        .settings(asks)
+        .dynamic_metadata(&json!({"ns": {"k": "1"}}));
+    topics(&mut host, request.json("{}"));
+    assert_eq!(host.reads("metadata"), 1);
+}
+
 /// A page of wasm memory.
 const PAGE: usize = 64 << 10;
 

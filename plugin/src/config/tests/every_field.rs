@@ -9,6 +9,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
     }
     let Route {
         topics,
+        topic_choice,
         topics_query_arg,
         allowed_topics,
         value,
@@ -54,6 +55,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
     } = route;
     shown![
         topics,
+        topic_choice,
         topics_query_arg,
         allowed_topics,
         value,
@@ -126,27 +128,90 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
         (json!({"max_json_depth": 5.0}), vec![("max_json_depth", "5")]),
         (
             json!({"key_query_arg": "id"}),
-            vec![("key", r#"Some(Query("id"))"#)],
+            vec![(
+                "key",
+                r#"Some(Key { source: Query("id"), allowed: None, default: None })"#,
+            )],
         ),
         (
             json!({"key": {"query": "id"}}),
-            vec![("key", r#"Some(Query("id"))"#)],
+            vec![(
+                "key",
+                r#"Some(Key { source: Query("id"), allowed: None, default: None })"#,
+            )],
         ),
         (
             json!({"key": {"header": "X-Id"}}),
-            vec![("key", r#"Some(Header("x-id"))"#)],
+            vec![(
+                "key",
+                r#"Some(Key { source: Header("x-id"), allowed: None, default: None })"#,
+            )],
         ),
         (
             json!({"key": {"cookie": "Id"}}),
-            vec![("key", r#"Some(Cookie("Id"))"#)],
+            vec![(
+                "key",
+                r#"Some(Key { source: Cookie("Id"), allowed: None, default: None })"#,
+            )],
         ),
         (
             json!({"key": {"path_segment": 2.0}}),
-            vec![("key", "Some(PathSegment(2))")],
+            vec![(
+                "key",
+                "Some(Key { source: PathSegment(2), allowed: None, default: None })",
+            )],
         ),
         (
             json!({"key": {"json_pointer": "/a~1b/0"}}),
-            vec![("key", r#"Some(JsonPointer("/a~1b/0"))"#)],
+            vec![(
+                "key",
+                r#"Some(Key { source: JsonPointer("/a~1b/0"), allowed: None, default: None })"#,
+            )],
+        ),
+        (
+            json!({"key": {"path": "/{id}/**"}}),
+            vec![(
+                "key",
+                r#"Some(Key { source: Path(PathTemplate { parts: [Name("id")], open: true }), allowed: None, default: None })"#,
+            )],
+        ),
+        (
+            json!({"key": {"metadata": ["ns", "a", "b"]}}),
+            vec![(
+                "key",
+                r#"Some(Key { source: Metadata(["ns", "a", "b"]), allowed: None, default: None })"#,
+            )],
+        ),
+        (
+            json!({"key": {"query": "id", "allowed": ["a", "b"], "default": "b"}}),
+            vec![(
+                "key",
+                r#"Some(Key { source: Query("id"), allowed: Some(["a", "b"]), default: Some("b") })"#,
+            )],
+        ),
+        (
+            json!({"topic": {"header": "X-T", "allowed": ["a", "b"], "default": "b"}}),
+            vec![
+                ("topics", "[]"),
+                (
+                    "topic_choice",
+                    r#"Some(Choice { source: Header("x-t"), allowed: ["a", "b"], default: Some(1) })"#,
+                ),
+            ],
+        ),
+        (
+            json!({"cluster_name": {"query": "c", "allowed": ["eu"]}}),
+            vec![(
+                "cluster_name",
+                r#"Chosen(Choice { source: Query("c"), allowed: ["eu"], default: None })"#,
+            )],
+        ),
+        (
+            json!({"producer": {"path_segment": 0, "allowed": ["p"], "default": "p"}}),
+            vec![(
+                "producer",
+                r#"Chosen(Choice { source: PathSegment(0), allowed: ["p"], default: Some(0) })"#,
+            )],
         ),
         (
             json!({"partition": {"fixed": 3.0}}),
@@ -242,8 +307,14 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
             json!({"sidecar_cluster": "side"}),
             vec![("sidecar_cluster", r#""side""#)],
         ),
-        (json!({"cluster_name": "eu"}), vec![("cluster_name", r#""eu""#)]),
-        (json!({"producer": "fast"}), vec![("producer", r#""fast""#)]),
+        (
+            json!({"cluster_name": "eu"}),
+            vec![("cluster_name", r#"Fixed("eu")"#)],
+        ),
+        (
+            json!({"producer": "fast"}),
+            vec![("producer", r#"Fixed("fast")"#)],
+        ),
         (json!({"then": "continue"}), vec![("then", "Continue")]),
         (
             json!({"then": "continue", "on_error": "continue"}),
@@ -329,6 +400,7 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
     let route = config(orders()).resolve(None, b"").unwrap().unwrap();
     let expected = Route {
         topics: vec!["orders".to_owned()],
+        topic_choice: None,
         topics_query_arg: None,
         allowed_topics: vec![],
         value: Value::Envelope,
@@ -361,8 +433,8 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
         max_body_bytes: 1_048_576,
         answer_timeout: std::time::Duration::from_secs(10),
         sidecar_cluster: "sluice".to_owned(),
-        cluster_name: String::new(),
-        producer: String::new(),
+        cluster_name: Named::Fixed(String::new()),
+        producer: Named::Fixed(String::new()),
         then: Then::Respond,
         on_error: OnError::Respond,
         reply_headers: true,

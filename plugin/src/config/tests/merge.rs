@@ -14,11 +14,18 @@ fn the_nearest_layer_wins_field_by_field() {
     }));
     let metadata = metadata::encode(&json!({"cluster_name": "metadata"}));
     let route = config.resolve(Some(0), &metadata).unwrap().unwrap();
-    let names = [&route.topics[0], &route.producer, &route.cluster_name];
-    assert_eq!(names, ["base", "entry", "metadata"]);
+    let fixed = |name: &str| Named::Fixed(name.to_owned());
+    assert_eq!(route.topics, ["base"]);
+    assert_eq!(
+        [&route.producer, &route.cluster_name],
+        [&fixed("entry"), &fixed("metadata")]
+    );
     assert!(route.forward.uri);
     let route = config.resolve(None, b"").unwrap().unwrap();
-    assert_eq!([&route.producer, &route.cluster_name], ["base", "base"]);
+    assert_eq!(
+        [&route.producer, &route.cluster_name],
+        [&fixed("base"), &fixed("base")]
+    );
 }
 
 #[test]
@@ -45,7 +52,7 @@ fn two_spellings_of_a_field_are_one_field() {
         json!({"topic": "t", "key": {"header": "a"}}),
         json!({"key_query_arg": "q"}),
     );
-    assert_eq!(route.key, Some(Source::Query("q".to_owned())));
+    assert_eq!(route.key, Some(Key::of(Source::Query("q".to_owned()))));
     let route = merged(
         json!({"topic": "t", "delivery": "buffered"}),
         json!({"producer_async": false}),
@@ -158,4 +165,53 @@ fn topics_by_query_argument_need_topics_to_choose_from() {
                 .to_owned()
         ])
     );
+}
+
+#[test]
+fn a_choice_is_one_field_with_the_name_it_may_be_instead() {
+    let chosen = json!({"header": "x", "allowed": ["a", "b"]});
+    let base = json!({"topic": "t", "cluster_name": "eu", "producer": chosen, "key": {"query": "q", "default": "d"}});
+    let route = merged(
+        base,
+        json!({"topic": chosen, "cluster_name": chosen, "producer": "p", "key": {"query": "k"}}),
+    );
+    let choice = Choice {
+        source: Source::Header("x".to_owned()),
+        allowed: vec!["a".to_owned(), "b".to_owned()],
+        default: None,
+    };
+    assert_eq!((route.topics, route.topic_choice), (vec![], Some(choice.clone())));
+    assert_eq!(route.cluster_name, Named::Chosen(choice));
+    assert_eq!(route.producer, Named::Fixed("p".to_owned()));
+    assert_eq!(route.key, Some(Key::of(Source::Query("k".to_owned()))));
+
+    let route = merged(json!({"topic": chosen}), json!({"topic": "t"}));
+    assert_eq!((route.topics, route.topic_choice), (vec!["t".to_owned()], None));
+    assert_eq!(
+        with_metadata(&config(json!({"topic": chosen})), json!({"topics": []})),
+        Ok(None)
+    );
+}
+
+#[test]
+fn a_topic_is_chosen_in_one_way() {
+    let chosen = json!({"header": "x", "allowed": ["a"]});
+    let both = "topics_query_arg: the request chooses by `topic` already; leave one of them out, or set `topic` to \
+                a name";
+    assert_eq!(
+        problems(json!({"topic": chosen, "topics_query_arg": "to"})),
+        [both]
+    );
+    let over = config(json!({"topic": chosen}));
+    assert_eq!(
+        with_metadata(&over, json!({"topics_query_arg": "to"})),
+        Err(vec![format!("metadata.filter_metadata.sluice.{both}")])
+    );
+    // The other way round a choice takes the place of the one below.
+    let route = merged(
+        json!({"topic": "t", "topics_query_arg": "to", "allowed_topics": ["a"]}),
+        json!({"topic": chosen}),
+    );
+    assert_eq!(route.topics_query_arg, None);
+    assert!(route.topic_choice.is_some());
 }

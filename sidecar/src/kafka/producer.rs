@@ -41,7 +41,7 @@ use super::client;
 use super::health::Health;
 use super::native::Native;
 use super::record::Submission;
-use crate::config::{BearerToken, Cluster, Profile};
+use crate::config::{BearerToken, Cluster, DelegationToken, Profile};
 use crate::metrics::ProducerMetrics;
 
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
@@ -55,6 +55,7 @@ struct Shared {
     name: String,
     config: ClientConfig,
     token: Option<BearerToken>,
+    delegation: Option<DelegationToken>,
     state: Mutex<State>,
     /// Rung when there may be something for the minder to do, or the producer stops.
     bell: Condvar,
@@ -107,7 +108,8 @@ impl Producer {
             shared: cluster.allowed_topics.allows_several(),
         };
         let driver = Arc::new(Notify::new());
-        let native = Arc::new(Native::new(&config, cluster.token.as_ref(), &driver)?);
+        let login = (cluster.token.as_ref(), cluster.delegation.as_ref());
+        let native = Arc::new(Native::new(&config, login, &driver)?);
         let mut state = State::new(native, limits, metrics);
         let exact = cluster
             .allowed_topics
@@ -121,6 +123,7 @@ impl Producer {
             name,
             config,
             token: cluster.token.clone(),
+            delegation: cluster.delegation.clone(),
             state: Mutex::new(state),
             bell: Condvar::new(),
             driver,

@@ -29,6 +29,7 @@ mod pairs;
 mod path;
 mod produce;
 mod records;
+mod relay;
 mod reply;
 mod request;
 mod rest;
@@ -39,6 +40,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("broker_answer", relay::broker_answer),
     ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),

@@ -62,6 +62,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         brokers: vec![brokers],
         properties: BTreeMap::from([properties]),
         token: None,
+        delegation: None,
     };
     let reader = |(topic, _): (&str, i32)| {
         let selection = Selection {

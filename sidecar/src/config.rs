@@ -228,6 +228,8 @@ pub struct Cluster {
     pub properties: BTreeMap<String, Secret>,
     /// The bearer token of SASL/OAUTHBEARER, which is no property.
     pub token: Option<BearerToken>,
+    /// The delegation token, which is not librdkafka's to show.
+    pub delegation: Option<DelegationToken>,
     /// `producer.enabled`: whether records may be written.
     pub produces: bool,
     /// `consumer.enabled`: whether records may be read.
@@ -243,11 +245,32 @@ impl Default for Cluster {
             bootstrap_servers: Vec::new(),
             properties: BTreeMap::new(),
             token: None,
+            delegation: None,
             produces: true,
             consumes: true,
             allowed_topics: TopicAllowlist::default(),
         }
     }
+}
+
+/// A delegation token of the brokers' (KIP-48), shown by SCRAM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelegationToken {
+    /// The hash of SCRAM.
+    pub hash: ScramHash,
+    /// Its id.
+    pub id: Secret,
+    /// Its HMAC, in the text that the brokers gave.
+    pub hmac: Secret,
+}
+
+/// A hash that SCRAM is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScramHash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
 }
 
 /// What a client shows for SASL/OAUTHBEARER.

@@ -15,6 +15,9 @@ pub mod probe;
 pub mod producer;
 pub mod properties;
 pub mod record;
+pub(crate) mod relay;
+#[cfg(feature = "parsers")]
+pub use relay::parsers as relay_parsers;
 pub mod sender;
 pub mod topics;
 pub mod trouble;

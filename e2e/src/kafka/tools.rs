@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{Kafka, Node};
+use super::{Door, Kafka, Node};
 use crate::parts;
 
 /// The cluster id: 16 bytes, in base64url.
@@ -143,6 +143,49 @@ impl Kafka {
             &config,
         ];
         run("kafka.admin.ConfigCommand", &args, "").await.map(|_| ())
+    }
+
+    /// Makes a delegation token of a user's, whom SCRAM-SHA-256 knows at [`Door::Sasl`]; gives its id and its HMAC.
+    ///
+    /// # Errors
+    /// When the tool fails, or prints something else.
+    pub async fn create_token(&self, user: &str, password: &str) -> Result<(String, String)> {
+        let out = self
+            .tokens(user, password, &["--create", "--max-life-time-period", "-1"])
+            .await?;
+        let line = out.lines().rev().find(|line| !line.trim().is_empty());
+        let mut words = line.unwrap_or_default().split_whitespace().map(str::to_owned);
+        match (words.next(), words.next()) {
+            (Some(id), Some(hmac)) if hmac.len() > 40 => Ok((id, hmac)),
+            _ => bail!("no token in {out}"),
+        }
+    }
+
+    /// Ends a delegation token of a user's now.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn expire_token(&self, user: &str, password: &str, hmac: &str) -> Result<()> {
+        self.tokens(
+            user,
+            password,
+            &["--expire", "--expiry-time-period", "-1", "--hmac", hmac],
+        )
+        .await
+        .map(|_| ())
+    }
+
+    async fn tokens(&self, user: &str, password: &str, action: &[&str]) -> Result<String> {
+        let (door, login) = (self.door(Door::Sasl), self.dir.join("token.properties"));
+        let text = format!(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-256\nsasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required username=\"{user}\" password=\"{password}\";\n"
+        );
+        std::fs::write(&login, text)?;
+        let login = login.display().to_string();
+        let mut args = vec!["--bootstrap-server", &door, "--command-config", &login];
+        args.extend(action);
+        run("org.apache.kafka.tools.DelegationTokenCommand", &args, "").await
     }
 
     /// Sets a property of a running broker, by its id.

@@ -1,5 +1,6 @@
 //! Every way into a real Kafka: what works, what is said of what does not, and that it works once it is mended.
 
+mod delegation;
 mod papers;
 
 use std::time::Duration;

@@ -119,6 +119,7 @@ impl Arguments {
                     .collect(),
                 properties: BTreeMap::new(),
                 token: None,
+                delegation: None,
             },
             dev_broker: None,
             open: None,
@@ -169,6 +170,7 @@ pub(super) fn connection(config: &Config, cluster: &Cluster) -> Connection {
         brokers: cluster.bootstrap_servers.clone(),
         properties,
         token: cluster.token.clone(),
+        delegation: cluster.delegation.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use sluice_settings::Section;
 
 use self::certificates::Certificates;
+use self::sasl::Sasl;
 use super::properties::{Owner, Properties};
 use super::read::{Context, check_name, check_topic};
 use super::{Cluster, TopicAllowlist};
@@ -47,6 +48,9 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     let protocol = section.choice("protocol", protocol::NAMES);
     properties.read(&section, context);
     tls.check_against(&section, &properties);
+    if let Some(sasl) = &sasl {
+        sasl.check_against(&properties, context);
+    }
     protocol::settle(
         &section,
         protocol::Said {
@@ -63,11 +67,13 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     let consumes = direction(&section, "consumer");
     let allowed_topics = allowed_topics(&section, produces, context);
     let properties = properties.into_map(&section, context);
+    let Sasl { token, delegation } = sasl.unwrap_or_default();
     section.finish();
     Cluster {
         bootstrap_servers: brokers.servers,
         properties,
-        token: sasl.and_then(|sasl| sasl.token),
+        token,
+        delegation,
         produces,
         consumes,
         allowed_topics,

@@ -138,8 +138,13 @@ impl Properties {
 
     /// The paths that set those whose names begin like that.
     pub(super) fn starting_with(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        self.named(prefix).map(|(_, set)| set.path.as_str())
+    }
+
+    /// Those whose names begin like that.
+    pub(super) fn named(&self, prefix: &str) -> impl Iterator<Item = (&str, &Set)> {
         let found = self.set.iter().filter(move |(name, _)| name.starts_with(prefix));
-        found.map(|(_, set)| set.path.as_str())
+        found.map(|(name, set)| (name.as_str(), set))
     }
 
     /// Takes `name` out.

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::env::Overrides;
 use super::{
-    Address, BearerToken, Cluster, Config, DeadLetters, DevBroker, Idempotency, Listener, Listeners, Profile,
-    Secret, Spool, TokenSource,
+    Address, BearerToken, Cluster, Config, DeadLetters, DelegationToken, DevBroker, Idempotency, Listener,
+    Listeners, Profile, ScramHash, Secret, Spool, TokenSource,
 };
 use crate::kafka::properties::may_be_secret;
 
@@ -214,6 +214,7 @@ impl Page<'_> {
             bootstrap_servers,
             properties,
             token,
+            delegation,
             produces,
             consumes,
             allowed_topics,
@@ -233,6 +234,17 @@ impl Page<'_> {
             allowed_topics.0.iter().cloned(),
         );
         self.properties(path, properties);
+        if let Some(DelegationToken { hash, id: _, hmac: _ }) = delegation {
+            let key = format!("{path}.authentication");
+            let mechanism = match hash {
+                ScramHash::Sha256 => "SCRAM-SHA-256",
+                ScramHash::Sha512 => "SCRAM-SHA-512",
+            };
+            self.line(&format!("{key}.mechanism"), mechanism);
+            self.line(&format!("{key}.tokenauth"), true);
+            self.line(&format!("{key}.user"), "***");
+            self.line(&format!("{key}.password"), "***");
+        }
         if let Some(BearerToken { source, extensions }) = token {
             let key = format!("{path}.authentication.oauthbearer");
             match source {

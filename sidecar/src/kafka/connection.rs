@@ -1,6 +1,7 @@
 //! How the commands reach Kafka, and what they say when they do not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::ClientConfig;
@@ -13,9 +14,10 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::client::{self, Role};
 use super::properties::{self, Kind};
+use super::relay::{self, Relay};
 use super::trouble::Trouble;
 use super::{native, probe};
-use crate::config::{BearerToken, Secret};
+use crate::config::{BearerToken, DelegationToken, Secret};
 
 /// How long a command waits for a broker's answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ pub struct Connection {
     pub properties: BTreeMap<String, Secret>,
     /// The bearer token of SASL/OAUTHBEARER.
     pub token: Option<BearerToken>,
+    /// The delegation token.
+    pub delegation: Option<DelegationToken>,
 }
 
 /// Why a command failed.
@@ -90,10 +94,11 @@ fn because(trouble: Option<&Trouble>) -> String {
     trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
 }
 
-/// Keeps librdkafka's complaints in the log, and its tokens fresh.
-#[derive(Default)]
+/// Keeps librdkafka's complaints in the log, and its tokens fresh. Outlives the client that it is of.
+#[derive(Default, Clone)]
 pub(super) struct Context {
     token: Option<BearerToken>,
+    relay: Option<Arc<Relay>>,
 }
 
 impl ClientContext for Context {
@@ -123,6 +128,15 @@ impl ConsumerContext for Context {}
 impl Connection {
     /// The configuration of a client that is no `other` kind: properties of the other kind mean nothing to it.
     pub(super) fn client_config(&self, other: Kind) -> ClientConfig {
+        let config = self.whole_config(other);
+        match &self.delegation {
+            Some(_) => relay::client_config(&config),
+            None => config,
+        }
+    }
+
+    /// The same with what a relay does in librdkafka's stead.
+    pub(super) fn whole_config(&self, other: Kind) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.brokers());
         let role = match other {
@@ -148,19 +162,32 @@ impl Connection {
     pub(super) fn asker(&self) -> Result<BaseConsumer<Context>, Error> {
         probe::reach(self, PATIENCE)?;
         let config = self.client_config(Kind::Producer);
-        let client: BaseConsumer<Context> = config.create_with_context(self.context())?;
-        self.show_token(client.client());
+        let context = self.context(Kind::Producer)?;
+        let client: BaseConsumer<Context> = config.create_with_context(context.clone())?;
+        self.log_in(client.client(), &context)?;
         Ok(client)
     }
 
-    pub(super) fn context(&self) -> Context {
-        Context {
+    /// The context of a client that [`Self::client_config`] is for.
+    pub(super) fn context(&self, other: Kind) -> Result<Context, Error> {
+        let relay = |token| Relay::new(&self.whole_config(other), token, None);
+        let relay = self.delegation.as_ref().map(relay).transpose();
+        Ok(Context {
             token: self.token.clone(),
-        }
+            relay: relay.map_err(Error::Kafka)?.map(Arc::new),
+        })
     }
 
-    /// Gives a new client its token: it would ask for one only where somebody polls.
-    pub(super) fn show_token<C: ClientContext>(&self, client: &Client<C>) {
+    /// Gives a new client what it logs in with: its token, since it would ask for one only where somebody polls, or its
+    /// brokers by way of the relay.
+    pub(super) fn log_in<C: ClientContext>(
+        &self,
+        client: &Client<C>,
+        context: &Context,
+    ) -> Result<(), Error> {
+        if let Some(relay) = &context.relay {
+            relay.attach(client.native_ptr()).map_err(Error::Kafka)?;
+        }
         if let Some(token) = &self.token {
             native::show(
                 client.native_ptr(),
@@ -168,6 +195,7 @@ impl Connection {
                 &token.extensions,
             );
         }
+        Ok(())
     }
 
     /// A client that reads what it is assigned. It joins no group and commits nothing, but it has a group's name:
@@ -180,8 +208,9 @@ impl Connection {
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "earliest");
-        let client: BaseConsumer<Context> = config.create_with_context(self.context())?;
-        self.show_token(client.client());
+        let context = self.context(Kind::Producer)?;
+        let client: BaseConsumer<Context> = config.create_with_context(context.clone())?;
+        self.log_in(client.client(), &context)?;
         Ok(client)
     }
 

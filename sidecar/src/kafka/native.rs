@@ -25,7 +25,8 @@ pub(super) use self::event::{Delivery, Polled};
 use self::headers::headers;
 pub(super) use self::token::show;
 use super::record::Record;
-use crate::config::{BearerToken, Secret};
+use super::relay::{self, Relay};
+use crate::config::{BearerToken, DelegationToken, Secret};
 
 /// What the cluster says about a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +105,8 @@ pub(super) struct Native {
     token: Option<BearerToken>,
     /// The token that the brokers are shown.
     shown: Mutex<Option<Secret>>,
+    /// Dropped after the client.
+    relay: Option<Relay>,
 }
 
 #[allow(
@@ -145,15 +148,23 @@ impl Drop for Topic {
 }
 
 impl Native {
-    /// A producer that tells `wake` when there are events to [`Self::poll`]. Blocks for the file of a token.
+    /// A producer that tells `wake` when there are events to [`Self::poll`], and shows the brokers what it is given.
+    /// Blocks for the file of a token.
     ///
     /// Fails with the library's words when a property is not known or has a bad value; a token that cannot be had is
     /// an event.
     pub(super) fn new(
         config: &ClientConfig,
-        token: Option<&BearerToken>,
+        (token, delegation): (Option<&BearerToken>, Option<&DelegationToken>),
         wake: &Arc<Notify>,
     ) -> Result<Self, String> {
+        let relay = delegation
+            .map(|delegation| Relay::new(config, delegation, Some(Arc::clone(wake))))
+            .transpose()?;
+        let config = match &relay {
+            Some(_) => &relay::client_config(config),
+            None => config,
+        };
         // The library's threads have the scheduling policy of the one that makes the client.
         let client = std::thread::scope(|scope| {
             let make = scope.spawn(|| {
@@ -169,7 +180,11 @@ impl Native {
             client,
             token: token.cloned(),
             shown: Mutex::default(),
+            relay,
         };
+        if let Some(relay) = &native.relay {
+            relay.attach(native.client.native_ptr())?;
+        }
         native.renew_token(Renewal::Due);
         Ok(native)
     }
@@ -259,9 +274,13 @@ impl Native {
 
     /// Takes one event; `None` when there is none.
     pub(super) fn poll(&self, deliveries: &mut Vec<Delivery>) -> Option<Polled> {
+        let relay = self.relay.as_ref();
+        if let Some(trouble) = relay.and_then(Relay::trouble) {
+            return Some(Polled::Trouble(trouble));
+        }
         #[allow(unsafe_code, reason = "the queue is valid as long as self")]
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.handle.as_ptr(), 0) };
-        NonNull::new(event).map(|event| Event(event).read(self.client.context(), deliveries))
+        NonNull::new(event).map(|event| Event(event).read(self.client.context(), relay, deliveries))
     }
 
     /// Gives up everything handed over and not acknowledged; the delivery reports say what was.

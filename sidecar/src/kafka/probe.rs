@@ -37,8 +37,9 @@ pub struct Reached(Native);
 /// What is wrong with the way to it; [`Error::Kafka`] when librdkafka makes no client of the properties.
 pub fn reach(connection: &Connection, within: Duration) -> Result<Reached, Error> {
     let deadline = Instant::now() + within;
-    let config = connection.client_config(Clients::Consumer);
-    let native = Native::new(&config, connection.token.as_ref(), &Arc::new(Notify::new()));
+    let config = connection.whole_config(Clients::Consumer);
+    let login = (connection.token.as_ref(), connection.delegation.as_ref());
+    let native = Native::new(&config, login, &Arc::new(Notify::new()));
     let native = native.map_err(Error::Kafka)?;
     let mut troubles = Troubles::default();
     let (mut deliveries, mut down) = (Vec::new(), false);

@@ -41,7 +41,7 @@ use super::client;
 use super::health::Health;
 use super::native::Native;
 use super::record::Submission;
-use crate::config::{BearerToken, Cluster, Profile};
+use crate::config::{BearerToken, Cluster, DelegationToken, Profile};
 use crate::metrics::{Loads, ProducerMetrics};
 
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
@@ -55,6 +55,7 @@ struct Shared {
     name: String,
     config: ClientConfig,
     token: Option<BearerToken>,
+    delegation: Option<DelegationToken>,
     state: Mutex<State>,
     /// Held by who puts records aside, so that they get there in their order. Taken before the state.
     turn: Mutex<()>,
@@ -128,7 +129,8 @@ impl Producer {
             shared: cluster.allowed_topics.allows_several(),
         };
         let driver = Arc::new(Notify::new());
-        let native = Arc::new(Native::new(&config, cluster.token.as_ref(), &driver)?);
+        let login = (cluster.token.as_ref(), cluster.delegation.as_ref());
+        let native = Arc::new(Native::new(&config, login, &driver)?);
         let mut state = State::new(native, limits, metrics);
         let exact = cluster
             .allowed_topics
@@ -142,6 +144,7 @@ impl Producer {
             name,
             config,
             token: cluster.token.clone(),
+            delegation: cluster.delegation.clone(),
             state: Mutex::new(state),
             turn: Mutex::default(),
             bell: Condvar::new(),

@@ -7,6 +7,7 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext};
 use rdkafka::types::RDKafkaConfRes;
 
 use super::client;
+use super::relay::{self, Relay};
 use crate::config::{Cluster, Profile};
 
 /// Which clients a property is for.
@@ -147,6 +148,10 @@ pub fn check(name: &str, value: &str) -> Result<(), String> {
 /// What librdkafka finds wrong with the properties taken together.
 pub fn try_producer(cluster: &Cluster, profile: &Profile) -> Result<(), String> {
     let mut client = client::producer_config(cluster, profile);
+    if let Some(delegation) = &cluster.delegation {
+        Relay::new(&client, delegation, None)?;
+        client = relay::client_config(&client);
+    }
     client.remove("bootstrap.servers");
     match client.create_with_context::<_, BaseProducer>(DefaultProducerContext) {
         Ok(_) => Ok(()),

@@ -55,8 +55,9 @@ pub async fn send(connection: &Connection, record: Record) -> Result<(i32, i64),
             config.set(name, value);
         }
     }
-    let producer: FutureProducer<Context> = config.create_with_context(connection.context())?;
-    connection.show_token(producer.client());
+    let context = connection.context(Kind::Consumer)?;
+    let producer: FutureProducer<Context> = config.create_with_context(context.clone())?;
+    connection.log_in(producer.client(), &context)?;
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for (key, value) in &record.headers {
         headers = headers.insert(Header {

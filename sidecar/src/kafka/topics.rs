@@ -102,8 +102,9 @@ pub async fn create(
         .await
         .map_err(|error| Error::Kafka(error.to_string()))??;
     let config = connection.client_config(Kind::Consumer);
-    let client: AdminClient<Context> = config.create_with_context(connection.context())?;
-    connection.show_token(client.inner());
+    let context = connection.context(Kind::Consumer)?;
+    let client: AdminClient<Context> = config.create_with_context(context.clone())?;
+    connection.log_in(client.inner(), &context)?;
     let topic = NewTopic::new(
         name,
         partitions.unwrap_or(-1),

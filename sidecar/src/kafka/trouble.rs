@@ -133,6 +133,19 @@ impl Trouble {
             detail,
         }
     }
+
+    /// What is wrong with a connection that is not the library's own, in words like the library's.
+    pub(super) fn at(broker: &str, code: Code, detail: String, verdict: Option<&Verdict>) -> Self {
+        let (kind, detail) = match verdict {
+            Some(verdict) => (of_certificate(verdict.error), verdict.words.clone()),
+            None => (kind(code, &detail), detail),
+        };
+        Self {
+            kind,
+            broker: broker.to_owned(),
+            detail,
+        }
+    }
 }
 
 /// Takes the broker's address out of `sasl_ssl://host:port/bootstrap: what happened (after 3ms in state CONNECT)`, where

@@ -80,6 +80,10 @@ fn config(data: u16, broker: u16) -> serde_json::Value {
             "jaas": cluster(json!({"authentication": {"sasl_jaas_config": format!(
                 "PlainLoginModule required username=\"user{SENTINEL}\" password=\"{SENTINEL}e\";"
             )}})),
+            "delegation": cluster(json!({"authentication": {
+                "mechanism": "SCRAM-SHA-256", "user": format!("user{SENTINEL}"), "password": format!("{SENTINEL}h"),
+                "tokenauth": true,
+            }, "properties": {"debug": "all"}})),
             "property": cluster(json!({"properties": {
                 "security.protocol": "sasl_ssl", "sasl.mechanism": "PLAIN", "sasl.username": format!("user{SENTINEL}"),
                 "sasl.password": {"env": "PASSWORD"}, "ssl.key.pem": read("key-encrypted.pem"),

@@ -10,13 +10,16 @@ use super::jaas;
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
-use crate::config::{BearerToken, Secret, TokenSource};
-use crate::kafka::bearer;
+use crate::config::{BearerToken, DelegationToken, ScramHash, Secret, TokenSource};
+use crate::kafka::{bearer, relay};
 
-/// That there is an `authentication`.
+/// What `authentication` gives that is no property.
+#[derive(Default)]
 pub(super) struct Sasl {
     /// The token of OAUTHBEARER.
     pub(super) token: Option<BearerToken>,
+    /// The delegation token.
+    pub(super) delegation: Option<DelegationToken>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,8 @@ const MECHANISMS: &[(&str, Mechanism)] = &[
     ("AWS_MSK_IAM", Mechanism::NotYet("AWS MSK IAM")),
 ];
 
-const DELEGATION: &str = "delegation tokens are not supported yet";
+const TOKENAUTH: &str =
+    "means nothing with this mechanism: delegation tokens are shown by SCRAM-SHA-256 or SCRAM-SHA-512";
 const OIDC: &str = "fetching tokens from an OIDC issuer is not supported yet; `token_file` takes one that somebody else \
                     fetches and keeps fresh";
 
@@ -54,9 +58,34 @@ pub(super) fn read(
         properties,
         context,
     };
-    let token = reader.read();
+    let sasl = reader.read().unwrap_or_default();
     own.finish();
-    Some(Sasl { token })
+    Some(sasl)
+}
+
+impl Sasl {
+    /// Reports properties that mean nothing to a delegation token's connections, which are not librdkafka's own. To be
+    /// called when all properties are read.
+    pub(super) fn check_against(&self, properties: &Properties, context: &Context<'_>) {
+        if self.delegation.is_none() {
+            return;
+        }
+        for path in properties.starting_with("sasl.") {
+            context.problems.report(
+                path,
+                "means nothing with `tokenauth`: the token is all there is to SASL",
+            );
+        }
+        for (name, set) in properties.named("ssl.") {
+            if !relay::knows(name) {
+                context.problems.report(
+                    &set.path,
+                    "is not heeded with `tokenauth`: `security` has what is, and of the other properties of TLS \
+                     ssl.cipher.suites, ssl.curves.list, ssl.sigalgs.list and ssl.endpoint.identification.algorithm",
+                );
+            }
+        }
+    }
 }
 
 struct Reader<'a, 'b> {
@@ -67,16 +96,20 @@ struct Reader<'a, 'b> {
 }
 
 impl Reader<'_, '_> {
-    fn read(&mut self) -> Option<BearerToken> {
+    fn read(&mut self) -> Option<Sasl> {
         let own = self.own;
         own.choice("strategy", &[("sasl", ())]);
         let mechanism = own.choice("mechanism", MECHANISMS);
-        if own.bool("tokenauth") == Some(true) {
-            own.problem("tokenauth", DELEGATION);
-        }
+        let tokenauth = own.bool("tokenauth").unwrap_or_default();
         if own.raw("sasl_jaas_config").is_some() {
             for key in ["user", "password", "oauthbearer"] {
                 own.refuse(key, "is what `sasl_jaas_config` says: keep one");
+            }
+            if tokenauth {
+                own.problem(
+                    "tokenauth",
+                    "goes into the line of `sasl_jaas_config`, as tokenauth=\"true\"",
+                );
             }
             let line = secret::field(own, "sasl_jaas_config", Inline::Warned, self.context)?;
             return self.jaas(mechanism, &line);
@@ -90,6 +123,10 @@ impl Reader<'_, '_> {
             }
             return None;
         };
+        let scram = scram_hash(mechanism);
+        if tokenauth && scram.is_none() {
+            own.problem("tokenauth", TOKENAUTH);
+        }
         match mechanism {
             Mechanism::Plain | Mechanism::Scram256 | Mechanism::Scram512 => {
                 own.refuse("oauthbearer", "belongs to `mechanism: OAUTHBEARER`");
@@ -100,7 +137,11 @@ impl Reader<'_, '_> {
                 }
                 let user = secret::field(own, "user", Inline::Fine, self.context);
                 let password = secret::field(own, "password", Inline::Warned, self.context);
-                self.login(mechanism, ("user", user?), ("password", password?));
+                let (user, password) = (user?, password?);
+                if let Some(hash) = scram.filter(|_| tokenauth) {
+                    return Some(delegation(hash, user, password));
+                }
+                self.login(mechanism, ("user", user), ("password", password));
                 None
             }
             Mechanism::OauthBearer => {
@@ -119,7 +160,7 @@ impl Reader<'_, '_> {
                 };
                 let token = self.bearer(&bearer);
                 bearer.finish();
-                token
+                Some(bearing(token?))
             }
             Mechanism::NotYet(what) => {
                 own.problem("mechanism", format!("{what} is not supported yet"));
@@ -208,7 +249,7 @@ impl Reader<'_, '_> {
     }
 
     /// `sasl_jaas_config`, Gravitee's and every Java client's.
-    fn jaas(&mut self, mechanism: Option<Mechanism>, line: &Secret) -> Option<BearerToken> {
+    fn jaas(&mut self, mechanism: Option<Mechanism>, line: &Secret) -> Option<Sasl> {
         const KEY: &str = "sasl_jaas_config";
         let own = self.own;
         let problem = |why: &str| own.problem(KEY, why);
@@ -247,8 +288,10 @@ impl Reader<'_, '_> {
             return None;
         }
         if mechanism != Mechanism::OauthBearer {
-            if take("tokenauth").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-                problem(DELEGATION);
+            let tokenauth = take("tokenauth").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+            let hash = scram_hash(mechanism).filter(|_| tokenauth);
+            if tokenauth && hash.is_none() {
+                problem("has `tokenauth`, which is ScramLoginModule's");
                 return None;
             }
             let (user, password) = (take("username"), take("password"));
@@ -257,7 +300,11 @@ impl Reader<'_, '_> {
                 problem("needs the options `username` and `password`");
                 return None;
             };
-            self.login(mechanism, (KEY, Secret::new(user)), (KEY, Secret::new(password)));
+            let (user, password) = (Secret::new(user), Secret::new(password));
+            if let Some(hash) = hash {
+                return Some(delegation(hash, user, password));
+            }
+            self.login(mechanism, (KEY, user), (KEY, password));
             return None;
         }
         self.set(KEY, "sasl.mechanism", name(mechanism));
@@ -290,13 +337,13 @@ impl Reader<'_, '_> {
             own.path_of(KEY),
             "makes tokens that nobody signs: whoever reaches the brokers can say to be anybody",
         );
-        Some(BearerToken {
+        Some(bearing(BearerToken {
             source: TokenSource::Unsecured {
                 principal,
                 lifetime: Duration::from_secs(lifetime),
             },
             extensions: BTreeMap::new(),
-        })
+        }))
     }
 
     fn no_more(&self, options: &BTreeMap<String, String>) {
@@ -310,6 +357,28 @@ impl Reader<'_, '_> {
                 format!("has an option that is not known: {shown}"),
             );
         }
+    }
+}
+
+fn bearing(token: BearerToken) -> Sasl {
+    Sasl {
+        token: Some(token),
+        ..Sasl::default()
+    }
+}
+
+fn delegation(hash: ScramHash, id: Secret, hmac: Secret) -> Sasl {
+    Sasl {
+        delegation: Some(DelegationToken { hash, id, hmac }),
+        ..Sasl::default()
+    }
+}
+
+fn scram_hash(mechanism: Mechanism) -> Option<ScramHash> {
+    match mechanism {
+        Mechanism::Scram256 => Some(ScramHash::Sha256),
+        Mechanism::Scram512 => Some(ScramHash::Sha512),
+        _ => None,
     }
 }
 

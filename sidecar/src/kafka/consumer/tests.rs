@@ -19,6 +19,7 @@ async fn broker() -> (DevBroker, Connection) {
         brokers: vec![broker.address().to_string()],
         properties: BTreeMap::from([("fetch.wait.max.ms".to_owned(), Secret::new("10"))]),
         token: None,
+        delegation: None,
     };
     (broker, connection)
 }
@@ -163,6 +164,7 @@ async fn nobody_there_is_said_in_seconds() {
         brokers: vec!["127.0.0.1:1".to_owned()],
         properties: BTreeMap::new(),
         token: None,
+        delegation: None,
     };
     let opened = open(&connection, selection("orders", None, true)).await;
     let error = opened.map(|_| ()).unwrap_err().to_string();

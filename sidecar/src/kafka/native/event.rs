@@ -12,6 +12,7 @@ use sluice_proto::v1::Header;
 use super::context::Context;
 use crate::kafka::error::Persistence;
 use crate::kafka::record::Record;
+use crate::kafka::relay::Relay;
 use crate::kafka::trouble::Trouble;
 
 /// One delivery report.
@@ -62,7 +63,13 @@ impl Drop for Event {
 
 impl Event {
     /// What it is about; delivery reports go into the vector.
-    pub(super) fn read(&self, context: &Context, deliveries: &mut Vec<Delivery>) -> Polled {
+    pub(super) fn read(
+        &self,
+        context: &Context,
+        relay: Option<&Relay>,
+        deliveries: &mut Vec<Delivery>,
+    ) -> Polled {
+        let untold = |trouble: &Trouble| relay.is_none_or(|relay| !relay.speaks_for(&trouble.broker));
         #[allow(unsafe_code, reason = "the event is valid as long as self")]
         let kind = unsafe { sys::rd_kafka_event_type(self.0.as_ptr()) };
         match kind {
@@ -70,9 +77,9 @@ impl Event {
                 self.deliveries(deliveries);
                 Polled::Deliveries
             }
-            sys::RD_KAFKA_EVENT_ERROR => self.error(context),
+            sys::RD_KAFKA_EVENT_ERROR => self.error(context, untold),
             sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Polled::TokenDue,
-            sys::RD_KAFKA_EVENT_LOG => self.log(),
+            sys::RD_KAFKA_EVENT_LOG => self.log(untold),
             _ => Polled::Nothing,
         }
     }
@@ -134,7 +141,7 @@ impl Event {
         }
     }
 
-    fn error(&self, context: &Context) -> Polled {
+    fn error(&self, context: &Context, untold: impl Fn(&Trouble) -> bool) -> Polled {
         #[allow(unsafe_code, reason = "the event is valid as long as self")]
         let (code, fatal, text) = unsafe {
             (
@@ -150,12 +157,15 @@ impl Event {
             return Polled::AllDown(text);
         }
         let trouble = Trouble::new(code, &text, context.verdict().as_ref());
+        if !untold(&trouble) {
+            return Polled::Nothing;
+        }
         tracing::warn!(target: "librdkafka", reason = trouble.kind.label(), "{trouble}");
         Polled::Trouble(trouble)
     }
 
     /// Takes a log line to the log. A broker that hangs up at once, since it wants SASL, say, is told by the log only.
-    fn log(&self) -> Polled {
+    fn log(&self, untold: impl Fn(&Trouble) -> bool) -> Polled {
         let mut facility = ptr::null();
         let mut text = ptr::null();
         let mut level = 0;
@@ -182,7 +192,11 @@ impl Event {
             .split_once("]: ")
             .filter(|_| thread)
             .map_or(text.as_str(), |(_, text)| text);
-        Polled::Trouble(Trouble::new(Code::BrokerTransportFailure, text, None))
+        let trouble = Trouble::new(Code::BrokerTransportFailure, text, None);
+        if !untold(&trouble) {
+            return Polled::Nothing;
+        }
+        Polled::Trouble(trouble)
     }
 }
 
@@ -261,8 +275,10 @@ unsafe fn lossy(text: *const std::ffi::c_char) -> String {
 /// Takes a log line of the library's to the process's log.
 pub(super) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     use RDKafkaLogLevel as L;
-    // It comes with each attempt to connect, and the error that follows says the same.
-    let level = if fac == "SSLCERTVRFY" { L::Debug } else { level };
+    // The one comes with each attempt to connect, and the error that follows says the same; the other with each client
+    // that is given its brokers later.
+    let known = fac == "SSLCERTVRFY" || (fac == "CONFWARN" && message.contains("No `bootstrap.servers`"));
+    let level = if known { L::Debug } else { level };
     match level {
         L::Emerg | L::Alert | L::Critical | L::Error => {
             tracing::error!(target: "librdkafka", "{fac}: {message}");

@@ -119,7 +119,8 @@ fn replace(shared: &Shared, failed: &Arc<Native>, why: &str) -> bool {
         drop(state);
         std::thread::sleep(Duration::from_millis(2));
     }
-    let native = match Native::new(&shared.config, shared.token.as_ref(), &shared.driver) {
+    let login = (shared.token.as_ref(), shared.delegation.as_ref());
+    let native = match Native::new(&shared.config, login, &shared.driver) {
         Ok(native) => Arc::new(native),
         Err(why) => {
             tracing::error!(producer = shared.name, why, "cannot make a new producer");

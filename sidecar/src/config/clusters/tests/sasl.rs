@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{BearerToken, TokenSource};
+use crate::config::{BearerToken, DelegationToken, ScramHash, TokenSource};
 
 #[test]
 fn logins() {
@@ -60,8 +60,16 @@ fn logins() {
             "strategy: must be one of sasl",
         ),
         (
-            "{mechanism: SCRAM-SHA-512, user: a, password: b, tokenauth: true}",
-            "delegation tokens are not supported yet",
+            "{mechanism: PLAIN, user: a, password: b, tokenauth: true}",
+            "authentication.tokenauth: means nothing with this mechanism",
+        ),
+        (
+            "{mechanism: OAUTHBEARER, oauthbearer: {token: a}, tokenauth: true}",
+            "authentication.tokenauth: means nothing with this mechanism",
+        ),
+        (
+            "{mechanism: SCRAM-SHA-256, user: a, tokenauth: true}",
+            "authentication.password: is required by SCRAM-SHA-256",
         ),
         ("{mechanism: GSSAPI}", "GSSAPI (Kerberos) is not supported yet"),
         ("{mechanism: AWS_MSK_IAM}", "AWS MSK IAM is not supported yet"),
@@ -75,6 +83,51 @@ fn logins() {
     }
     let (found, _) = cluster("authentication: {mechanism: PLAIN, user: a, password: b, tokenauth: false}");
     assert_eq!(property(&found, "sasl.mechanism"), Some("PLAIN"));
+}
+
+#[test]
+fn delegation_tokens() {
+    let line = "ScramLoginModule required username=\"id\" password=\"hunter2\" tokenauth=\"true\";";
+    for (mechanism, hash) in [
+        ("SCRAM-SHA-256", ScramHash::Sha256),
+        ("SCRAM-SHA-512", ScramHash::Sha512),
+    ] {
+        for fields in [
+            "user: id, password: hunter2, tokenauth: true".to_owned(),
+            format!("sasl_jaas_config: '{line}'"),
+        ] {
+            let (found, _) = cluster(&format!("authentication: {{mechanism: {mechanism}, {fields}}}"));
+            let expected = DelegationToken {
+                hash,
+                id: Secret::new("id"),
+                hmac: Secret::new("hunter2"),
+            };
+            assert_eq!(found.delegation, Some(expected));
+            assert_eq!(property(&found, "security.protocol"), Some("SASL_PLAINTEXT"));
+            assert_eq!(property(&found, "sasl.mechanism"), None);
+        }
+    }
+    let token = "authentication: {mechanism: SCRAM-SHA-256, user: id, password: hunter2, tokenauth: true}";
+    let (found, _) = cluster(&format!("security: {{ssl: true}}, {token}"));
+    assert_eq!(property(&found, "security.protocol"), Some("SASL_SSL"));
+    for (fields, expected) in [
+        (
+            "security: {ssl: true}, properties: {ssl.crl.location: /x}",
+            "properties.ssl.crl.location: is not heeded with `tokenauth`",
+        ),
+        (
+            "properties: {sasl.username: x}",
+            "properties.sasl.username: means nothing with `tokenauth`",
+        ),
+        (
+            "security: {ssl: true}, properties: {ssl.ca.location: /nowhere/ca.pem}",
+            "ssl.ca.location: OpenSSL does not take it",
+        ),
+    ] {
+        let found = wrong(&format!("{token}, {fields}"));
+        assert!(found.contains(expected), "{fields}: {found}");
+        assert!(!found.contains("hunter2"), "{found}");
+    }
 }
 
 #[test]
@@ -208,9 +261,14 @@ fn jaas_lines() {
             "an option that is not known: x",
         ),
         (
-            "mechanism: SCRAM-SHA-256, ",
-            "ScramLoginModule required username=a password=hunter2 tokenauth=true;",
-            "delegation tokens are not supported yet",
+            "",
+            "PlainLoginModule required username=a password=hunter2 tokenauth=true;",
+            "has `tokenauth`, which is ScramLoginModule's",
+        ),
+        (
+            "mechanism: SCRAM-SHA-256, tokenauth: true, ",
+            &scram,
+            "tokenauth: goes into the line of `sasl_jaas_config`",
         ),
         (
             "",

@@ -221,6 +221,7 @@ async fn a_record_that_is_too_large_takes_no_other_with_it() {
         brokers: vec![mock.bootstrap_servers()],
         properties: [("fetch.wait.max.ms".to_owned(), Secret::new("10"))].into(),
         token: None,
+        delegation: None,
     };
     let all = Selection {
         topic: "orders".to_owned(),

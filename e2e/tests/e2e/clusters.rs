@@ -1,6 +1,9 @@
 //! Every way into a real Kafka: what works, what is said of what does not, and that it works once it is mended.
 
+mod bearers;
+mod issuer;
 mod papers;
+mod renewed;
 
 use std::time::Duration;
 

@@ -24,6 +24,7 @@ mod gate;
 mod led;
 mod minder;
 mod pace;
+mod renewal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -32,16 +33,16 @@ mod topics;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use tokio::sync::Notify;
 
 use self::bag::Bag;
+use self::renewal::{Recipe, Renewals};
 use self::state::{Limits, State};
 use super::client;
 use super::health::Health;
 use super::native::Native;
 use super::record::Submission;
-use crate::config::{BearerToken, Cluster, Profile};
+use crate::config::{Cluster, Profile};
 use crate::metrics::ProducerMetrics;
 
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
@@ -53,8 +54,10 @@ pub struct Producer {
 struct Shared {
     /// For logs: `cluster/profile`.
     name: String,
-    config: ClientConfig,
-    token: Option<BearerToken>,
+    profile: Profile,
+    /// What the present client was made of.
+    recipe: Mutex<Recipe>,
+    renewals: Renewals,
     state: Mutex<State>,
     /// Rung when there may be something for the minder to do, or the producer stops.
     bell: Condvar,
@@ -119,8 +122,12 @@ impl Producer {
         }
         let shared = Arc::new(Shared {
             name,
-            config,
-            token: cluster.token.clone(),
+            profile: profile.clone(),
+            recipe: Mutex::new(Recipe {
+                config,
+                token: cluster.token.clone(),
+            }),
+            renewals: Renewals::default(),
             state: Mutex::new(state),
             bell: Condvar::new(),
             driver,
@@ -155,6 +162,25 @@ impl Producer {
             self.shared.bell.notify_all();
         }
         bag.send();
+    }
+
+    /// Has a client of `cluster`, which is the same with other certificates or secrets, take over from the present one:
+    /// once it reaches the cluster, unless the present one does not either. Nothing that is on its way is lost, and each
+    /// topic's records keep their order. Does not wait for it; [`Self::renewal_trouble`] says why it has not happened yet.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn renew(&self, cluster: &Cluster) -> Result<(), String> {
+        let recipe = Recipe {
+            config: client::producer_config(cluster, &self.shared.profile),
+            token: cluster.token.clone(),
+        };
+        renewal::begin(&self.shared, recipe)
+    }
+
+    /// Why a client that is to take over has not yet; `None` if there is none, or nothing is known against it.
+    pub fn renewal_trouble(&self) -> Option<String> {
+        self.shared.renewals.trouble()
     }
 
     /// Whether the cluster answers.
@@ -204,14 +230,15 @@ impl Producer {
     /// broker are of unknown outcome.
     pub fn close(&self) -> usize {
         let mut bag = Bag::default();
-        let (given_up, native) = {
+        let (given_up, natives) = {
             let mut state = self.shared.lock();
             let given_up = state.outstanding() - state.spooled();
             state.close(&mut bag);
-            (given_up, Arc::clone(state.native()))
+            let natives = [Some(state.native()), state.retiring()];
+            (given_up, natives.map(Option::<&Arc<_>>::cloned))
         };
         bag.send();
-        native.purge();
+        natives.iter().flatten().for_each(|native| native.purge());
         let until = Instant::now() + PURGE_TIMEOUT;
         while self.shared.lock().handed() > 0 && Instant::now() < until {
             std::thread::sleep(FLUSH_LOOK);

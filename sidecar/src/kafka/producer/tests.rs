@@ -1,5 +1,6 @@
 mod overload;
 mod profile;
+mod renewal;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -41,6 +41,8 @@ pub struct Setup {
     pub relayed: bool,
     /// Adds the listeners of [`Door`]; who comes in by them may do everything.
     pub secured: Option<Secured>,
+    /// Further arguments of the brokers' Java virtual machines.
+    pub jvm: Vec<String>,
     /// The CPUs that the brokers may run on; empty: all.
     pub cpus: Vec<usize>,
 }
@@ -54,6 +56,7 @@ impl Default for Setup {
             linked: false,
             relayed: false,
             secured: None,
+            jvm: Vec::new(),
             cpus: Vec::new(),
         }
     }

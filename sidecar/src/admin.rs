@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::kafka::health::Health;
 use crate::metrics::Metrics;
 use crate::produce::Gateway;
+use crate::reload::Status;
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::desk::{Desk, Order};
 
@@ -24,10 +25,16 @@ struct Admin {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
+    reloads: Arc<Status>,
 }
 
 /// `/healthz`, `/readyz`, `/metrics` and `/spool`.
-pub fn router(gateway: Arc<Gateway>, metrics: Arc<Metrics>, shutdown: Shutdown) -> Router {
+pub fn router(
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    reloads: Arc<Status>,
+) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -37,6 +44,7 @@ pub fn router(gateway: Arc<Gateway>, metrics: Arc<Metrics>, shutdown: Shutdown) 
             gateway,
             metrics,
             shutdown,
+            reloads,
         })
 }
 
@@ -45,7 +53,7 @@ pub fn router(gateway: Arc<Gateway>, metrics: Arc<Metrics>, shutdown: Shutdown) 
 /// a restart or a redirection to another sidecar would bring nobody nearer to it.
 async fn ready(State(admin): State<Admin>) -> Response {
     let draining = admin.shutdown.phase() >= Phase::Draining;
-    let clusters: Map<String, Value> = admin
+    let mut clusters: Map<String, Value> = admin
         .gateway
         .health()
         .into_iter()
@@ -58,6 +66,15 @@ async fn ready(State(admin): State<Admin>) -> Response {
             (name, told)
         })
         .collect();
+    let not_accepted = admin.gateway.renewal_troubles();
+    for (name, why) in not_accepted.into_iter().chain(admin.reloads.bad_files()) {
+        let told = clusters
+            .entry(name)
+            .or_insert_with(|| json!({ "state": "unknown" }));
+        if let Some(told) = told.as_object_mut() {
+            told.insert("reload_error".to_owned(), why.into());
+        }
+    }
     let status = if draining {
         StatusCode::SERVICE_UNAVAILABLE
     } else {

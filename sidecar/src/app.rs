@@ -15,6 +15,7 @@ use crate::kafka::dev_broker::{self, DevBroker};
 use crate::listeners::{Bound, Server};
 use crate::metrics::Metrics;
 use crate::produce::{Gateway, grpc, rest};
+use crate::reload::{Status, Watcher};
 use crate::shutdown::{self, Phase, Shutdown, Stopper};
 use crate::spool;
 
@@ -61,6 +62,7 @@ pub struct Ended {
 /// A sidecar whose listeners are bound. It serves when [`App::run`] is polled.
 pub struct App {
     config: Config,
+    watcher: Watcher,
     gateway: Arc<Gateway>,
     stream: Server,
     data: Server,
@@ -119,13 +121,21 @@ impl App {
             listeners.data.xff_num_trusted_hops,
         );
         let data = Server::bind("data", &listeners.data, &metrics, rest).await?;
-        let mut admin = admin::router(Arc::clone(&gateway), Arc::clone(&metrics), faces.1.clone());
+        let reloads = Arc::new(Status::default());
+        let mut admin = admin::router(
+            Arc::clone(&gateway),
+            Arc::clone(&metrics),
+            faces.1.clone(),
+            Arc::clone(&reloads),
+        );
         if let Some(dev_broker) = &dev_broker {
             admin = admin.merge(dev_broker.admin_routes());
         }
         let admin = Server::bind("admin", &listeners.admin, &metrics, admin).await?;
+        let watcher = Watcher::new(&config, Arc::clone(&gateway), metrics, reloads);
         Ok(Self {
             config,
+            watcher,
             gateway,
             stream,
             data,
@@ -156,6 +166,7 @@ impl App {
     pub async fn run(self) -> Ended {
         let Self {
             config,
+            watcher,
             gateway,
             stream,
             data,
@@ -173,11 +184,13 @@ impl App {
         faces.spawn(data.serve(phase));
         let (admin_stopper, admin_phase) = shutdown::channel();
         let admin = tokio::spawn(admin.serve(admin_phase));
+        let watching = tokio::spawn(watcher.run());
 
         shutdown.reached(Phase::Draining).await;
         let until = Instant::now() + config.grace_period;
         tracing::info!(outstanding = gateway.outstanding(), "draining");
         stopper.drain();
+        watching.abort();
         gateway.rest();
         let flushed = async {
             while faces.join_next().await.is_some() {}

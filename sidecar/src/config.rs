@@ -12,6 +12,7 @@ mod properties;
 mod read;
 mod secret;
 mod show;
+mod source;
 #[cfg(test)]
 mod tests;
 mod try_out;
@@ -21,12 +22,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sluice_settings::{Problem, Problems};
 
+use crate::kafka::oidc::Issuer;
+
 pub use read::{DEV_BROKER_PARTITIONS, check_topic};
 pub use show::{Origins, show};
+pub use source::Source;
 
 /// A configuration that may be run, and what is odd about it.
 #[derive(Debug)]
@@ -57,6 +62,7 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
         env: &env,
         overrides: &overrides,
         fields: RefCell::default(),
+        files: RefCell::default(),
     };
     let config = read::config(&tree, &context);
     if let Some(config) = &config
@@ -65,8 +71,9 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
         try_out::producers(config, &problems);
     }
     match config {
-        Some(config) if problems.is_empty() => {
+        Some(mut config) if problems.is_empty() => {
             let fields = context.fields.into_inner();
+            config.source = Source::new(yaml, env.clone(), context.files.into_inner());
             let warnings = read::name_variables(warnings.into_vec(), &overrides);
             let mut origins = Origins {
                 overrides,
@@ -118,6 +125,10 @@ pub struct Config {
     pub idempotency: Option<Idempotency>,
     /// The embedded broker for trying things out.
     pub dev_broker: Option<DevBroker>,
+    /// How often the files that clusters name are looked at, for what has changed.
+    pub reload_interval: Duration,
+    /// Where it is from, to read the clusters again.
+    pub source: Source,
 }
 
 /// The spool: records that are answered once they are on the sidecar's own disk.
@@ -236,6 +247,35 @@ pub struct Cluster {
     pub consumes: bool,
     /// The topics that may be written, by any face; none by default.
     pub allowed_topics: TopicAllowlist,
+    /// Until when its certificates are good.
+    pub expiry: Expiry,
+    /// By path, the digest (SHA-256) of each file that librdkafka reads by itself; none of one that cannot be read.
+    pub materials: BTreeMap<PathBuf, Option<[u8; 32]>>,
+}
+
+/// Until when certificates are good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// The first to end of the client's own chain.
+    pub keystore: Option<SystemTime>,
+    /// The last to end of those that are trusted.
+    pub truststore: Option<SystemTime>,
+}
+
+impl Cluster {
+    /// Whether a client of `other` would connect as one of this does: with the same properties, certificates and
+    /// secrets.
+    pub fn connects_like(&self, other: &Self) -> bool {
+        let of = |cluster: &Self| {
+            (
+                cluster.properties.clone(),
+                cluster.token.clone(),
+                cluster.delegation.clone(),
+                cluster.materials.clone(),
+            )
+        };
+        of(self) == of(other)
+    }
 }
 
 impl Default for Cluster {
@@ -249,6 +289,8 @@ impl Default for Cluster {
             produces: true,
             consumes: true,
             allowed_topics: TopicAllowlist::default(),
+            expiry: Expiry::default(),
+            materials: BTreeMap::new(),
         }
     }
 }
@@ -289,6 +331,8 @@ pub enum TokenSource {
     Fixed(Secret),
     /// A file, which somebody writes anew before the token in it expires.
     File(PathBuf),
+    /// Fetched from an OpenID Connect issuer.
+    Oidc(Arc<Issuer>),
     /// Made on the spot, and not signed (RFC 7515, `alg: none`): for brokers that check nothing.
     Unsecured {
         /// The claim `sub`.

@@ -10,6 +10,7 @@ pub mod dev_broker;
 pub mod error;
 pub mod health;
 mod native;
+pub mod oidc;
 pub mod pool;
 pub mod probe;
 pub mod producer;

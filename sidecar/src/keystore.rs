@@ -8,6 +8,7 @@ mod pkcs12;
 mod tests;
 
 use std::cmp::Ordering;
+use std::time::{Duration, SystemTime};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::error::ErrorStack;
@@ -124,6 +125,11 @@ impl Trust {
         to_pem(&self.0)
     }
 
+    /// When the last of the certificates ends; `None` if none of them says so in a way that can be read.
+    pub fn ends(&self) -> Option<SystemTime> {
+        self.0.iter().filter_map(|one| end(one)).max()
+    }
+
     /// Why none of the certificates, or one of them, is good now: an error if none is, and otherwise what is wrong with
     /// the others.
     ///
@@ -184,6 +190,11 @@ impl Identity {
         String::from_utf8(pem).map_err(|error| error.to_string())
     }
 
+    /// When the first of the certificates ends; `None` as with [`Trust::ends`].
+    pub fn ends(&self) -> Option<SystemTime> {
+        self.chain.iter().filter_map(|one| end(one)).min()
+    }
+
     /// Whether the key's certificate is good now.
     ///
     /// # Errors
@@ -223,6 +234,13 @@ fn in_order(mut certificates: Vec<X509>) -> Vec<X509> {
         }
     }
     chain
+}
+
+fn end(certificate: &X509Ref) -> Option<SystemTime> {
+    let epoch = Asn1Time::from_unix(0).ok()?;
+    let since = epoch.diff(certificate.not_after()).ok()?;
+    let seconds = i64::from(since.days) * 24 * 3600 + i64::from(since.secs);
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
 }
 
 /// Why a certificate is not good now.

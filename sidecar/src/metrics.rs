@@ -7,7 +7,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use sluice_proto::class;
 use sluice_proto::v1::ErrorClass;
 
+use crate::config::Expiry;
 use crate::kafka::record::Outcome;
 use crate::kafka::trouble::Kind;
 use crate::spool::Amount;
@@ -80,6 +81,29 @@ struct ShedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    cluster: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    cluster: String,
+    store: &'static str,
+}
+
+/// What became of files of a cluster that changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// A client with what they hold has taken over.
+    Applied,
+    /// They are wrong: the old ones stay in use.
+    BadFiles,
+    /// The cluster cannot be reached with them: the old ones stay in use.
+    NotAccepted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedLabels {
     outcome: &'static str,
 }
@@ -101,6 +125,8 @@ pub struct Metrics {
     up: Family<ProducerLabels, Gauge>,
     connection_failures: Family<TroubleLabels, Counter>,
     rebuilds: Family<ProducerLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    expiry: Family<StoreLabels, Gauge<f64, AtomicU64>>,
     producers: Gauge,
     streams: Gauge,
     connections: Family<ListenerLabels, Gauge>,
@@ -162,6 +188,8 @@ impl Default for Metrics {
             up: Family::default(),
             connection_failures: Family::default(),
             rebuilds: Family::default(),
+            reloads: Family::default(),
+            expiry: Family::default(),
             producers: Gauge::default(),
             streams: Gauge::default(),
             connections: Family::default(),
@@ -197,6 +225,8 @@ impl Default for Metrics {
             UP => up,
             CONNECTION_FAILURES => connection_failures,
             REBUILDS => rebuilds,
+            RELOADS => reloads,
+            CERTIFICATE_EXPIRY => expiry,
             PRODUCERS => producers,
             STREAMS => streams,
             CONNECTIONS => connections,
@@ -274,6 +304,34 @@ impl Metrics {
     /// Brings the gauges of topics up to date.
     pub fn loads(&self, loads: Loads) {
         self.topics.set(loads);
+    }
+
+    /// Files of a cluster changed, and this became of it.
+    pub fn reloaded(&self, cluster: &str, result: Reload) {
+        let result = match result {
+            Reload::Applied => "applied",
+            Reload::BadFiles => "bad_files",
+            Reload::NotAccepted => "not_accepted",
+        };
+        let cluster = cluster.to_owned();
+        self.reloads
+            .get_or_create(&ReloadLabels { cluster, result })
+            .inc();
+    }
+
+    /// Until when a cluster's certificates are good.
+    pub fn certificates(&self, cluster: &str, expiry: Expiry) {
+        for (store, ends) in [("keystore", expiry.keystore), ("truststore", expiry.truststore)] {
+            let since = ends.and_then(|ends| ends.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let labels = StoreLabels {
+                cluster: cluster.to_owned(),
+                store,
+            };
+            match since {
+                Some(since) => drop(self.expiry.get_or_create(&labels).set(since.as_secs_f64())),
+                None => drop(self.expiry.remove(&labels)),
+            }
+        }
     }
 
     /// How many producers exist.
@@ -414,6 +472,11 @@ impl ProducerMetrics {
             reason: kind.label(),
         };
         self.all.connection_failures.get_or_create(&labels).inc();
+    }
+
+    /// Files of the cluster changed, and this became of it.
+    pub fn reloaded(&self, result: Reload) {
+        self.all.reloaded(&self.labels.cluster, result);
     }
 
     /// What is counted for the records under one entry of the allowlist.

@@ -19,7 +19,7 @@ use self::batch::{Batch, Spooling, Way};
 use self::fanout::FanOut;
 use self::routes::{Route, Routes, not_allowed, profile_of};
 use crate::app::StartError;
-use crate::config::{Config, check_topic};
+use crate::config::{Cluster, Config, check_topic};
 use crate::idempotency::{Keys, Onward};
 use crate::kafka::health::Health;
 use crate::kafka::producer::Producer;
@@ -351,6 +351,20 @@ impl Gateway {
     /// What is known about each cluster.
     pub fn health(&self) -> BTreeMap<String, Health> {
         self.routes.pool().health()
+    }
+
+    /// Has the clients of cluster `name` go over to the certificates and secrets of `to`. Whether they are others than
+    /// those in use.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn renew(&self, name: &str, to: Cluster) -> Result<bool, String> {
+        self.routes.renew(name, to)
+    }
+
+    /// By cluster, why its clients have not gone over to changed files yet.
+    pub fn renewal_troubles(&self) -> BTreeMap<String, String> {
+        self.routes.pool().renewal_troubles()
     }
 
     /// Brings the gauges up to date.

@@ -27,6 +27,7 @@ pub struct Node {
     secured: Option<secured::Ports>,
     pub(super) properties: PathBuf,
     log: PathBuf,
+    jvm: Vec<String>,
     cpus: Vec<usize>,
     process: Option<Process>,
 }
@@ -59,6 +60,7 @@ impl Node {
                         .transpose()?,
                     properties: dir.join(format!("broker-{id}.properties")),
                     log: dir.with_file_name(format!("kafka-{id}.log")),
+                    jvm: setup.jvm.clone(),
                     cpus: setup.cpus.clone(),
                     process: None,
                 };
@@ -187,6 +189,7 @@ impl Node {
                 "-Dlog4j2.configurationFile={}/e2e/kafka/log4j2.properties",
                 parts::root().display()
             ))
+            .args(&self.jvm)
             .arg("-cp")
             .arg(parts::kafka_class_path()?)
             .arg("kafka.Kafka")

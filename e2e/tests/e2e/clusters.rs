@@ -1,7 +1,10 @@
 //! Every way into a real Kafka: what works, what is said of what does not, and that it works once it is mended.
 
+mod bearers;
 mod delegation;
+mod issuer;
 mod papers;
+mod renewed;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod brokers;
 mod certificates;
 mod jaas;
+mod oidc;
 mod protocol;
 mod sasl;
 mod stores;
@@ -18,7 +19,7 @@ use self::certificates::Certificates;
 use self::sasl::Sasl;
 use super::properties::{Owner, Properties};
 use super::read::{Context, check_name, check_topic};
-use super::{Cluster, TopicAllowlist};
+use super::{Cluster, TopicAllowlist, source};
 
 pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<String, Cluster> {
     let certificates = certificates::read(root, context);
@@ -68,6 +69,8 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     let allowed_topics = allowed_topics(&section, produces, context);
     let properties = properties.into_map(&section, context);
     let Sasl { token, delegation } = sasl.unwrap_or_default();
+    let materials = source::materials(&properties);
+    materials.keys().for_each(|file| context.depends_on(file));
     section.finish();
     Cluster {
         bootstrap_servers: brokers.servers,
@@ -77,6 +80,8 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         produces,
         consumes,
         allowed_topics,
+        expiry: tls.expiry,
+        materials,
     }
 }
 

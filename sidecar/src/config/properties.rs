@@ -33,6 +33,8 @@ pub(super) struct Set {
 pub(super) struct Properties {
     owner: Owner,
     set: BTreeMap<String, Set>,
+    /// Those of Java clients that Sluice itself has a use for, and librdkafka none.
+    own: Vec<&'static str>,
 }
 
 impl Properties {
@@ -40,6 +42,7 @@ impl Properties {
         Self {
             owner,
             set: BTreeMap::new(),
+            own: Vec::new(),
         }
     }
 
@@ -59,6 +62,11 @@ impl Properties {
         self.set.insert(name.to_owned(), set);
     }
 
+    /// `name` is for Sluice itself, and read already.
+    pub(super) fn is_read(&mut self, name: &'static str) {
+        self.own.push(name);
+    }
+
     /// Reads the section's `properties:`.
     pub(super) fn read(&mut self, section: &Section<'_>, context: &Context<'_>) {
         let Some(properties) = section.section("properties") else {
@@ -66,6 +74,9 @@ impl Properties {
         };
         for name in properties.keys() {
             let value = properties.raw(name).unwrap_or(&Value::Null);
+            if self.own.contains(&name) {
+                continue;
+            }
             if let Some(why) = self.refuse(name) {
                 properties.problem(name, why);
                 continue;
@@ -100,6 +111,12 @@ impl Properties {
             }
             "enabled_events" | "log.queue" | "opaque" | "default_topic_conf" | "interceptors" => {
                 return Some("Sluice sets it itself");
+            }
+            "sasl.oauthbearer.token.endpoint.url" => {
+                return Some(
+                    "belongs to the `clientId` of a `sasl_jaas_config`; without one it is \
+                     `authentication.oauthbearer.token_endpoint_url`",
+                );
             }
             "statistics.interval.ms" => return Some("Sluice sets it itself; see /metrics"),
             // Every client has it, and only producers have a use for it: idempotence depends on it.

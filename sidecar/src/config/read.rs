@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use sluice_settings::{Problem, Problems, Section};
 
 use super::env::Overrides;
 use super::{
-    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Spool, clusters, listeners,
+    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Source, Spool, clusters, listeners,
     producers,
 };
 use crate::idempotency::{MAX_WINDOW_MS, MIN_WINDOW_MS};
@@ -22,6 +23,15 @@ pub(super) struct Context<'a> {
     pub(super) overrides: &'a Overrides,
     /// By the path of a property, that of the field which stands for it.
     pub(super) fields: RefCell<BTreeMap<String, String>>,
+    /// The files that values and certificates are from.
+    pub(super) files: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl Context<'_> {
+    /// Notes that what is read depends on this file.
+    pub(super) fn depends_on(&self, file: impl AsRef<Path>) {
+        self.files.borrow_mut().insert(file.as_ref().to_owned());
+    }
 }
 
 /// Reads the whole tree; `None` if what is needed most is missing, which is then reported.
@@ -37,6 +47,7 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         .integer("max_request_bytes", 1024..=1024 * 1024 * 1024)
         .unwrap_or(16 * 1024 * 1024);
     let grace_period = root.millis("grace_period", 0..=3_600_000);
+    let reload_interval = root.millis("reload_interval", 100..=3_600_000);
     let spool = root
         .section("spool")
         .and_then(|section| spool(section, &clusters, &producers));
@@ -57,6 +68,8 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         spool,
         idempotency,
         dev_broker,
+        reload_interval: reload_interval.unwrap_or(Duration::from_secs(5)),
+        source: Source::default(),
     })
 }
 

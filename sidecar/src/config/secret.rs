@@ -80,9 +80,12 @@ fn referred(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret,
     let typed = section.raw("file").is_some() || section.raw("env").is_some();
     section.finish();
     let text = match (file, variable) {
-        (Some(file), None) => std::fs::read_to_string(&file)
-            .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
-            .map_err(|error| format!("cannot read {file}: {error}")),
+        (Some(file), None) => {
+            context.depends_on(&file);
+            std::fs::read_to_string(&file)
+                .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+                .map_err(|error| format!("cannot read {file}: {error}"))
+        }
         (None, Some(variable)) => context
             .env
             .get(&variable)

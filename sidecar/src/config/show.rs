@@ -92,6 +92,8 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         spool,
         idempotency,
         dev_broker,
+        reload_interval,
+        source: _,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -107,6 +109,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
     page.line("answer_timeout", humantime::format_duration(*answer_timeout));
     page.line("max_request_bytes", max_request_bytes);
     page.line("grace_period", humantime::format_duration(*grace_period));
+    page.line("reload_interval", humantime::format_duration(*reload_interval));
     match spool {
         None => page.line("spool", "none"),
         Some(Spool {
@@ -218,6 +221,8 @@ impl Page<'_> {
             produces,
             consumes,
             allowed_topics,
+            expiry,
+            materials: _,
         } = cluster;
         let brokers = format!("{path}.brokers");
         let servers = format!("{path}.bootstrap_servers");
@@ -245,11 +250,23 @@ impl Page<'_> {
             self.line(&format!("{key}.user"), "***");
             self.line(&format!("{key}.password"), "***");
         }
+        for (store, ends) in [("keystore", expiry.keystore), ("truststore", expiry.truststore)] {
+            if let Some(ends) = ends {
+                let ends = humantime::format_rfc3339_seconds(ends);
+                self.line(
+                    &format!("{path}.security.{store}"),
+                    format_args!("good until {ends}"),
+                );
+            }
+        }
         if let Some(BearerToken { source, extensions }) = token {
             let key = format!("{path}.authentication.oauthbearer");
             match source {
                 TokenSource::Fixed(_) => self.line(&format!("{key}.token"), "***"),
                 TokenSource::File(file) => self.line(&format!("{key}.token_file"), file.display()),
+                TokenSource::Oidc(issuer) => {
+                    self.line(&format!("{key}.token_endpoint_url"), issuer.endpoint());
+                }
                 TokenSource::Unsecured { lifetime, .. } => {
                     let lifetime = humantime::format_duration(*lifetime);
                     let line = format_args!("unsigned tokens, each for {lifetime}");
@@ -350,6 +367,7 @@ mod tests {
             "answer_timeout: 10s (default)",
             "max_request_bytes: 16777216 (default)",
             "grace_period: 20s (default)",
+            "reload_interval: 5s (default)",
             "spool.directory: /spool (the file)",
             "spool.max_bytes: 1073741824 (default)",
             "dev_broker: none (default)",

@@ -27,30 +27,43 @@ pub(super) struct Shown {
 }
 
 impl BearerToken {
-    /// The token to show now. Blocks for a file.
+    /// Whether others must be waited for to have one: the issuer.
+    pub(super) fn is_fetched(&self) -> bool {
+        matches!(self.source, TokenSource::Oidc(_))
+    }
+
+    /// The token to show now. Blocks for a file, or for an issuer. `refused`: a broker did not take the last one.
     ///
     /// # Errors
     /// There is none, in words without secrets.
-    pub(super) fn get(&self, now: SystemTime) -> Result<Shown, String> {
+    pub(super) fn get(&self, now: SystemTime, refused: bool) -> Result<Shown, String> {
         let (token, unknown) = match &self.source {
             TokenSource::Fixed(token) => (token.clone(), FIXED),
             TokenSource::File(file) => (Secret::new(read_file(file)?), UNKNOWN),
             TokenSource::Unsecured { principal, lifetime } => {
                 (unsecured(principal, *lifetime, now), *lifetime)
             }
+            TokenSource::Oidc(issuer) => return issuer.get(now, refused),
         };
         check(token.expose(), now)?;
-        let claims = claims(token.expose());
-        let ends = claims.as_ref().and_then(expiry).unwrap_or(now + unknown);
-        let principal = claims
-            .as_ref()
-            .and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
-        Ok(Shown {
-            token,
-            until_ms: i64::try_from(since_epoch(ends).as_millis()).unwrap_or(i64::MAX),
-            principal: principal.unwrap_or_else(|| "sluice".to_owned()),
-        })
+        let ends = end(token.expose()).unwrap_or(now + unknown);
+        Ok(shown(token, ends))
     }
+}
+
+/// A token that is good until `ends`.
+pub(super) fn shown(token: Secret, ends: SystemTime) -> Shown {
+    let principal = claims(token.expose()).and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
+    Shown {
+        token,
+        until_ms: i64::try_from(since_epoch(ends).as_millis()).unwrap_or(i64::MAX),
+        principal: principal.unwrap_or_else(|| "sluice".to_owned()),
+    }
+}
+
+/// When a token ends, if it says so itself.
+pub(super) fn end(token: &str) -> Option<SystemTime> {
+    claims(token).as_ref().and_then(expiry)
 }
 
 /// The token in a file, without the line break at its end.
@@ -83,7 +96,7 @@ pub(crate) fn check(token: &str, now: SystemTime) -> Result<(), String> {
     if token.is_empty() || !token.chars().all(legal) {
         return Err("is no bearer token: letters, digits and `-._~+/=` make one (RFC 6750)".to_owned());
     }
-    match claims(token).as_ref().and_then(expiry) {
+    match end(token) {
         Some(ends) if ends <= now => {
             let ends = humantime::format_rfc3339_seconds(ends);
             Err(format!("the token expired at {ends}"))
@@ -147,7 +160,7 @@ mod tests {
 
     fn shown(source: TokenSource, now: SystemTime) -> Result<Shown, String> {
         let extensions = Default::default();
-        BearerToken { source, extensions }.get(now)
+        BearerToken { source, extensions }.get(now, false)
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl ClientContext for Context {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let token = self.token.as_ref().ok_or("there is no token")?;
-        let shown = token.get(SystemTime::now())?;
+        let shown = token.get(SystemTime::now(), false)?;
         Ok(OAuthToken {
             token: shown.token.expose().to_owned(),
             principal_name: shown.principal,
@@ -191,7 +191,7 @@ impl Connection {
         if let Some(token) = &self.token {
             native::show(
                 client.native_ptr(),
-                token.get(SystemTime::now()),
+                token.get(SystemTime::now(), false),
                 &token.extensions,
             );
         }

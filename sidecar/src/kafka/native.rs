@@ -42,8 +42,10 @@ pub(super) enum TopicInfo {
 pub(super) enum Renewal {
     /// The library needs one.
     Due,
-    /// Nothing answers, or the broker did not take it: there may be another by now.
+    /// Nothing answers: there may be another by now.
     IfChanged,
+    /// The broker did not take it: there may be another by now.
+    Refused,
 }
 
 /// The main event queue of a client. Dropped before the client it is of.
@@ -185,16 +187,24 @@ impl Native {
         if let Some(relay) = &native.relay {
             relay.attach(native.client.native_ptr())?;
         }
-        native.renew_token(Renewal::Due);
+        // The library asks for the first one by an event, and nobody is to wait for an issuer here.
+        if !token.is_some_and(BearerToken::is_fetched) {
+            native.renew_token(Renewal::Due);
+        }
         Ok(native)
     }
 
-    /// Has the brokers shown the token that there is now. Blocks for a file.
+    /// Whether the brokers are shown a token.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Has the brokers shown the token that there is now. Blocks for a file, or for an issuer.
     pub(super) fn renew_token(&self, renewal: Renewal) {
         let Some(token) = &self.token else { return };
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = token.get(std::time::SystemTime::now());
-        if renewal == Renewal::IfChanged
+        let found = token.get(std::time::SystemTime::now(), renewal == Renewal::Refused);
+        if renewal != Renewal::Due
             && found
                 .as_ref()
                 .map_or(true, |found| shown.as_ref() == Some(&found.token))
@@ -288,6 +298,14 @@ impl Native {
         let what = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT;
         #[allow(unsafe_code, reason = "the client is valid as long as self")]
         let _only_fails_for_bad_flags = unsafe { sys::rd_kafka_purge(self.client.native_ptr(), what) };
+    }
+
+    /// Gives back everything handed over and not sent yet, by delivery reports that have the record
+    /// ([`Delivery::again`]); what is on its way to a broker is waited for.
+    pub(super) fn purge_unsent(&self) {
+        #[allow(unsafe_code, reason = "the client is valid as long as self")]
+        let _only_fails_for_bad_flags =
+            unsafe { sys::rd_kafka_purge(self.client.native_ptr(), sys::RD_KAFKA_PURGE_F_QUEUE) };
     }
 
     /// What the cluster says about `topic`. Blocks for `timeout` at most. The topic is not created by

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::health::Health;
 use super::producer::Producer;
@@ -13,21 +14,21 @@ use crate::metrics::{Loads, Metrics};
 /// A place for the producer of one cluster and one profile, made when it is first asked for.
 pub struct Slot {
     cluster_name: String,
-    cluster: Arc<Cluster>,
+    cluster: watch::Receiver<Arc<Cluster>>,
     profile_name: String,
     profile: Arc<Profile>,
     producer: OnceLock<Arc<Producer>>,
 }
 
 impl Slot {
-    /// A place without a producer yet.
+    /// A place without a producer yet. What `cluster` has when it is made counts.
     pub fn new(
-        (cluster_name, cluster): (&str, &Arc<Cluster>),
+        (cluster_name, cluster): (&str, watch::Receiver<Arc<Cluster>>),
         (profile_name, profile): (&str, &Arc<Profile>),
     ) -> Self {
         Self {
             cluster_name: cluster_name.to_owned(),
-            cluster: Arc::clone(cluster),
+            cluster,
             profile_name: profile_name.to_owned(),
             profile: Arc::clone(profile),
             producer: OnceLock::new(),
@@ -81,13 +82,40 @@ impl Pool {
         let name = format!("{}/{}", slot.cluster_name, slot.profile_name);
         let metrics = self.metrics.producer(&slot.cluster_name, &slot.profile_name);
         let _entered = self.runtime.enter();
-        let producer = Producer::start(name, &slot.cluster, &slot.profile, metrics)?;
+        let producer = Producer::start(name, &Arc::clone(&slot.cluster.borrow()), &slot.profile, metrics)?;
         let producer = slot.producer.get_or_init(|| Arc::new(producer));
         made.push((slot.cluster_name.clone(), Arc::clone(producer)));
         self.metrics
             .producers()
             .set(i64::try_from(made.len()).unwrap_or(i64::MAX));
         Ok(producer)
+    }
+
+    /// Tells `current`, and with it whoever looks at the cluster, that it has other certificates or secrets now, and has
+    /// each of its producers go over to them.
+    ///
+    /// # Errors
+    /// When a thread cannot be started for one.
+    pub fn renew(
+        &self,
+        name: &str,
+        current: &watch::Sender<Arc<Cluster>>,
+        to: Cluster,
+    ) -> Result<(), String> {
+        let to = Arc::new(to);
+        // With the lock, so that no producer is made of the old ones meanwhile and then forgotten.
+        let made = self.made();
+        current.send_replace(Arc::clone(&to));
+        let mut own = made.iter().filter(|(cluster, _)| cluster == name);
+        own.try_for_each(|(_, producer)| producer.renew(&to))
+    }
+
+    /// By cluster, why one of its producers has not gone over yet.
+    pub fn renewal_troubles(&self) -> BTreeMap<String, String> {
+        let made = self.made();
+        let told = made.iter();
+        told.filter_map(|(cluster, producer)| Some((cluster.clone(), producer.renewal_trouble()?)))
+            .collect()
     }
 
     /// Every producer.

@@ -24,6 +24,7 @@ mod gate;
 mod led;
 mod minder;
 mod pace;
+mod renewal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -32,16 +33,16 @@ mod topics;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use tokio::sync::Notify;
 
 use self::bag::Bag;
+use self::renewal::{Recipe, Renewals};
 use self::state::{Limits, State};
 use super::client;
 use super::health::Health;
 use super::native::Native;
 use super::record::Submission;
-use crate::config::{BearerToken, Cluster, DelegationToken, Profile};
+use crate::config::{Cluster, Profile};
 use crate::metrics::{Loads, ProducerMetrics};
 
 /// A producer. Dropping it without [`Producer::close`] gives up what it holds.
@@ -53,9 +54,10 @@ pub struct Producer {
 struct Shared {
     /// For logs: `cluster/profile`.
     name: String,
-    config: ClientConfig,
-    token: Option<BearerToken>,
-    delegation: Option<DelegationToken>,
+    profile: Profile,
+    /// What the present client was made of.
+    recipe: Mutex<Recipe>,
+    renewals: Renewals,
     state: Mutex<State>,
     /// Held by who puts records aside, so that they get there in their order. Taken before the state.
     turn: Mutex<()>,
@@ -116,21 +118,21 @@ impl Producer {
         profile: &Profile,
         metrics: ProducerMetrics,
     ) -> Result<Self, String> {
-        let config = client::producer_config(cluster, profile);
+        let recipe = Recipe::of(cluster, profile);
+        let config = &recipe.config;
         let limits = Limits {
             records: profile.max_records,
             bytes: profile.max_bytes,
-            unacknowledged: client::is_unacknowledged(&config),
-            led: client::is_led(&config),
+            unacknowledged: client::is_unacknowledged(config),
+            led: client::is_led(config),
             auto_create: profile.allow_auto_create_topics,
-            buffered_for: client::message_timeout(&config),
-            gathers: !client::lingers(&config),
+            buffered_for: client::message_timeout(config),
+            gathers: !client::lingers(config),
             queueing: profile.max_queueing_time,
             shared: cluster.allowed_topics.allows_several(),
         };
         let driver = Arc::new(Notify::new());
-        let login = (cluster.token.as_ref(), cluster.delegation.as_ref());
-        let native = Arc::new(Native::new(&config, login, &driver)?);
+        let native = Arc::new(Native::new(config, recipe.login(), &driver)?);
         let mut state = State::new(native, limits, metrics);
         let exact = cluster
             .allowed_topics
@@ -142,9 +144,9 @@ impl Producer {
         }
         let shared = Arc::new(Shared {
             name,
-            config,
-            token: cluster.token.clone(),
-            delegation: cluster.delegation.clone(),
+            profile: profile.clone(),
+            recipe: Mutex::new(recipe),
+            renewals: Renewals::default(),
             state: Mutex::new(state),
             turn: Mutex::default(),
             bell: Condvar::new(),
@@ -180,6 +182,22 @@ impl Producer {
             self.shared.bell.notify_all();
         }
         bag.send();
+    }
+
+    /// Has a client of `cluster`, which is the same with other certificates or secrets, take over from the present one:
+    /// once it reaches the cluster, unless the present one does not either. Nothing that is on its way is lost, and each
+    /// topic's records keep their order. Does not wait for it; [`Self::renewal_trouble`] says why it has not happened yet.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn renew(&self, cluster: &Cluster) -> Result<(), String> {
+        let recipe = Recipe::of(cluster, &self.shared.profile);
+        renewal::begin(&self.shared, recipe)
+    }
+
+    /// Why a client that is to take over has not yet; `None` if there is none, or nothing is known against it.
+    pub fn renewal_trouble(&self) -> Option<String> {
+        self.shared.renewals.trouble()
     }
 
     /// Whether the cluster answers.
@@ -231,15 +249,17 @@ impl Producer {
     pub fn close(&self) -> usize {
         let turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bag = Bag::default();
-        let (given_up, native) = {
+        let (given_up, natives) = {
             let mut state = self.shared.lock();
             let given_up = state.outstanding() - state.spooled();
             state.close(&mut bag);
-            (given_up - bag.aside(), Arc::clone(state.native()))
+            let natives = [Some(state.native()), state.retiring()];
+            let natives = natives.map(Option::<&Arc<_>>::cloned);
+            (given_up - bag.aside(), natives)
         };
         bag.send();
         drop(turn);
-        native.purge();
+        natives.iter().flatten().for_each(|native| native.purge());
         let until = Instant::now() + PURGE_TIMEOUT;
         while self.shared.lock().handed() > 0 && Instant::now() < until {
             std::thread::sleep(FLUSH_LOOK);

@@ -160,6 +160,19 @@ pub fn try_producer(cluster: &Cluster, profile: &Profile) -> Result<(), String> 
     }
 }
 
+/// Whether a property names a file that librdkafka reads when a client is made.
+pub fn names_a_file(name: &str) -> bool {
+    const FILES: [&str; 6] = [
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.crl.location",
+        "ssl.key.location",
+        "ssl.keystore.location",
+        "sasl.kerberos.keytab",
+    ];
+    FILES.contains(&name)
+}
+
 /// Whether a property's value is a secret: a password, or a key.
 pub fn is_secret(name: &str) -> bool {
     const MARKS: [&str; 3] = ["password", "passphrase", "secret"];

@@ -87,6 +87,16 @@ pub(super) const REBUILDS: Name = (
     "sluice_producer_rebuilds",
     "Producers that were replaced after a fatal error",
 );
+/// Labels: `cluster`, `result`.
+pub(super) const RELOADS: Name = (
+    "sluice_cluster_reloads",
+    "Changed files of a cluster, by what became of them",
+);
+/// Labels: `cluster`, `store`.
+pub(super) const CERTIFICATE_EXPIRY: Name = (
+    "sluice_certificate_expiry_timestamp_seconds",
+    "When the certificates in use end, in seconds since 1970",
+);
 /// No labels.
 pub(super) const PRODUCERS: Name = ("sluice_producers", "Producers that exist");
 /// No labels.

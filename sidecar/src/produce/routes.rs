@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sluice_proto::v1::{self, ErrorClass};
+use tokio::sync::watch;
 
 use crate::app::StartError;
-use crate::config::{Acks, Config, TopicAllowlist};
+use crate::config::{Acks, Cluster, Config, TopicAllowlist};
 use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Failure;
@@ -48,6 +49,8 @@ pub(super) struct Route {
     produces: bool,
     pub(super) allowed: Allowed,
     profiles: HashMap<String, Slot>,
+    /// What its clients are made of.
+    current: watch::Sender<Arc<Cluster>>,
     /// The profiles whose producers are not told that a record is stored.
     pub(super) unacknowledged: Vec<String>,
 }
@@ -119,9 +122,9 @@ impl Routes {
         let unacknowledged: Vec<String> = unacknowledged.collect();
         let mut clusters = HashMap::new();
         for (name, cluster) in &config.clusters {
-            let cluster = Arc::new(cluster.clone());
+            let current = watch::Sender::new(Arc::new(cluster.clone()));
             let slot = |(profile_name, profile): (&&String, &Arc<_>)| {
-                let slot = Slot::new((name, &cluster), (profile_name, profile));
+                let slot = Slot::new((name, current.subscribe()), (profile_name, profile));
                 ((*profile_name).clone(), slot)
             };
             let route = Route {
@@ -130,6 +133,7 @@ impl Routes {
                 unacknowledged: unacknowledged.clone(),
                 allowed: Allowed::new(&cluster.allowed_topics),
                 profiles: profiles.iter().map(slot).collect(),
+                current,
             };
             clusters.insert(name.clone(), route);
         }
@@ -150,6 +154,18 @@ impl Routes {
             }
         }
         Ok(this)
+    }
+
+    /// Has the cluster's clients go over to other certificates and secrets. Whether they were others.
+    pub(super) fn renew(&self, name: &str, to: Cluster) -> Result<bool, String> {
+        let Some(route) = self.clusters.get(name) else {
+            return Ok(false);
+        };
+        if route.current.borrow().connects_like(&to) {
+            return Ok(false);
+        }
+        self.pool.renew(name, &route.current, to)?;
+        Ok(true)
     }
 
     /// Every producer that there is.

@@ -8,19 +8,19 @@
 )]
 mod command;
 #[allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "it is a part of the tests"
-)]
-mod memory;
-#[allow(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "it is a part of the tests"
 )]
 mod docs;
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
+mod memory;
 #[allow(
     clippy::indexing_slicing,
     clippy::panic,

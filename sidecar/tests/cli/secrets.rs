@@ -74,6 +74,13 @@ fn config(data: u16, broker: u16) -> serde_json::Value {
             "token": cluster(json!({"authentication": {"mechanism": "OAUTHBEARER", "oauthbearer": {
                 "token": format!("{SENTINEL}c"), "extensions": {"more": format!("{SENTINEL}d")},
             }}, "properties": {"debug": "all"}})),
+            "issuer": cluster(json!({"authentication": {"mechanism": "OAUTHBEARER", "oauthbearer": {
+                "token_endpoint_url": format!("http://127.0.0.1:{broker}/token"), "client_id": "me",
+                "client_secret": format!("{SENTINEL}h"),
+            }}, "properties": {"debug": "all"}})),
+            "jaas-issuer": cluster(json!({"authentication": {"sasl_jaas_config": format!(
+                "OAuthBearerLoginModule required clientId=me clientSecret=\"{SENTINEL}i\";"
+            )}, "properties": {"sasl.oauthbearer.token.endpoint.url": format!("http://127.0.0.1:{broker}/token")}})),
             "file": cluster(json!({"authentication": {"mechanism": "OAUTHBEARER", "oauthbearer": {
                 "token_file": "token",
             }}})),

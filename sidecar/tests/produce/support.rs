@@ -10,7 +10,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use sluice::app::{Addresses, App, Ended};
-use sluice::config::{Address, Cluster, Config, Listener, Listeners, Profile, Secret, TopicAllowlist};
+use sluice::config::{
+    Address, Cluster, Config, Listener, Listeners, Profile, Secret, Source, TopicAllowlist,
+};
 use sluice::listeners::Bound;
 use sluice::shutdown::{self, Stopper};
 use sluice_proto::v1::records_client::RecordsClient;
@@ -76,6 +78,8 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         spool: None,
         idempotency: None,
         dev_broker: None,
+        reload_interval: Duration::from_secs(5),
+        source: Source::default(),
     }
 }
 

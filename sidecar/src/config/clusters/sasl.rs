@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use sluice_settings::Section;
 
-use super::jaas;
+use super::{jaas, oidc};
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
@@ -43,8 +43,6 @@ const MECHANISMS: &[(&str, Mechanism)] = &[
 
 const TOKENAUTH: &str =
     "means nothing with this mechanism: delegation tokens are shown by SCRAM-SHA-256 or SCRAM-SHA-512";
-const OIDC: &str = "fetching tokens from an OIDC issuer is not supported yet; `token_file` takes one that somebody else \
-                    fetches and keeps fresh";
 
 pub(super) fn read(
     section: &Section<'_>,
@@ -187,15 +185,6 @@ impl Reader<'_, '_> {
 
     /// `oauthbearer:`.
     fn bearer(&self, section: &Section<'_>) -> Option<BearerToken> {
-        for key in [
-            "token_endpoint_url",
-            "client_id",
-            "client_secret",
-            "scopes",
-            "token_endpoint_tls_verify",
-        ] {
-            section.refuse(key, OIDC);
-        }
         section.refuse(
             "credentials",
             "passing the caller's token on is not supported yet",
@@ -213,6 +202,16 @@ impl Reader<'_, '_> {
                 );
             }
         }
+        if section.raw("token_endpoint_url").is_some() {
+            for key in ["token", "token_file"] {
+                section.refuse(key, "is the same as `token_endpoint_url`: keep one");
+            }
+            let source = oidc::read(section, self.context)?;
+            return Some(BearerToken { source, extensions });
+        }
+        for key in oidc::FIELDS {
+            section.refuse(key, "belongs to `token_endpoint_url`, which is missing");
+        }
         let token = secret::field(section, "token", Inline::Warned, self.context);
         let file = section.name("token_file");
         let source = match (section.raw("token"), section.raw("token_file")) {
@@ -221,7 +220,10 @@ impl Reader<'_, '_> {
                 return None;
             }
             (None, None) => {
-                section.problem("token_file", "is missing: OAUTHBEARER needs it, or `token`");
+                section.problem(
+                    "token_file",
+                    "is missing: OAUTHBEARER needs it, or `token`, or `token_endpoint_url`",
+                );
                 return None;
             }
             (Some(_), None) => {
@@ -310,17 +312,28 @@ impl Reader<'_, '_> {
         self.set(KEY, "sasl.mechanism", name(mechanism));
         let principal = take("unsecuredLoginStringClaim_sub");
         let lifetime = take("unsecuredLoginLifetimeSeconds");
-        if options
-            .keys()
-            .any(|name| name.starts_with("oauth.") || name.starts_with("client"))
-        {
-            problem(OIDC);
-            return None;
+        if options.contains_key("clientId") || options.contains_key("clientSecret") {
+            if principal.is_some() || lifetime.is_some() {
+                problem("has options of an issuer and of unsigned tokens: keep one");
+            }
+            self.properties.is_read(oidc::ENDPOINT);
+            let found = oidc::jaas(self.cluster, &mut options, self.context);
+            let (source, extensions) = found.map_err(|why| problem(&why)).ok()?;
+            self.no_more(&options);
+            if let Some((name, _)) = extensions
+                .iter()
+                .find(|(name, value)| !bearer::is_extension(name, value))
+            {
+                problem(&format!(
+                    "has an extension {name:?} that must have a name of letters, other than `auth`, and a printable value"
+                ));
+            }
+            return Some(bearing(BearerToken { source, extensions }));
         }
         self.no_more(&options);
         let Some(principal) = principal else {
             problem(
-                "needs the option `unsecuredLoginStringClaim_sub`; a token of your own goes to `oauthbearer`, \
+                "needs the options `clientId` and `clientSecret`, or `unsecuredLoginStringClaim_sub`; a token of your own goes to `oauthbearer`, \
                  without `sasl_jaas_config`",
             );
             return None;

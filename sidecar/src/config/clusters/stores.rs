@@ -192,6 +192,7 @@ fn material(
     let (key, bytes) = if section.raw("location").is_some() {
         section.refuse("content", "is a store by itself: keep it or `location`");
         let location = location?;
+        context.depends_on(&location);
         let read = std::fs::read(&location).map_err(|error| format!("cannot read {location}: {error}"));
         (
             "location",

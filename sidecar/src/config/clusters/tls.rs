@@ -4,6 +4,7 @@ use sluice_settings::Section;
 
 use super::certificates::Certificates;
 use super::stores;
+use crate::config::Expiry;
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 
@@ -16,6 +17,8 @@ pub(super) struct Tls {
     pub(super) only_with_tls: Vec<&'static str>,
     /// The fields that give certificates, with the properties that would too.
     instead_of: Vec<(&'static str, &'static [&'static str])>,
+    /// Until when the certificates are good.
+    pub(super) expiry: Expiry,
 }
 
 const VERIFICATION: &str = "enable.ssl.certificate.verification";
@@ -51,6 +54,7 @@ pub(super) fn read(
         if let Some(trust) = stores::trust(&store, context) {
             tls.only_with_tls.push("security.truststore");
             tls.instead_of.push(("security.truststore", OF_TRUST));
+            tls.expiry.truststore = trust.ends();
             match trust.to_pem() {
                 Ok(pem) => properties.set(section, "security.truststore", "ssl.ca.pem", pem),
                 Err(why) => section.problem("security.truststore", why),
@@ -92,6 +96,7 @@ pub(super) fn read(
         (None, None) => None,
     };
     if let Some(identity) = identity {
+        tls.expiry.keystore = identity.ends();
         match (identity.chain_pem(), identity.key_pem()) {
             (Ok(chain), Ok(key_pem)) => {
                 properties.set(section, key, "ssl.certificate.pem", chain);

@@ -28,7 +28,8 @@ pub(in crate::kafka) struct Delivery {
     pub(in crate::kafka) partition: i32,
     /// The offset; negative where the broker did not say.
     pub(in crate::kafka) offset: i64,
-    /// The record, without topic and timestamp, where it was refused for a larger one in the same batch.
+    /// The record, without topic and timestamp, where it was refused for a larger one in the same batch, or given back
+    /// unsent.
     pub(in crate::kafka) again: Option<Box<Record>>,
 }
 
@@ -125,7 +126,14 @@ impl Event {
                 let size = unsafe { (*message).len + (*message).key_len };
                 refused.push((size, into.len(), message));
             }
+            let unsent = delivery.code == Code::PurgeQueue && delivery.status == Persistence::Not;
+            let partition = delivery.partition;
             into.push(delivery);
+            if unsent && let Some(delivery) = into.last_mut() {
+                #[allow(unsafe_code, reason = "checked for null above; the event lives")]
+                let record = unsafe { copy(message, partition) };
+                delivery.again = record.map(Box::new);
+            }
         }
         // An event is about one batch. The broker refuses it as a whole, and does not say for which record.
         let largest = refused.iter().map(|(size, at, _)| (*size, *at)).max();
@@ -237,7 +245,7 @@ unsafe fn copy(message: *const sys::rd_kafka_message_t, partition: i32) -> Optio
         let message = &*message;
         let owned = |from: *mut c_void, len| bytes(from, len).map(Bytes::copy_from_slice);
         Some(Record {
-            partition: Some(partition),
+            partition: Some(partition).filter(|partition| *partition >= 0),
             key: owned(message.key, message.key_len),
             value: owned(message.payload, message.len),
             headers,

@@ -81,6 +81,10 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
     let now = Instant::now();
     let mut bag = Bag::default();
     let mut state = shared.lock();
+    // What a client sees that has been replaced meanwhile says nothing of the new one.
+    if !Arc::ptr_eq(native, state.native()) {
+        return true;
+    }
     let was_down = state.is_down();
     match answer {
         Err(code) => state.not_told(code, topic.map(|(key, _)| key), now),
@@ -113,14 +117,18 @@ fn replace(shared: &Shared, failed: &Arc<Native>, why: &str) -> bool {
     let until = Instant::now() + FAILED_TIMEOUT;
     while Instant::now() < until {
         let state = shared.lock();
-        if state.handed() == 0 || state.stopped() {
+        if state.handed() == state.left() || state.stopped() {
             break;
         }
         drop(state);
         std::thread::sleep(Duration::from_millis(2));
     }
-    let login = (shared.token.as_ref(), shared.delegation.as_ref());
-    let native = match Native::new(&shared.config, login, &shared.driver) {
+    let recipe = shared
+        .recipe
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let native = match Native::new(&recipe.config, recipe.login(), &shared.driver) {
         Ok(native) => Arc::new(native),
         Err(why) => {
             tracing::error!(producer = shared.name, why, "cannot make a new producer");

@@ -5,6 +5,7 @@ mod aside;
 mod cluster;
 mod deadlines;
 mod handover;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
 use crate::kafka::record::{Aside, Delivery, Outcome, Receipt, Record, Submission};
 use crate::kafka::trouble::Troubles;
-use crate::metrics::ProducerMetrics;
+use crate::metrics::{ProducerMetrics, Reload};
 
 /// What a producer is held to.
 pub(super) struct Limits {
@@ -62,6 +63,10 @@ pub(super) struct Pending {
     timestamp_ms: Option<i64>,
     /// librdkafka has it: its report is to come.
     handed: Option<Pass>,
+    /// The client that has it, if one does.
+    generation: u32,
+    /// Its place among all records, as they came.
+    order: u64,
     /// Whose it is, as the filter names it.
     client: u64,
     /// There were few records of its topic before it.
@@ -75,6 +80,11 @@ pub(super) struct Pending {
 /// See the module.
 pub(super) struct State {
     native: Arc<Native>,
+    /// Counts the clients that took over from one that still worked.
+    generation: u32,
+    /// The client before, while it has records; and how many.
+    retiring: Option<Arc<Native>>,
+    left: usize,
     limits: Limits,
     metrics: ProducerMetrics,
     pub(super) pending: Slab<Pending>,
@@ -85,6 +95,8 @@ pub(super) struct State {
     handed: usize,
     /// Counts the calls that bring submissions.
     call: u64,
+    /// Counts the submissions.
+    order: u64,
     /// The topics that have gathered records.
     gathering: Vec<usize>,
     pub(super) held: usize,
@@ -106,6 +118,9 @@ impl State {
     pub(super) fn new(native: Arc<Native>, limits: Limits, metrics: ProducerMetrics) -> Self {
         Self {
             native,
+            generation: 0,
+            retiring: None,
+            left: 0,
             metrics,
             pending: Slab::new(),
             spooled: 0,
@@ -113,6 +128,7 @@ impl State {
             bytes: 0,
             handed: 0,
             call: 0,
+            order: 0,
             gathering: Vec::new(),
             limits,
             held: 0,
@@ -161,6 +177,11 @@ impl State {
     /// Whether the minder must be woken.
     pub(super) fn needs_minding(&self) -> bool {
         self.stopped || self.fatal.is_some() || !self.is_up() || self.topics.is_any_wanted()
+    }
+
+    /// Counts what became of changed files.
+    pub(super) fn reloaded(&self, result: Reload) {
+        self.metrics.reloaded(result);
     }
 
     /// Whether the cluster is known to answer.
@@ -217,6 +238,8 @@ impl State {
             }
         };
         let topic = key;
+        self.order += 1;
+        let order = self.order;
         let mut lone = false;
         if let Some(topic) = self.topics.get(topic) {
             lone = topic.pending < FEW;
@@ -234,6 +257,8 @@ impl State {
             since: now,
             timestamp_ms: record.timestamp_ms,
             handed: None,
+            generation: self.generation,
+            order,
             client,
             lone,
             spooled,
@@ -242,7 +267,12 @@ impl State {
         self.bytes += bytes;
         self.spooled += usize::from(spooled);
         self.expect_deadline(until);
-        let held = Held { key, record, until };
+        let held = Held {
+            key,
+            order,
+            record,
+            until,
+        };
         let held = self.put_aside_at_once(held, now, bag);
         let held = held.and_then(|held| self.gather(topic, held, bytes, now));
         if let Some(held) = held {
@@ -257,8 +287,9 @@ impl State {
 
     /// A delivery report.
     pub(super) fn delivered(&mut self, mut report: Report, now: Instant, bag: &mut Bag) {
+        let left = self.is_left(report.opaque);
         if let Some(record) = report.again.take()
-            && self.again(report.opaque, *record, now, bag)
+            && self.again(report.opaque, report.code, *record, now, bag)
         {
             return;
         }
@@ -296,12 +327,21 @@ impl State {
                 bag.lose_led(&topic.name, partition, lost);
             }
         }
+        let topic = pending.topic;
         self.settle(report.opaque, outcome, now, bag);
+        if left {
+            self.release(topic, now, bag);
+        }
     }
 
-    /// Hands a record over once more that was refused for the sake of another in its batch, and is not stored; or
-    /// not, if its client was told that nobody knows, or it is too late.
-    fn again(&mut self, key: usize, mut record: Record, now: Instant, bag: &mut Bag) -> bool {
+    /// Hands a record over once more that was refused for the sake of another in its batch, or that the client before gave
+    /// back, and is not stored; or not, if its client was told that nobody knows, or it is too late.
+    fn again(&mut self, key: usize, code: Code, mut record: Record, now: Instant, bag: &mut Bag) -> bool {
+        let left = self.is_left(key);
+        // A client that failed gives back what it has, too: that was settled, or is about to be.
+        if code == Code::PurgeQueue && !left {
+            return false;
+        }
         let Some(pending) = self.pending.get_mut(key).filter(|_| !self.closed) else {
             return false;
         };
@@ -311,7 +351,7 @@ impl State {
         let Some(pass) = pending.handed.take() else {
             return false;
         };
-        let until = pending.until;
+        let (until, order) = (pending.until, pending.order);
         record.timestamp_ms = pending.timestamp_ms;
         self.handed -= 1;
         let place = pending.topic;
@@ -320,7 +360,17 @@ impl State {
             record.topic = topic.name.to_string();
         }
         self.expect_deadline(until);
-        self.place(place, Held { key, record, until }, now, bag);
+        let held = Held {
+            key,
+            order,
+            record,
+            until,
+        };
+        if left {
+            self.back(place, held, now, bag);
+        } else {
+            self.place(place, held, now, bag);
+        }
         true
     }
 
@@ -333,6 +383,10 @@ impl State {
         let cost = pace::cost(1, pending.bytes);
         if let (Some(pass), Some(outcome)) = (pending.handed, outcome) {
             self.handed -= 1;
+            if pending.generation != self.generation {
+                topic.left -= 1;
+                self.left -= 1;
+            }
             topic
                 .gate
                 .reported(pass, matches!(outcome, Outcome::Stored { .. }), now);

@@ -1,6 +1,7 @@
 mod aside;
 mod overload;
 mod profile;
+mod renewal;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

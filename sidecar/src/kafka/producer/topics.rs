@@ -40,6 +40,8 @@ pub(super) enum Standing {
 pub(super) struct Held {
     /// Of its pending entry.
     pub(super) key: usize,
+    /// Its place among all records of the producer, as they came.
+    pub(super) order: u64,
     pub(super) record: Record,
     /// When it is given up; never is `None`.
     pub(super) until: Option<Instant>,
@@ -58,6 +60,9 @@ pub(super) struct Topic {
     not_before: Option<Instant>,
     /// Records that wait, in order.
     pub(super) held: VecDeque<Held>,
+    /// Records that the client has which is being replaced: nothing of the topic goes to the new one before they have
+    /// their reports.
+    pub(super) left: usize,
     /// Records with an outcome to come, held and gathered ones included.
     pub(super) pending: usize,
     /// Bytes of them.
@@ -156,6 +161,7 @@ impl Topics {
             tries: 0,
             not_before: None,
             held: VecDeque::new(),
+            left: 0,
             pending: 0,
             bytes: 0,
             clients: Clients::default(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{BearerToken, DelegationToken, ScramHash, TokenSource};
+use crate::kafka::oidc::{Issuer, Settings};
 
 #[test]
 fn logins() {
@@ -175,8 +176,36 @@ fn bearer_tokens() {
             "extensions.auth: must have a name of letters",
         ),
         (
-            "{token_endpoint_url: https://x, client_id: a, client_secret: b}",
-            "client_secret: fetching tokens from an OIDC",
+            "{token_endpoint_url: https://x, client_id: a}",
+            "client_secret: is required to fetch tokens",
+        ),
+        (
+            "{token_endpoint_url: https://x, client_id: a, client_secret: hunter2, token: b}",
+            "token: is the same as `token_endpoint_url`",
+        ),
+        (
+            "{token: a, scopes: [b]}",
+            "scopes: belongs to `token_endpoint_url`, which is missing",
+        ),
+        (
+            "{token_endpoint_url: 'ftp://x', client_id: a, client_secret: hunter2}",
+            "token_endpoint_url: must begin with `https://`",
+        ),
+        (
+            "{token_endpoint_url: 'https://a:b@x/', client_id: a, client_secret: hunter2}",
+            "token_endpoint_url: must not have a user in it",
+        ),
+        (
+            "{token_endpoint_url: https://x, client_id: a, client_secret: hunter2, scopes: ['a b']}",
+            "scopes: \"a b\" is no scope",
+        ),
+        (
+            "{token_endpoint_url: 'http://x', client_id: a, client_secret: hunter2, token_endpoint_tls_verify: false}",
+            "token_endpoint_tls_verify: means nothing with an `http` endpoint",
+        ),
+        (
+            "{token_endpoint_url: https://x, client_id: a, client_secret: hunter2, token_endpoint_truststore: {location: /nowhere}}",
+            "token_endpoint_truststore.location: cannot read /nowhere",
         ),
         (
             "{credentials: from_request}",
@@ -283,12 +312,12 @@ fn jaas_lines() {
         (
             "",
             "OAuthBearerLoginModule required clientId=a clientSecret=hunter2;",
-            "OIDC issuer is not supported yet",
+            "needs the issuer's address: set properties.sasl.oauthbearer.token.endpoint.url",
         ),
         (
             "",
             "OAuthBearerLoginModule required;",
-            "needs the option `unsecuredLoginStringClaim_sub`",
+            "needs the options `clientId` and `clientSecret`, or `unsecuredLoginStringClaim_sub`",
         ),
         (
             "",
@@ -305,4 +334,75 @@ fn jaas_lines() {
         assert!(found.contains(expected), "{line}: {found}");
         assert!(!found.contains("hunter2"), "{line}: {found}");
     }
+}
+
+fn issuer(settings: Settings) -> TokenSource {
+    TokenSource::Oidc(std::sync::Arc::new(Issuer::new(settings)))
+}
+
+#[test]
+fn issuers() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/keystores/root.pem");
+    let fields = format!(
+        "authentication: {{mechanism: OAUTHBEARER, oauthbearer: {{token_endpoint_url: 'https://issuer/token', client_id: me, \
+         client_secret: hunter2, scopes: [a, b], extensions: {{logicalCluster: lkc-1}}, \
+         token_endpoint_truststore: {{location: {root}}}}}}}"
+    );
+    let (found, warnings) = cluster(&fields);
+    let token = found.token.unwrap();
+    let mut settings = Settings {
+        endpoint: "https://issuer/token".parse().unwrap(),
+        client_id: "me".to_owned(),
+        client_secret: Secret::new("hunter2"),
+        scopes: vec!["a".to_owned(), "b".to_owned()],
+        verify: true,
+        authorities: None,
+    };
+    let TokenSource::Oidc(read) = &token.source else {
+        panic!("{token:?}");
+    };
+    assert!(!format!("{read:?}").contains("hunter2"));
+    assert_ne!(token.source, issuer(settings.clone()), "the store is ignored");
+    assert_eq!(token.extensions["logicalCluster"], "lkc-1");
+    assert!(
+        warnings.contains("client_secret: a secret is written"),
+        "{warnings}"
+    );
+
+    let fields = "authentication: {mechanism: OAUTHBEARER, oauthbearer: {token_endpoint_url: 'https://issuer/token', \
+                  client_id: me, client_secret: hunter2, scopes: a b, token_endpoint_tls_verify: false}}";
+    let (found, warnings) = cluster(fields);
+    settings.verify = false;
+    assert_eq!(found.token.unwrap().source, issuer(settings.clone()));
+    assert!(
+        warnings.contains("the issuer's certificate is not verified"),
+        "{warnings}"
+    );
+
+    let fields = "authentication: {mechanism: OAUTHBEARER, oauthbearer: {token_endpoint_url: 'http://issuer/token', \
+                  client_id: me, client_secret: hunter2}}";
+    let (_, warnings) = cluster(fields);
+    assert!(
+        warnings.contains("token_endpoint_url: is not encrypted"),
+        "{warnings}"
+    );
+
+    let fields = "authentication: {sasl_jaas_config: {env: LINE}}, \
+                  properties: {sasl.oauthbearer.token.endpoint.url: 'https://issuer/token'}";
+    let yaml = format!("clusters: {{main: {{bootstrap_servers: a, allowed_topics: [t], {fields}}}}}");
+    let line = "OAuthBearerLoginModule required clientId=me clientSecret=hunter2 scope=\"a b\" extension_logicalCluster=l;";
+    let (found, warnings) = load_with(&[("LINE", line)], &yaml).unwrap();
+    settings.verify = true;
+    let token = found.token.unwrap();
+    assert_eq!(token.source, issuer(settings));
+    assert_eq!(token.extensions["logicalCluster"], "l");
+    assert_eq!(warnings, "");
+    let odd = line.replace("scope", "scop");
+    let found = load_with(&[("LINE", &odd)], &yaml).unwrap_err();
+    assert!(found.contains("an option that is not known: scop"), "{found}");
+    let found = wrong("properties: {sasl.oauthbearer.token.endpoint.url: 'https://issuer/token'}");
+    assert!(
+        found.contains("belongs to the `clientId` of a `sasl_jaas_config`"),
+        "{found}"
+    );
 }

@@ -179,7 +179,7 @@ impl State {
         let lost: Vec<usize> = self
             .pending
             .iter()
-            .filter(|(_, p)| p.handed.is_some())
+            .filter(|(_, p)| p.handed.is_some() && p.generation == self.generation)
             .map(|(key, _)| key)
             .collect();
         for key in lost {

@@ -61,23 +61,33 @@ impl State {
 
     /// Hands a record over, or holds it.
     pub(super) fn place(&mut self, topic: usize, held: Held, now: Instant, bag: &mut Bag) {
-        let Held { key, record, until } = held;
+        let Held {
+            key,
+            order,
+            record,
+            until,
+        } = held;
         let record = match self.may_hand_over(topic) {
             true => self.hand_over(key, topic, record, now, bag),
             false => Some(record),
         };
         if let Some(record) = record {
-            self.hold(key, topic, record, until);
+            let held = Held {
+                key,
+                order,
+                record,
+                until,
+            };
+            self.hold(topic, held);
         }
     }
 
     /// Whether records for the topic go to librdkafka now: order is kept by holding what comes after a held one.
     fn may_hand_over(&mut self, topic: usize) -> bool {
         self.is_open()
-            && self
-                .topics
-                .get(topic)
-                .is_some_and(|t| t.held.is_empty() && matches!(t.standing, Standing::Known { .. }))
+            && self.topics.get(topic).is_some_and(|t| {
+                t.left == 0 && t.held.is_empty() && matches!(t.standing, Standing::Known { .. })
+            })
     }
 
     /// Whether anything goes to librdkafka now.
@@ -85,12 +95,12 @@ impl State {
         self.fatal.is_none() && !self.is_down() && !self.is_diverting()
     }
 
-    fn hold(&mut self, key: usize, topic: usize, mut record: Record, until: Option<Instant>) {
-        record.detach();
+    fn hold(&mut self, topic: usize, mut held: Held) {
+        held.record.detach();
         let Some(held_in) = self.topics.get(topic) else {
             return;
         };
-        held_in.held.push_back(Held { key, record, until });
+        held_in.held.push_back(held);
         let unknown = matches!(held_in.standing, Standing::Unknown);
         self.held += 1;
         if unknown {
@@ -135,6 +145,7 @@ impl State {
             Ok(()) => {
                 if let Some(pending) = self.pending.get_mut(key) {
                     pending.handed = Some(found.gate.pass(now));
+                    pending.generation = self.generation;
                     found.pace.handed(pace::cost(1, pending.bytes), now);
                     self.handed += 1;
                 }
@@ -157,10 +168,16 @@ impl State {
 
     /// Hands over what was held for a topic, in order, as far as possible.
     pub(super) fn release(&mut self, topic: usize, now: Instant, bag: &mut Bag) {
-        if !self.is_open() {
+        let left = self.topics.get(topic).is_some_and(|topic| topic.left > 0);
+        if left || !self.is_open() {
             return;
         }
-        while let Some(Held { key, record, until }) = self.topics.get(topic).and_then(|t| t.held.pop_front())
+        while let Some(Held {
+            key,
+            order,
+            record,
+            until,
+        }) = self.topics.get(topic).and_then(|t| t.held.pop_front())
         {
             self.held -= 1;
             if let Some(record) = self.hand_over(key, topic, record, now, bag) {
@@ -168,7 +185,12 @@ impl State {
                 let Some(held_in) = self.topics.get(topic) else {
                     return;
                 };
-                held_in.held.push_front(Held { key, record, until });
+                held_in.held.push_front(Held {
+                    key,
+                    order,
+                    record,
+                    until,
+                });
                 if matches!(held_in.standing, Standing::Unknown) {
                     self.topics.want(topic);
                 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kafka::record::Aside;
+use crate::metrics::Loads;
 
 /// Keeps what is put aside.
 #[derive(Default)]
@@ -87,7 +88,7 @@ async fn what_may_go_goes_in_its_order_and_nothing_is_told_twice() {
     assert_eq!(kept.tokens(), [1, 5, 6, 7, 8]);
     // Those that stay: a buffered one and what is of its key, and one that has nowhere to go.
     assert_eq!(producer.outstanding(), 3);
-    producer.measure();
+    producer.measure(&mut Loads::default());
     assert!(
         metrics
             .encode()

@@ -1,0 +1,195 @@
+//! Certificates change on the disk while records are under way.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sluice_e2e::certificates::Authority;
+use sluice_e2e::envoy::produce;
+use sluice_e2e::kafka::{Door, Kafka, Record};
+use sluice_e2e::load::{Load, truthful};
+use sluice_e2e::rig::{Parts, Rig};
+use sluice_e2e::scenario::scenario_within;
+use sluice_e2e::{Result, ensure, wait};
+
+use super::LIMIT;
+use super::papers::{PASSWORD, Papers, login, sluice};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn counted(rig: &Rig, result: &str) -> Result<f64> {
+    let labels = format!("result=\"{result}\"");
+    rig.sidecar.metric("sluice_cluster_reloads_total", &labels).await
+}
+
+/// Waits until the metric is more than it was.
+async fn wait_for(rig: &Rig, result: &str, before: f64) -> Result<()> {
+    wait::until(&format!("a reload is {result}"), PATIENCE, async || {
+        let now = counted(rig, result).await?;
+        ensure!(now > before, "{now}");
+        Ok(())
+    })
+    .await
+}
+
+/// The client gets a certificate of another authority and trusts it, under load, with a broken and a strange one in
+/// between; in the end the brokers take nothing else.
+#[test]
+fn a_client_certificate_of_another_authority() -> Result<()> {
+    scenario_within(LIMIT, "clusters-renewed", async |s| {
+        let papers = Papers::new(s)?;
+        let mut kafka = Kafka::start(s.dir(), &papers.setup()?).await?;
+        let (topic, behind) = (s.topic("t"), s.topic("behind"));
+        kafka.create_topic(&topic, 3).await?;
+        kafka.create_topic(&behind, 1).await?;
+        let dir = s.dir();
+        let next = Authority::new("next authority")?;
+        let (certificate, key) = (dir.join("client.pem"), dir.join("client-key.pem"));
+        let trust = dir.join("client-trust.pem");
+        std::fs::copy(&papers.trust, &trust)?;
+        let first = papers.authority.issue("client", &[], -1..20)?;
+        first.write_certificate(&certificate)?;
+        first.write_key(&key, None)?;
+
+        let mut parts = Parts::new(
+            "",
+            vec![
+                produce(
+                    "/behind",
+                    json!({"topic": behind, "value": "body", "delivery": "buffered"}),
+                ),
+                produce("/", json!({"topic": topic, "value": "body"})),
+            ],
+        );
+        parts.sidecar = json!({
+            "reload_interval": "200ms",
+            "certificates": {"mine": {"cert": {"file": certificate}, "key": {"file": key}}},
+            "clusters": {"main": {
+                "bootstrap_servers": kafka.door(Door::Mtls),
+                "security": {"ssl": true, "certificate_id": "mine", "truststore": {"location": trust}},
+                "allowed_topics": [topic, behind],
+            }},
+        });
+        let rig = Rig::start(s, parts).await?;
+        let acked = Load::start(&rig.envoy.h1(), "/", 8, Duration::from_millis(2));
+        // One client, whose records are on their way one behind another.
+        let buffered = Load::start(&rig.envoy.h1(), "/behind", 1, Duration::ZERO);
+        acked.wait_for(200, 200).await?;
+        let ends = rig
+            .sidecar
+            .metric(
+                "sluice_certificate_expiry_timestamp_seconds",
+                "store=\"keystore\"",
+            )
+            .await?;
+
+        // Half of a change: nothing happens, and it is told.
+        std::fs::write(&certificate, "no certificate at all")?;
+        wait_for(&rig, "bad_files", 0.0).await?;
+        acked.wait_for(100, 200).await?;
+        let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
+        ensure!(
+            ready.contains("reload_error") && ready.contains("certificates.mine.cert"),
+            "{ready}"
+        );
+        ensure!(counted(&rig, "applied").await? == 0.0);
+
+        // One that is good, and that the brokers do not know yet.
+        let second = next.issue("client", &[], -1..25)?;
+        second.write_certificate(&certificate)?;
+        second.write_key(&key, None)?;
+        wait_for(&rig, "not_accepted", 0.0).await?;
+        acked.wait_for(100, 200).await?;
+        let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
+        ensure!(ready.contains("the old client goes on"), "{ready}");
+        ensure!(counted(&rig, "applied").await? == 0.0);
+
+        // The brokers learn of it, and the client goes over.
+        let (both, only) = (dir.join("both.pem"), dir.join("next.pem"));
+        next.write(&only)?;
+        let bundle = [std::fs::read(&papers.trust)?, std::fs::read(&only)?].concat();
+        std::fs::write(&both, &bundle)?;
+        let trusts =
+            |file: &std::path::Path| format!("listener.name.mtls.ssl.truststore.location={}", file.display());
+        kafka.set_broker(1, &trusts(&both)).await?;
+        wait_for(&rig, "applied", 0.0).await?;
+        // As Kubernetes does: another file in the place of the first.
+        std::fs::write(dir.join("new-trust.pem"), &bundle)?;
+        std::fs::rename(dir.join("new-trust.pem"), &trust)?;
+        wait_for(&rig, "applied", 1.0).await?;
+        kafka.set_broker(1, &trusts(&only)).await?;
+        acked.wait_for(200, 200).await?;
+        let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
+        ensure!(!ready.contains("reload_error"), "{ready}");
+        let now = rig
+            .sidecar
+            .metric(
+                "sluice_certificate_expiry_timestamp_seconds",
+                "store=\"keystore\"",
+            )
+            .await?;
+        ensure!(now > ends + 4.0 * 86_400.0, "{ends} {now}");
+
+        let (acked, buffered) = (acked.finish().await?, buffered.finish().await?);
+        ensure!(acked.iter().all(|sent| sent.status == 200), "{acked:?}");
+        let tally = truthful(&acked, &kafka.records(&topic).await?)?;
+        ensure!(tally.refused + tally.unknown == 0, "{tally:?}");
+        let sent: Vec<&str> = buffered.iter().map(|sent| sent.value.as_str()).collect();
+        ensure!(buffered.iter().all(|sent| sent.status == 202));
+        let stored = kafka.wait_for_records(&behind, sent.len()).await?;
+        let stored: Vec<&str> = stored.iter().map(Record::text).collect::<Result<_>>()?;
+        ensure!(stored == sent, "lost, doubled or out of order");
+
+        // Connections are made anew: only with the new one can they be.
+        kafka.node(1)?.stop().await?;
+        kafka.node(1)?.restart().await?;
+        wait::until("the client is back", PATIENCE, async || {
+            rig.envoy.h1().post("/", "", "after").await?.expect(200)?;
+            Ok(())
+        })
+        .await?;
+        first.write_certificate(&certificate)?;
+        first.write_key(&key, None)?;
+        let (code, out, err) = sluice(s, &["check-config", "--connect"]).await?;
+        ensure!(
+            code == Some(1) && err.contains("does not accept the client's certificate"),
+            "the old one is still good: {out}{err}"
+        );
+        Ok(())
+    })
+}
+
+/// A password in a file, and the brokers' with it.
+#[test]
+fn a_password_in_a_file() -> Result<()> {
+    scenario_within(LIMIT, "clusters-password", async |s| {
+        let papers = Papers::new(s)?;
+        let kafka = Kafka::start(s.dir(), &papers.setup()?).await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 1).await?;
+        let file = s.dir().join("password");
+        std::fs::write(&file, PASSWORD)?;
+        let mut authentication = login("SCRAM-SHA-256", "alice", "");
+        authentication["password"] = json!({"file": file});
+        let mut parts = Parts::new("", vec![produce("/", json!({"topic": topic, "value": "body"}))]);
+        parts.sidecar = json!({
+            "reload_interval": "200ms",
+            "clusters": {"main": {
+                "bootstrap_servers": kafka.door(Door::Sasl),
+                "authentication": authentication,
+                "allowed_topics": [topic],
+            }},
+        });
+        let rig = Rig::start(s, parts).await?;
+        rig.envoy.h1().post("/", "", "before").await?.expect(200)?;
+        kafka.set_scram("alice", "next-secret").await?;
+        std::fs::write(&file, "next-secret\n")?;
+        wait_for(&rig, "applied", 0.0).await?;
+        rig.envoy.h1().post("/", "", "after").await?.expect(200)?;
+        let log = rig.sidecar.log()?;
+        ensure!(
+            !log.contains("next-secret") && !log.contains(PASSWORD),
+            "a secret is told"
+        );
+        Ok(())
+    })
+}

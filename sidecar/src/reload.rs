@@ -1,0 +1,128 @@
+//! Files that clusters name, certificates and secrets, are looked at every now and then; those that have changed take
+//! effect without a restart.
+//!
+//! They are read, not watched: a file may be replaced by a rename, a Kubernetes mount by a link that points elsewhere, and
+//! a network file system tells nobody. What is read is checked as it is at the start. As long as something is wrong with
+//! it, the old stays in use, and the files are read again each time: a certificate and its key do not change at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sluice_settings::Problem;
+
+use crate::config::{Cluster, Config, Source};
+use crate::metrics::{Metrics, Reload};
+use crate::produce::Gateway;
+
+/// What is wrong with files that have changed.
+#[derive(Default)]
+pub struct Status(Mutex<BTreeMap<String, String>>);
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By cluster, what is wrong with its files.
+    pub fn bad_files(&self) -> BTreeMap<String, String> {
+        self.lock().clone()
+    }
+}
+
+/// Looks at the files.
+pub struct Watcher {
+    source: Source,
+    interval: Duration,
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+}
+
+impl Watcher {
+    /// One for the files of `config`; what is wrong with them is kept in `status`.
+    pub fn new(config: &Config, gateway: Arc<Gateway>, metrics: Arc<Metrics>, status: Arc<Status>) -> Self {
+        for (name, cluster) in &config.clusters {
+            metrics.certificates(name, cluster.expiry);
+        }
+        Self {
+            source: config.source.clone(),
+            interval: config.reload_interval,
+            gateway,
+            metrics,
+            status,
+        }
+    }
+
+    /// Looks until it is dropped; not at all where no cluster names a file.
+    pub async fn run(self) {
+        let this = Arc::new(self);
+        // What was read at the start may be out of date already: the first look reads everything.
+        let mut settled = None;
+        loop {
+            tokio::time::sleep(this.interval).await;
+            let looking = Arc::clone(&this);
+            let before = settled.take();
+            // Disks may be slow.
+            let looked = tokio::task::spawn_blocking(move || {
+                let digests = looking.source.digests();
+                if digests.is_empty() {
+                    return None;
+                }
+                let changed = before.as_ref() != Some(&digests);
+                Some((!changed || looking.read()).then_some(digests))
+            });
+            match looked.await {
+                Ok(Some(now)) => settled = now,
+                Ok(None) => return,
+                Err(error) => tracing::error!(%error, "looking at the clusters' files failed"),
+            }
+        }
+    }
+
+    /// Reads the clusters again, and has those that are others now go over. Whether nothing was wrong with any.
+    fn read(&self) -> bool {
+        let mut good = true;
+        for (name, read) in self.source.clusters() {
+            let done = match read {
+                Ok(cluster) => self.apply(&name, cluster),
+                Err(problems) => Err(told(&problems)),
+            };
+            let mut status = self.status.lock();
+            match done {
+                Ok(()) => {
+                    if status.remove(&name).is_some() {
+                        tracing::info!(cluster = name, "nothing is wrong with the changed files any more");
+                    }
+                }
+                Err(why) => {
+                    good = false;
+                    if status.get(&name) != Some(&why) {
+                        tracing::error!(
+                            cluster = name,
+                            why,
+                            "the changed files are not used: the old ones stay in use, and they are read again"
+                        );
+                        self.metrics.reloaded(&name, Reload::BadFiles);
+                        status.insert(name, why);
+                    }
+                }
+            }
+        }
+        good
+    }
+
+    fn apply(&self, name: &str, cluster: Cluster) -> Result<(), String> {
+        let expiry = cluster.expiry;
+        if self.gateway.renew(name, cluster)? {
+            tracing::info!(cluster = name, "files have changed: going over to them");
+            self.metrics.certificates(name, expiry);
+        }
+        Ok(())
+    }
+}
+
+fn told(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}

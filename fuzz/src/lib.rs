@@ -15,6 +15,7 @@
 
 mod bodies;
 mod config;
+mod cursor;
 mod environment;
 mod form;
 mod idempotency;
@@ -36,6 +37,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("cursor", cursor::cursor),
     ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),
@@ -49,6 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),
+    ("read_from", cursor::from),
     ("request", request::request),
     ("rest", rest::rest),
     ("rest_records", bodies::records),
@@ -56,6 +59,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sidecar_config", config::sidecar),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
+    ("topics_pattern", config::topics_pattern),
 ];
 
 /// The target of that name.

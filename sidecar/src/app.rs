@@ -15,6 +15,7 @@ use crate::kafka::dev_broker::{self, DevBroker};
 use crate::listeners::{Bound, Server};
 use crate::metrics::Metrics;
 use crate::produce::{Gateway, grpc, rest};
+use crate::read;
 use crate::shutdown::{self, Phase, Shutdown, Stopper};
 use crate::spool;
 
@@ -114,7 +115,10 @@ impl App {
         )
         .await?;
         let rest = rest::router(Arc::clone(&gateway), config.max_request_bytes);
-        let data = Server::bind("data", &listeners.data, &metrics, rest).await?;
+        let reads = read::router(read::Reads::new(&config, &metrics, faces.1.clone()));
+        let data = Server::bind("data", &listeners.data, &metrics, rest)
+            .await?
+            .and(reads);
         let mut admin = admin::router(Arc::clone(&gateway), Arc::clone(&metrics), faces.1.clone());
         if let Some(dev_broker) = &dev_broker {
             admin = admin.merge(dev_broker.admin_routes());

@@ -14,6 +14,7 @@ pub mod pool;
 pub mod probe;
 pub mod producer;
 pub mod properties;
+pub mod reader;
 pub mod record;
 pub mod sender;
 pub mod topics;

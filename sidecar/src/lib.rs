@@ -13,5 +13,6 @@ pub mod keystore;
 pub mod listeners;
 pub mod metrics;
 pub mod produce;
+pub mod read;
 pub mod shutdown;
 pub mod spool;

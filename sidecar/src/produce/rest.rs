@@ -46,7 +46,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
         reply::plain(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "the path takes POST only",
+            "the path takes POST and GET only",
         )
     };
     Router::new()

@@ -75,6 +75,8 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         spool: None,
         idempotency: None,
         dev_broker: None,
+        reads: Vec::new(),
+        max_readers: 4,
     }
 }
 

@@ -129,3 +129,20 @@ pub(crate) fn check_problems(problems: &[Problem]) {
         assert!(!problem.message.is_empty(), "{problem:?}");
     }
 }
+
+/// A pattern that is taken matches whole names only, and one that is not says why in one line.
+pub(crate) fn topics_pattern(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match sluice::config::topics_pattern(text) {
+        Ok(pattern) => {
+            for name in ["orders", "a", "a.b-c_d"] {
+                if let Some(found) = pattern.find(name) {
+                    assert_eq!(found.as_str(), name, "{text:?}");
+                }
+            }
+        }
+        Err(why) => assert!(!why.is_empty() && !why.contains('\n'), "{text:?}: {why:?}"),
+    }
+}

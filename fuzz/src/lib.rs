@@ -15,6 +15,7 @@
 
 mod bodies;
 mod config;
+mod cursor;
 mod damage;
 mod environment;
 mod form;
@@ -41,6 +42,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also that of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("broker_answer", relay::broker_answer),
+    ("cursor", cursor::cursor),
     ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),
@@ -57,6 +59,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),
+    ("read_from", cursor::from),
     ("request", request::request),
     ("rest", rest::rest),
     ("rest_records", bodies::records),
@@ -64,6 +67,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sidecar_config", config::sidecar),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
+    ("topics_pattern", config::topics_pattern),
 ];
 
 /// The target of that name.

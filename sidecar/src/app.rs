@@ -15,6 +15,7 @@ use crate::kafka::dev_broker::{self, DevBroker};
 use crate::listeners::{Bound, Server};
 use crate::metrics::Metrics;
 use crate::produce::{Gateway, grpc, rest};
+use crate::read;
 use crate::reload::{Status, Watcher};
 use crate::shutdown::{self, Phase, Shutdown, Stopper};
 use crate::spool;
@@ -120,7 +121,10 @@ impl App {
             config.max_request_bytes,
             listeners.data.xff_num_trusted_hops,
         );
-        let data = Server::bind("data", &listeners.data, &metrics, rest).await?;
+        let reads = read::router(read::Reads::new(&config, &metrics, faces.1.clone()));
+        let data = Server::bind("data", &listeners.data, &metrics, rest)
+            .await?
+            .and(reads);
         let reloads = Arc::new(Status::default());
         let mut admin = admin::router(
             Arc::clone(&gateway),

@@ -10,6 +10,7 @@ mod platform;
 mod producers;
 mod properties;
 mod read;
+mod reads;
 mod secret;
 mod show;
 mod source;
@@ -30,6 +31,7 @@ use sluice_settings::{Problem, Problems};
 use crate::kafka::oidc::Issuer;
 
 pub use read::{DEV_BROKER_PARTITIONS, check_topic};
+pub use reads::{MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, topics_pattern};
 pub use show::{Origins, show};
 pub use source::Source;
 
@@ -129,6 +131,65 @@ pub struct Config {
     pub reload_interval: Duration,
     /// Where it is from, to read the clusters again.
     pub source: Source,
+    /// Which topics may be read, and how; no others may.
+    pub reads: Vec<Read>,
+    /// How many clients read what is in the past, per cluster.
+    pub max_readers: usize,
+}
+
+/// Topics that may be read, and how.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Their cluster.
+    pub cluster: String,
+    /// Which they are.
+    pub topics: ReadTopics,
+    /// Whether anybody may read them.
+    pub anonymous: bool,
+    /// Whoever has one of these may read them.
+    pub tokens: Vec<Secret>,
+    /// Records in one reply, where the request does not say.
+    pub limit: usize,
+    /// How long a request waits for a record, where it does not say.
+    pub max_wait: Duration,
+    /// Bytes of keys, values and headers in one reply, where the request does not say.
+    pub max_bytes: usize,
+    /// Where reading starts without a position, and where it goes on after an offset that is not there.
+    pub auto_offset_reset: Reset,
+    /// `encodeMessageId`: whether ids and cursors are given in base64.
+    pub encode_message_id: bool,
+    /// Whether a topic that does not exist is an error, and not waited for.
+    pub check_topic_existence: bool,
+}
+
+/// The topics of a [`Read`].
+#[derive(Debug, Clone)]
+pub enum ReadTopics {
+    /// These, or those that start so.
+    Names(TopicAllowlist),
+    /// Those whose whole name matches.
+    Pattern(regex::Regex),
+}
+
+impl ReadTopics {
+    /// Whether `topic` is one of them.
+    pub fn allows(&self, topic: &str) -> bool {
+        match self {
+            Self::Names(list) => list.allows(topic),
+            Self::Pattern(pattern) => pattern.is_match(topic),
+        }
+    }
+}
+
+/// `auto_offset_reset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// What is written from now on.
+    Latest,
+    /// From the first record that is there.
+    Earliest,
+    /// It is an error.
+    None,
 }
 
 /// The spool: records that are answered once they are on the sidecar's own disk.

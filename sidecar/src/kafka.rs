@@ -15,6 +15,7 @@ pub mod pool;
 pub mod probe;
 pub mod producer;
 pub mod properties;
+pub mod reader;
 pub mod record;
 pub(crate) mod relay;
 #[cfg(feature = "parsers")]

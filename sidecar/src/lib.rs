@@ -13,6 +13,7 @@ pub mod keystore;
 pub mod listeners;
 pub mod metrics;
 pub mod produce;
+pub mod read;
 pub mod reload;
 pub mod shutdown;
 pub mod spool;

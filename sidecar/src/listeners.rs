@@ -1,6 +1,6 @@
 //! Listening: sockets, who may use them, and connections that end in good order.
 
-mod auth;
+pub(crate) mod auth;
 mod full;
 mod socket;
 
@@ -66,6 +66,13 @@ impl Server {
             connections,
             turned_away,
         })
+    }
+
+    /// Serves `router` as well, to whom it serves itself: the listener's tokens are not asked for.
+    #[must_use]
+    pub fn and(mut self, router: Router) -> Self {
+        self.router = self.router.merge(router);
+        self
     }
 
     /// Where it listens; with the port that was chosen, where it was 0.

@@ -137,6 +137,35 @@ pub struct Metrics {
     spool: SpoolFamilies,
     idempotency_sync: Histogram,
     idempotency: IdempotencyFamilies,
+    reads: ReadMetrics,
+}
+
+/// What reading counts.
+#[derive(Debug, Default, Clone)]
+pub struct ReadMetrics {
+    records: Counter,
+    bytes: Counter,
+    streams: Gauge,
+    tails: Gauge,
+}
+
+impl ReadMetrics {
+    /// Records that go to a reader.
+    pub fn records(&self, records: &[Arc<crate::kafka::reader::Record>]) {
+        let bytes: usize = records.iter().map(|record| record.size()).sum();
+        self.records.inc_by(records.len() as u64);
+        self.bytes.inc_by(bytes as u64);
+    }
+
+    /// How many event streams are open.
+    pub fn streams(&self) -> &Gauge {
+        &self.streams
+    }
+
+    /// How many partitions are followed.
+    pub fn tails(&self) -> &Gauge {
+        &self.tails
+    }
 }
 
 /// What the idempotency keys count.
@@ -200,6 +229,7 @@ impl Default for Metrics {
             spool: SpoolFamilies::default(),
             idempotency_sync: Histogram::new(SYNC),
             idempotency: IdempotencyFamilies::default(),
+            reads: ReadMetrics::default(),
             registry: Registry::default(),
         };
         macro_rules! register {
@@ -249,6 +279,10 @@ impl Default for Metrics {
             IDEMPOTENCY_CONFLICTS => idempotency.conflicts,
             IDEMPOTENCY_UNKNOWN => idempotency.unknown,
             IDEMPOTENCY_SYNC => idempotency_sync,
+            READ_RECORDS => reads.records,
+            READ_BYTES => reads.bytes,
+            READ_STREAMS => reads.streams,
+            READ_TAILS => reads.tails,
         }
         Self { registry, ..this }
     }
@@ -290,6 +324,11 @@ impl Metrics {
     /// What the idempotency keys count.
     pub fn idempotency(self: &Arc<Self>) -> IdempotencyMetrics {
         IdempotencyMetrics(Arc::clone(self))
+    }
+
+    /// What reading counts.
+    pub fn reads(&self) -> ReadMetrics {
+        self.reads.clone()
     }
 
     /// A record that no producer saw.

@@ -48,6 +48,20 @@ pub fn produce(prefix: &str, settings: Value) -> Value {
     })
 }
 
+/// The shipped route to what is read.
+///
+/// # Errors
+/// `envoy.yaml` has none.
+pub fn reads() -> Result<Value> {
+    let mut config = shipped()?;
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let hosts = at(&mut config, &format!("{manager}/route_config/virtual_hosts"))?;
+    let routes = hosts.as_array().into_iter().flatten();
+    let mut routes = routes.filter_map(|host| host.get("routes")?.as_array()).flatten();
+    let found = routes.find(|route| route.get("name") == Some(&json!("reads")));
+    found.cloned().context("envoy.yaml: no route named reads")
+}
+
 /// A route to an upstream, with the filter's settings for it.
 pub fn forward(prefix: &str, settings: Value, upstream: &str) -> Value {
     json!({
@@ -106,7 +120,7 @@ impl Config {
         {
             match cluster.get("name").and_then(Value::as_str) {
                 Some("sluice") => set(cluster, &format!("{address}/pipe/path"), json!(self.stream))?,
-                Some("sluice_data") => match &self.data_socket {
+                Some("sluice_data" | "sluice_reads") => match &self.data_socket {
                     Some(socket) => set(cluster, address, json!({"pipe": {"path": socket}}))?,
                     None => set(
                         cluster,

@@ -15,6 +15,7 @@ mod onward;
 mod outages;
 mod produce;
 mod protocol;
+mod reading;
 mod reload;
 mod replicas;
 mod rest;

@@ -11,7 +11,7 @@ use sluice_settings::{Problem, Problems, Section};
 use super::env::Overrides;
 use super::{
     Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Source, Spool, clusters, listeners,
-    producers,
+    producers, reads,
 };
 use crate::idempotency::{MAX_WINDOW_MS, MIN_WINDOW_MS};
 
@@ -55,8 +55,12 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let dev_broker = root
         .section("dev_broker")
         .and_then(|section| dev_broker(section, context));
+    let reads = reads::read(&root, &clusters, default_cluster.as_deref(), context);
+    let max_readers = root.integer("max_readers", 1..=64).unwrap_or(4);
     root.finish();
     Some(Config {
+        reads,
+        max_readers: usize::try_from(max_readers).unwrap_or_default(),
         listeners: listeners?,
         clusters,
         default_cluster,

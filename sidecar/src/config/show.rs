@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::env::Overrides;
 use super::{
     Address, BearerToken, Cluster, Config, DeadLetters, DelegationToken, DevBroker, Idempotency, Listener,
-    Listeners, Profile, ScramHash, Secret, Spool, TokenSource,
+    Listeners, Profile, Read, ReadTopics, Reset, ScramHash, Secret, Spool, TokenSource,
 };
 use crate::kafka::properties::may_be_secret;
 
@@ -94,6 +94,8 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         dev_broker,
         reload_interval,
         source: _,
+        reads,
+        max_readers,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -167,6 +169,13 @@ pub fn show(config: &Config, origins: &Origins) -> String {
             page.line("dev_broker.default_partitions", default_partitions);
         }
     }
+    if reads.is_empty() {
+        page.line("reads", "none");
+    }
+    for (i, read) in reads.iter().enumerate() {
+        page.read(&format!("reads[{i}]"), read);
+    }
+    page.line("max_readers", max_readers);
     page.text
 }
 
@@ -210,6 +219,44 @@ impl Page<'_> {
         if path.ends_with(".data") {
             self.line(&format!("{path}.xff_num_trusted_hops"), xff_num_trusted_hops);
         }
+    }
+
+    fn read(&mut self, path: &str, read: &Read) {
+        let Read {
+            cluster,
+            topics,
+            anonymous,
+            tokens,
+            limit,
+            max_wait,
+            max_bytes,
+            auto_offset_reset,
+            encode_message_id,
+            check_topic_existence,
+        } = read;
+        self.line(&format!("{path}.cluster"), cluster);
+        match topics {
+            ReadTopics::Names(list) => self.list(&format!("{path}.topics"), list.0.iter().cloned()),
+            // It was wrapped to match whole names.
+            ReadTopics::Pattern(pattern) => {
+                let text = pattern.as_str().strip_prefix("^(?:");
+                let text = text.and_then(|text| text.strip_suffix(")$"));
+                self.line(&format!("{path}.topics_pattern"), text.unwrap_or_default());
+            }
+        }
+        self.line(&format!("{path}.anonymous"), anonymous);
+        self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
+        self.line(&format!("{path}.limit"), limit);
+        self.line(&format!("{path}.max_wait"), humantime::format_duration(*max_wait));
+        self.line(&format!("{path}.max_bytes"), max_bytes);
+        let reset = match auto_offset_reset {
+            Reset::Latest => "latest",
+            Reset::Earliest => "earliest",
+            Reset::None => "none",
+        };
+        self.line(&format!("{path}.auto_offset_reset"), reset);
+        self.line(&format!("{path}.encodeMessageId"), encode_message_id);
+        self.line(&format!("{path}.check_topic_existence"), check_topic_existence);
     }
 
     fn cluster(&mut self, path: &str, cluster: &Cluster) {
@@ -333,7 +380,8 @@ mod tests {
                     properties: {socket.timeout.ms: 7000}}}\n\
                     producers: {bulk: {compression: lz4}}\n\
                     listeners: {data: {tokens: [hunter2]}}\n\
-                    spool: {directory: /spool}";
+                    spool: {directory: /spool}\n\
+                    reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}]";
         let env = [
             ("SLUICE__MAX_PRODUCERS", "3"),
             ("SLUICE__CLUSTERS__MAIN__CONSUMER__ENABLED", "false"),
@@ -371,6 +419,14 @@ mod tests {
             "spool.directory: /spool (the file)",
             "spool.max_bytes: 1073741824 (default)",
             "dev_broker: none (default)",
+            "reads[0].cluster: main (default)",
+            "reads[0].topics_pattern: a|b (the file)",
+            "reads[0].anonymous: false (default)",
+            "reads[0].tokens: *** (the file)",
+            "reads[0].limit: 7 (the file)",
+            "reads[0].max_wait: 5s (default)",
+            "reads[0].auto_offset_reset: latest (default)",
+            "max_readers: 4 (default)",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -120,6 +120,7 @@ const SECRETS: &[(&str, &str)] = &[
     ("KAFKA_TOKEN", "abc"),
     ("STORE_PASSWORD", "store-secret"),
     ("KEY_PASSWORD", "key-secret"),
+    ("READ_TOKEN", "the-readers"),
 ];
 
 /// No value of full.yaml is its default, so that ignoring any of them fails here.
@@ -289,6 +290,32 @@ fn every_setting_of_a_profile_is_heeded() {
     assert!(!quick.idempotent);
     assert_eq!(property(&quick.properties, "acks"), Some("1"));
     assert_eq!(property(&quick.properties, "enable.idempotence"), Some("false"));
+}
+
+#[test]
+fn every_setting_of_an_entry_of_reads_is_heeded() {
+    let Loaded { config, .. } = good("full.yaml", SECRETS);
+    assert_eq!(config.max_readers, 3);
+    let [one, other] = &config.reads[..] else {
+        panic!("{:?}", config.reads)
+    };
+    assert_eq!(one.cluster, "main");
+    assert!(one.topics.allows("audit.x") && one.topics.allows("orders") && !one.topics.allows("public.x"));
+    assert!(!one.anonymous && one.tokens == [Secret::new("the-readers")]);
+    assert_eq!(
+        (one.limit, one.max_wait, one.max_bytes),
+        (50, Duration::from_secs(2), 65536)
+    );
+    assert_eq!(one.auto_offset_reset, super::Reset::None);
+    assert!(!one.encode_message_id && !one.check_topic_existence);
+    assert!(other.topics.allows("public.x") && !other.topics.allows("not.public.x"));
+    assert!(other.anonymous && other.tokens.is_empty());
+    assert_eq!(
+        (other.limit, other.max_wait, other.max_bytes),
+        (500, Duration::from_secs(5), 1 << 20)
+    );
+    assert_eq!(other.auto_offset_reset, super::Reset::Latest);
+    assert!(other.encode_message_id && other.check_topic_existence);
 }
 
 #[test]
@@ -555,6 +582,9 @@ fn every_key_is_documented() {
         for one in mappings.as_object().unwrap().values() {
             keys(one, &mut found);
         }
+    }
+    for entry in tree["reads"].as_array().unwrap() {
+        keys(entry, &mut found);
     }
     keys(&tree, &mut found);
     assert!(found.len() > 30, "{found:?}");

@@ -1,7 +1,7 @@
 //! Reading one topic's records in order of arrival, for `sluice tail`: every partition or one, from the beginning
 //! or from now on. No group, no commits.
 
-mod headers;
+pub(super) mod headers;
 #[cfg(test)]
 mod tests;
 

@@ -29,7 +29,8 @@ pub(super) fn protect(router: Router, tokens: &[Secret]) -> Router {
     }))
 }
 
-fn may(headers: &HeaderMap, tokens: &[Secret]) -> bool {
+/// Whether the request shows one of the tokens.
+pub(crate) fn may(headers: &HeaderMap, tokens: &[Secret]) -> bool {
     let Some(given) = headers
         .get(AUTHORIZATION)
         .and_then(|value| bearer(value.as_bytes()))

@@ -188,3 +188,14 @@ pub(super) const IDEMPOTENCY_SYNC: Name = (
     "sluice_idempotency_sync_seconds",
     "How long the disk takes for what is written of idempotency keys at once",
 );
+/// No labels.
+pub(super) const READ_RECORDS: Name = ("sluice_read_records", "Records that were given to readers");
+/// No labels.
+pub(super) const READ_BYTES: Name = (
+    "sluice_read_bytes",
+    "Bytes of keys, values and headers of the records that were given to readers",
+);
+/// No labels.
+pub(super) const READ_STREAMS: Name = ("sluice_read_streams", "Event streams that are open");
+/// No labels.
+pub(super) const READ_TAILS: Name = ("sluice_read_tails", "Partitions that are followed for readers");

@@ -50,7 +50,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize, trusted_hops: usize) -> R
         reply::plain(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "the path takes POST only",
+            "the path takes POST and GET only",
         )
     };
     Router::new()

@@ -209,11 +209,9 @@ async fn errors_have_their_status_and_shape() {
         404,
         "not_found",
     );
-    check_error(
-        &http::get(&sidecar.url(ORDERS)).await.unwrap(),
-        405,
-        "method_not_allowed",
-    );
+    let put = hyper::Request::put(sidecar.url(ORDERS));
+    let put = put.body(http_body_util::Full::default()).unwrap();
+    check_error(&http::request(put).await.unwrap(), 405, "method_not_allowed");
 }
 
 #[tokio::test]

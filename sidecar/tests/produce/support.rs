@@ -80,6 +80,8 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         dev_broker: None,
         reload_interval: Duration::from_secs(5),
         source: Source::default(),
+        reads: Vec::new(),
+        max_readers: 4,
     }
 }
 

@@ -7,18 +7,32 @@ use rdkafka::bindings as rdsys;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
 
+/// Names and values, in order.
+pub(in crate::kafka) type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 /// The names and values of `message`, in order.
+pub(super) fn read(message: &BorrowedMessage<'_>) -> Headers {
+    #[allow(unsafe_code, reason = "the message is alive for the whole call")]
+    unsafe {
+        of(message.ptr())
+    }
+}
+
+/// The names and values of a message of librdkafka's, in order.
+///
+/// # Safety
+/// The message is alive.
 #[allow(
     unsafe_code,
     reason = "rdkafka has no form of these calls that takes any name"
 )]
-pub(super) fn read(message: &BorrowedMessage<'_>) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+pub(in crate::kafka) unsafe fn of(message: *const rdsys::rd_kafka_message_t) -> Headers {
     let mut read = Vec::new();
     let mut list = ptr::null_mut();
     // SAFETY: the message is alive for the whole function, and owns the list and all that is in it; what is
     // kept is copied. librdkafka ends every name with a zero (`rd_kafka_header_get_all`).
     unsafe {
-        if rdsys::rd_kafka_message_headers(message.ptr(), &raw mut list) != RD_KAFKA_RESP_ERR_NO_ERROR {
+        if rdsys::rd_kafka_message_headers(message, &raw mut list) != RD_KAFKA_RESP_ERR_NO_ERROR {
             return read;
         }
         loop {

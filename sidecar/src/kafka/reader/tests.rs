@@ -1,0 +1,109 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
+use std::time::Instant;
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::*;
+
+const SOME: Limits = Limits {
+    records: 100,
+    bytes: 1 << 20,
+};
+
+fn write(bootstrap: &str, topic: &str, values: std::ops::Range<usize>) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("linger.ms", "0");
+    let producer: BaseProducer = config.create().unwrap();
+    for value in values {
+        let value = value.to_string();
+        producer
+            .send(BaseRecord::<(), str>::to(topic).partition(0).payload(&value))
+            .unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+fn reader(bootstrap: &str) -> Reader {
+    let cluster = Cluster {
+        bootstrap_servers: vec![bootstrap.to_owned()],
+        properties: [("fetch.wait.max.ms".to_owned(), crate::config::Secret::new("10"))].into(),
+        ..Cluster::default()
+    };
+    Reader::new(&cluster, 2, Gauge::default())
+}
+
+fn values(records: &[Arc<Record>]) -> Vec<String> {
+    records
+        .iter()
+        .map(|r| String::from_utf8(r.value.as_ref().unwrap().to_vec()).unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_past_is_read_from_any_offset() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 2, 1).unwrap();
+    let bootstrap = mock.bootstrap_servers();
+    write(&bootstrap, "t", 0..1000);
+    let reader = reader(&bootstrap);
+    assert_eq!(reader.partitions("t").await.unwrap(), 2);
+    assert_eq!(
+        reader.partitions("none").await,
+        Err(Error::UnknownTopic("none".to_owned()))
+    );
+    let topic: Arc<str> = Arc::from("t");
+    let keys = [(Arc::clone(&topic), 0), (Arc::clone(&topic), 1)];
+    let ends = reader.offsets(&keys, When::Latest).await.unwrap();
+    assert_eq!((ends[&keys[0]], ends[&keys[1]]), (1000, 0));
+    assert_eq!(reader.offsets(&keys, When::Earliest).await.unwrap()[&keys[0]], 0);
+    let batch = reader.read(&topic, 0, 10, SOME).await.unwrap();
+    assert_eq!(
+        values(&batch.records),
+        (10..110).map(|n| n.to_string()).collect::<Vec<_>>()
+    );
+    assert!(batch.next == 110 && !batch.ended);
+    let batch = reader.read(&topic, 0, 950, SOME).await.unwrap();
+    assert!(batch.records.len() == 50 && batch.next == 1000);
+    let batch = reader.read(&topic, 0, 1000, SOME).await.unwrap();
+    assert!(batch.records.is_empty() && batch.next == 1000 && batch.ended);
+    let error = reader.read(&topic, 0, 5000, SOME).await.unwrap_err();
+    assert!(matches!(error, Error::OutOfRange { offset: 5000, .. }), "{error}");
+    let started = Instant::now();
+    for n in 0..200 {
+        let batch = reader.read(&topic, 0, n * 4, SOME).await.unwrap();
+        assert_eq!(batch.records.len(), 100);
+    }
+    eprintln!("200 reads of 100: {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_is_shared() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let bootstrap = mock.bootstrap_servers();
+    write(&bootstrap, "t", 0..10);
+    let reader = reader(&bootstrap);
+    let topic: Arc<str> = Arc::from("t");
+    let wake = Arc::new(Notify::new());
+    let one = reader.join(&topic, 0, 10, &wake).await.unwrap();
+    let other = reader.join(&topic, 0, 5, &wake).await.unwrap();
+    assert!(matches!(other.after(5, SOME), Ok(View::Behind)));
+    write(&bootstrap, "t", 10..20);
+    let (mut position, mut seen) = (10, Vec::new());
+    while seen.len() < 10 {
+        wake.notified().await;
+        let View::Here { records, next } = one.after(position, SOME).unwrap() else {
+            panic!("behind")
+        };
+        seen.extend(values(&records));
+        position = next;
+    }
+    assert_eq!(seen, (10..20).map(|n| n.to_string()).collect::<Vec<_>>());
+}

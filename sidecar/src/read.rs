@@ -1,0 +1,148 @@
+//! Reading: `GET /topics/{topic}/records` and what goes with it. `docs/reading.md` is its reference.
+//!
+//! [`access`] says who may read what, [`query`] what is asked for, [`feed`] reads it, [`poll`] answers once and
+//! [`stream`] for as long as the client listens.
+
+mod access;
+pub mod cursor;
+mod failure;
+mod feed;
+pub mod from;
+mod item;
+mod poll;
+mod query;
+mod stream;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::access::Access;
+use self::failure::{Failure, Kind};
+use self::query::Asked;
+use crate::config::Config;
+use crate::metrics::{Metrics, ReadMetrics};
+use crate::shutdown::Shutdown;
+
+/// What all replies that are under way may hold, in KiB of what they were asked to hold at most.
+const BUDGET: usize = 64 * 1024;
+/// How long a reply waits for room.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Everything that reading needs.
+pub struct Reads {
+    access: Access,
+    budget: Arc<Semaphore>,
+    metrics: ReadMetrics,
+    shutdown: Shutdown,
+}
+
+impl Reads {
+    /// What `config` lets be read. Connects to nothing: who is asked for first is. Streams end when `shutdown` drains.
+    pub fn new(config: &Config, metrics: &Metrics, shutdown: Shutdown) -> Arc<Self> {
+        Arc::new(Self {
+            access: Access::new(config, metrics.reads().tails()),
+            budget: Arc::new(Semaphore::new(BUDGET)),
+            metrics: metrics.reads(),
+            shutdown,
+        })
+    }
+
+    /// Room for a reply of `bytes`, until it is dropped.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.budget).acquire_many_owned(kib);
+        match tokio::time::timeout(PATIENCE, room).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(Failure::new(
+                Kind::Overloaded,
+                format!(
+                    "the replies under way take {} MiB, which is all that they may, for {} s: ask for less (max_bytes)",
+                    BUDGET / 1024,
+                    PATIENCE.as_secs()
+                ),
+            )),
+        }
+    }
+}
+
+/// The paths under which topics are read. Who may is decided topic by topic.
+pub fn router(reads: Arc<Reads>) -> Router {
+    let not_allowed = || async { Failure::new(Kind::Method, "the path takes GET only") };
+    Router::new()
+        .route("/topics", get(topics::list).fallback(not_allowed))
+        .route("/topics/{topic}", get(topics::describe).fallback(not_allowed))
+        // It takes POST as well, and those who write say so.
+        .route("/topics/{topic}/records", get(records_of))
+        .route("/topics/{topic}/stream", get(stream_of).fallback(not_allowed))
+        .route(
+            "/topics/{topic}/partitions/{partition}/records/{offset}",
+            get(topics::value).fallback(not_allowed),
+        )
+        .route("/records", get(records).fallback(not_allowed))
+        .route("/stream", get(streamed).fallback(not_allowed))
+        .with_state(reads)
+}
+
+type Topic = Result<Path<String>, PathRejection>;
+
+async fn records_of(State(reads): State<Arc<Reads>>, topic: Topic, request: Parts) -> Response {
+    answer(&reads, Some(topic), request, false).await
+}
+
+async fn stream_of(State(reads): State<Arc<Reads>>, topic: Topic, request: Parts) -> Response {
+    answer(&reads, Some(topic), request, true).await
+}
+
+async fn records(State(reads): State<Arc<Reads>>, request: Parts) -> Response {
+    answer(&reads, None, request, false).await
+}
+
+async fn streamed(State(reads): State<Arc<Reads>>, request: Parts) -> Response {
+    answer(&reads, None, request, true).await
+}
+
+async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, request: Parts, streamed: bool) -> Response {
+    let topic = match topic.transpose() {
+        Ok(topic) => topic.map(|Path(topic)| topic),
+        Err(rejection) => {
+            return Failure::invalid(format!("path: {}", rejection.body_text())).into_response();
+        }
+    };
+    let answered = async {
+        let asked = Asked::parse(&request.uri)?;
+        let granted = reads
+            .access
+            .grant(asked.cluster_name.as_deref(), &request.headers)?;
+        let wanted = asked.check(topic.as_deref(), &granted, &request.headers).await?;
+        let streamed = streamed || accepts(&request.headers, "text/event-stream");
+        asked.refuse_strangers(streamed)?;
+        if streamed {
+            return stream::open(reads, &granted, &asked, wanted).await;
+        }
+        let ndjson = accepts(&request.headers, "application/x-ndjson");
+        poll::answer(reads, &granted, &asked, wanted, &request.uri, ndjson).await
+    };
+    answered.await.unwrap_or_else(Failure::into_response)
+}
+
+/// Whether the client asks for this media type by its name.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let values = headers.get_all(ACCEPT).iter();
+    values.filter_map(|value| value.to_str().ok()).any(|value| {
+        let types = value.split(',').filter_map(|one| one.split(';').next());
+        types
+            .map(str::trim)
+            .any(|one| one.eq_ignore_ascii_case(media_type))
+    })
+}

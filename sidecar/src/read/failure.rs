@@ -1,0 +1,119 @@
+//! Answers to requests that get no records.
+
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::kafka::reader::Error;
+
+/// Why a request gets no records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    kind: Kind,
+    /// What happened, for people.
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The request is wrong.
+    Invalid,
+    /// The path has another method.
+    Method,
+    /// It has no token, or none that is good.
+    NotAuthenticated,
+    /// No entry of `reads` lets the caller read the topic.
+    NotAllowed,
+    /// Kafka does not let the sidecar.
+    NotAuthorised,
+    /// There is no such topic.
+    UnknownTopic,
+    /// The topic has no such partition.
+    UnknownPartition,
+    /// There is no such record.
+    NoRecord,
+    /// `auto_offset_reset` is `none`, and there is no position to start at.
+    NoPosition,
+    /// `auto_offset_reset` is `none`, and the position is not there.
+    OutOfRange,
+    /// Kafka does not answer.
+    Unavailable,
+    /// There is no room for the reply.
+    Overloaded,
+}
+
+impl Failure {
+    pub(super) fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn invalid(text: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, text)
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Status, code and message.
+    fn row(&self) -> (u16, &'static str, &'static str) {
+        match self.kind {
+            Kind::Invalid => (400, "invalid_request", "invalid request"),
+            Kind::Method => (405, "method_not_allowed", "method not allowed"),
+            Kind::NotAuthenticated => (401, "not_authenticated", "not authenticated"),
+            Kind::NotAllowed => (403, "topic_not_allowed", "topic not allowed"),
+            Kind::NotAuthorised => (403, "not_authorised", "not authorised"),
+            Kind::UnknownTopic => (404, "unknown_topic", "unknown topic"),
+            Kind::UnknownPartition => (404, "unknown_partition", "unknown partition"),
+            Kind::NoRecord => (404, "no_record", "no such record"),
+            Kind::NoPosition => (409, "no_position", "no position to start at"),
+            Kind::OutOfRange => (409, "offset_out_of_range", "offset out of range"),
+            Kind::Unavailable => (503, "unavailable", "Kafka unavailable"),
+            Kind::Overloaded => (503, "overloaded", "overloaded"),
+        }
+    }
+
+    /// The body of the answer, which is also what a stream says before it ends.
+    pub(super) fn body(&self) -> Value {
+        let (_, code, message) = self.row();
+        json!({ "message": message, "error": self.text, "code": code })
+    }
+
+    /// Whether the same may do later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::Overloaded)
+    }
+}
+
+impl std::convert::From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::UnknownTopic(_) => Kind::UnknownTopic,
+            Error::UnknownPartition { .. } => Kind::UnknownPartition,
+            Error::NotAuthorised(_) => Kind::NotAuthorised,
+            Error::OutOfRange { .. } => Kind::OutOfRange,
+            Error::Unavailable(_) => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (status, _, _) = self.row();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        if self.may_pass() {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.kind == Kind::NotAuthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,23 @@
+//! Reading over HTTP, from librdkafka's mock cluster.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failure here, in helpers too, fails a test"
+)]
+
+#[path = "read/access.rs"]
+mod access;
+#[path = "produce/http.rs"]
+mod http;
+#[path = "read/polling.rs"]
+mod polling;
+#[path = "read/sse.rs"]
+mod sse;
+#[allow(dead_code, reason = "shared with the tests of producing")]
+#[path = "produce/support.rs"]
+mod support;
+#[path = "read/world.rs"]
+mod world;

@@ -107,11 +107,12 @@ fn whoever_asks_for_less_than_a_fair_part_is_served() {
                 seed: 7,
             };
             let served = contest.run();
-            assert!(served.modest >= least, "{contest:?}: {served:?}");
-            assert!(served.all >= rate * 0.95, "{contest:?}: {served:?}");
-            assert!(served.half <= 1000, "{contest:?}: {served:?}");
-            assert!(served.most <= 1500, "{contest:?}: {served:?}");
-            assert!(served.uneven < 1.5, "{contest:?}: {served:?}");
+            println!("{contest:?}: {served:?}");
+            assert!(served.modest >= least, "{least} of 1000 at least");
+            assert!(served.all >= rate * 0.95);
+            assert!(served.half <= 1000);
+            assert!(served.most <= 1500);
+            assert!(served.uneven < 1.5);
         }
     }
 }
@@ -132,9 +133,10 @@ fn more_clients_than_there_is_room_for_records_make_nothing_slower_than_a_few() 
                 seed: 7,
             };
             let served = contest.run();
-            assert!(served.all >= 47.5, "{contest:?}: {served:?}");
-            assert!(served.half <= 1000, "{contest:?}: {served:?}");
-            assert!(served.most <= 1500, "{contest:?}: {served:?}");
+            println!("{contest:?}: {served:?}");
+            assert!(served.all >= 47.5);
+            assert!(served.half <= 1000);
+            assert!(served.most <= 1500);
         }
     }
 }

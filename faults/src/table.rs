@@ -181,7 +181,7 @@ pub fn update(document: &str, outcomes: &[Outcome]) -> Result<String> {
     for new in outcomes {
         rows.extend(place((new.fault, new.mode)).map(|place| (place, line(new))));
     }
-    let mut text = legend(FAULTS) + "\n";
+    let mut text = legend(&FAULTS) + "\n";
     text += &row(HEAD.iter().map(|cell| (*cell).to_owned()));
     text += &row(HEAD.iter().map(|_| "---".to_owned()));
     text.extend(rows.into_values());

@@ -29,8 +29,8 @@ pub(super) fn outcome(row: &Row, topic: &Topic, name: Option<&String>) -> Outcom
         State::Unknown | State::UnderWay => {
             let text = format!(
                 "nobody knows whether the record of this Idempotency-Key is stored: it was sent at {}, and the broker did \
-                 not say, or the sidecar ended before it did. Look for it in topic {} from then on. Repeats write nothing \
-                 until the key expires, at {}",
+                 not say, or the sidecar ended before it did. Look for it in topic {} from then on: if it is not there, send it \
+                 with a new key. Repeats with this one write nothing until it expires, at {}",
                 time(row.begun_ms),
                 name.map_or("", String::as_str),
                 time(row.expires_ms)

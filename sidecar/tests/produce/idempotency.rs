@@ -271,9 +271,7 @@ async fn what_was_under_way_when_the_sidecar_ended_is_known_to_nobody() {
     for id in 2..4 {
         let (class, why) = failure(&stream.produce(once(id, "a", "x")).await);
         assert_eq!(class, ErrorClass::OutcomeUnknown);
-        for part in ["nobody knows", "topic orders", "expires, at 2"] {
-            assert!(why.contains(part), "{why}");
-        }
+        what_to_do(&why);
     }
     assert!(stream.replayed.is_empty());
     assert_eq!(
@@ -282,6 +280,56 @@ async fn what_was_under_way_when_the_sidecar_ended_is_known_to_nobody() {
     );
     // Another key is like new.
     stored(&stream.produce(once(4, "b", "x")).await);
+}
+
+/// An answer of which nobody knows says when the record was sent, where to look for it, and what to do then.
+fn what_to_do(why: &str) {
+    let parts = [
+        "nobody knows",
+        "it was sent at 2",
+        "Look for it in topic orders",
+        "if it is not there, send it with a new key",
+        "until it expires, at 2",
+    ];
+    for part in parts {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+}
+
+/// The sidecar is killed when Kafka has the record and the disk does not know that yet: the file is then as it was when the
+/// record went out. The record is there, once; whoever repeats it is told that nobody knows, and what to do.
+#[tokio::test]
+async fn what_kafka_had_when_the_sidecar_was_killed_is_known_to_nobody_and_not_written_again() {
+    let mock = mock(&[("orders", 1)]);
+    let (directory, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut config = keeping(&mock.bootstrap_servers(), directory.path());
+    let sidecar = Sidecar::start(config.clone()).await;
+    let mut stream = sidecar.stream().await;
+    stored(&stream.produce(record(0, "orders", "before")).await);
+    mock.broker_round_trip_time(1, Duration::from_millis(700))
+        .unwrap();
+    stream.send(vec![once(1, "a", "x")]).await;
+    until("it is under way", async || {
+        sidecar.metric("sluice_outstanding_records").await == Some(1.0)
+    })
+    .await;
+    // That it is under way is on the disk before it is handed on. This is what a kill would leave.
+    let file = |directory: &TempDir| directory.path().join(sluice::idempotency::FILE);
+    std::fs::copy(file(&directory), file(&left)).unwrap();
+    assert_eq!(stored(&stream.fate().await), (0, 1));
+    sidecar.stopper.stop();
+    sidecar.ended().await;
+    mock.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    settings(&mut config).directory = left.path().to_owned();
+    let sidecar = Sidecar::start(config).await;
+    let mut stream = sidecar.stream().await;
+    for id in 2..4 {
+        let (class, why) = failure(&stream.produce(once(id, "a", "x")).await);
+        assert_eq!(class, ErrorClass::OutcomeUnknown);
+        what_to_do(&why);
+    }
+    assert!(stream.replayed.is_empty());
+    exactly(&mock, &sidecar, "orders", &["before", "x"]).await;
 }
 
 #[tokio::test]

@@ -251,6 +251,46 @@ impl Default for Cluster {
     }
 }
 
+/// How tokens of AWS MSK IAM are signed. Without profile and keys, with what the AWS SDK finds: variables, the default
+/// profile, the machine's or the container's role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsIam {
+    /// The region of the brokers.
+    pub region: String,
+    /// A profile of AWS's configuration files.
+    pub profile: Option<String>,
+    /// Keys that are always the same.
+    pub keys: Option<AwsKeys>,
+    /// A role to be assumed with the credentials that these give.
+    pub role: Option<AwsRole>,
+}
+
+/// Keys of AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    /// The access key's id.
+    pub id: Secret,
+    /// The secret access key.
+    pub secret: Secret,
+    /// The session token of keys that end.
+    pub session_token: Option<Secret>,
+}
+
+/// A role of AWS that is assumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsRole {
+    /// Its ARN.
+    pub arn: String,
+    /// What the session is called in AWS's logs.
+    pub session_name: Option<String>,
+    /// What the role's owner asks for.
+    pub external_id: Option<Secret>,
+    /// The region of the STS that is asked; the brokers' where there is none.
+    pub sts_region: Option<String>,
+    /// The URL of the STS that is asked, of a VPC endpoint say.
+    pub sts_endpoint: Option<String>,
+}
+
 /// A delegation token of the brokers' (KIP-48), shown by SCRAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DelegationToken {
@@ -287,6 +327,8 @@ pub enum TokenSource {
     Fixed(Secret),
     /// A file, which somebody writes anew before the token in it expires.
     File(PathBuf),
+    /// Made on the spot, and signed for AWS MSK.
+    AwsMskIam(AwsIam),
     /// Made on the spot, and not signed (RFC 7515, `alg: none`): for brokers that check nothing.
     Unsecured {
         /// The claim `sub`.

@@ -1,5 +1,6 @@
 //! `clusters:`.
 
+mod aws;
 mod brokers;
 mod certificates;
 mod jaas;
@@ -44,7 +45,7 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         properties.set(&section, "client_id", "client.id", id);
     }
     let tls = tls::read(&section, certificates, &mut properties, context);
-    let sasl = sasl::read(&section, &mut properties, context);
+    let sasl = sasl::read(&section, &brokers.servers, &mut properties, context);
     let protocol = section.choice("protocol", protocol::NAMES);
     properties.read(&section, context);
     tls.check_against(&section, &properties);
@@ -62,6 +63,9 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         &mut properties,
         context,
     );
+    if let Some(sasl) = &sasl {
+        sasl.check_protocol(&section, &properties);
+    }
     tls::warn_unverified(&properties, context);
     let produces = direction(&section, "producer");
     let consumes = direction(&section, "consumer");

@@ -185,8 +185,16 @@ impl Native {
         if let Some(relay) = &native.relay {
             relay.attach(native.client.native_ptr())?;
         }
-        native.renew_token(Renewal::Due);
+        // The library asks for one at once; whoever makes a producer does not wait for a slow one.
+        if !native.has_slow_token() {
+            native.renew_token(Renewal::Due);
+        }
         Ok(native)
+    }
+
+    /// Whether [`Self::renew_token`] may take seconds.
+    pub(super) fn has_slow_token(&self) -> bool {
+        self.token.as_ref().is_some_and(BearerToken::is_slow)
     }
 
     /// Has the brokers shown the token that there is now. Blocks for a file.

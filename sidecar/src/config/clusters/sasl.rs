@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use sluice_settings::Section;
 
-use super::jaas;
+use super::{aws, jaas};
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
-use crate::config::{BearerToken, DelegationToken, ScramHash, Secret, TokenSource};
+use crate::config::{AwsIam, BearerToken, DelegationToken, ScramHash, Secret, TokenSource};
 use crate::kafka::{bearer, relay};
 
 /// What `authentication` gives that is no property.
@@ -28,6 +28,8 @@ enum Mechanism {
     Scram256,
     Scram512,
     OauthBearer,
+    /// OAUTHBEARER with a token of AWS's kind.
+    AwsMskIam,
     /// Known to Kafka, and not to Sluice.
     NotYet(&'static str),
 }
@@ -38,7 +40,7 @@ const MECHANISMS: &[(&str, Mechanism)] = &[
     ("SCRAM-SHA-512", Mechanism::Scram512),
     ("OAUTHBEARER", Mechanism::OauthBearer),
     ("GSSAPI", Mechanism::NotYet("GSSAPI (Kerberos)")),
-    ("AWS_MSK_IAM", Mechanism::NotYet("AWS MSK IAM")),
+    ("AWS_MSK_IAM", Mechanism::AwsMskIam),
 ];
 
 const TOKENAUTH: &str =
@@ -48,6 +50,7 @@ const OIDC: &str = "fetching tokens from an OIDC issuer is not supported yet; `t
 
 pub(super) fn read(
     section: &Section<'_>,
+    brokers: &[String],
     properties: &mut Properties,
     context: &Context<'_>,
 ) -> Option<Sasl> {
@@ -55,6 +58,7 @@ pub(super) fn read(
     let mut reader = Reader {
         cluster: section,
         own: &own,
+        brokers,
         properties,
         context,
     };
@@ -64,6 +68,19 @@ pub(super) fn read(
 }
 
 impl Sasl {
+    /// Reports a protocol that gives the token away. To be called when the protocol is settled.
+    pub(super) fn check_protocol(&self, section: &Section<'_>, properties: &Properties) {
+        let is_iam = |token: &BearerToken| matches!(token.source, TokenSource::AwsMskIam(_));
+        let protocol = properties.get("security.protocol");
+        let is_tls = protocol.is_some_and(|set| set.value.expose().eq_ignore_ascii_case("SASL_SSL"));
+        if self.token.as_ref().is_some_and(is_iam) && !is_tls {
+            section.problem(
+                "authentication",
+                "AWS MSK IAM is spoken over TLS only (SASL_SSL): set `security.ssl: true`",
+            );
+        }
+    }
+
     /// Reports properties that mean nothing to a delegation token's connections, which are not librdkafka's own. To be
     /// called when all properties are read.
     pub(super) fn check_against(&self, properties: &Properties, context: &Context<'_>) {
@@ -91,6 +108,7 @@ impl Sasl {
 struct Reader<'a, 'b> {
     cluster: &'a Section<'b>,
     own: &'a Section<'b>,
+    brokers: &'a [String],
     properties: &'a mut Properties,
     context: &'a Context<'a>,
 }
@@ -102,7 +120,7 @@ impl Reader<'_, '_> {
         let mechanism = own.choice("mechanism", MECHANISMS);
         let tokenauth = own.bool("tokenauth").unwrap_or_default();
         if own.raw("sasl_jaas_config").is_some() {
-            for key in ["user", "password", "oauthbearer"] {
+            for key in ["user", "password", "oauthbearer", "aws_msk_iam"] {
                 own.refuse(key, "is what `sasl_jaas_config` says: keep one");
             }
             if tokenauth {
@@ -118,12 +136,15 @@ impl Reader<'_, '_> {
             if own.raw("mechanism").is_none() {
                 own.problem(
                     "mechanism",
-                    "is required: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+                    "is required: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM",
                 );
             }
             return None;
         };
         let scram = scram_hash(mechanism);
+        if mechanism != Mechanism::AwsMskIam {
+            own.refuse("aws_msk_iam", "belongs to `mechanism: AWS_MSK_IAM`");
+        }
         if tokenauth && scram.is_none() {
             own.problem("tokenauth", TOKENAUTH);
         }
@@ -161,6 +182,27 @@ impl Reader<'_, '_> {
                 let token = self.bearer(&bearer);
                 bearer.finish();
                 Some(bearing(token?))
+            }
+            Mechanism::AwsMskIam => {
+                for key in ["user", "password", "oauthbearer"] {
+                    own.refuse(
+                        key,
+                        "means nothing with AWS_MSK_IAM: `aws_msk_iam` has its fields",
+                    );
+                }
+                self.set("mechanism", "sasl.mechanism", "OAUTHBEARER");
+                let said = match own.section("aws_msk_iam") {
+                    Some(section) => {
+                        let said = aws::Said::read(&section, self.context);
+                        section.finish();
+                        said
+                    }
+                    None => aws::Said::default(),
+                };
+                let settled = said.settle(self.brokers);
+                let settled =
+                    settled.map_err(|(field, why)| own.problem(&format!("aws_msk_iam.{field}"), why));
+                Some(bearing(iam(settled.ok()?)))
             }
             Mechanism::NotYet(what) => {
                 own.problem("mechanism", format!("{what} is not supported yet"));
@@ -255,23 +297,19 @@ impl Reader<'_, '_> {
         let problem = |why: &str| own.problem(KEY, why);
         let jaas::Line { module, mut options } =
             jaas::parse(line.expose()).map_err(|why| problem(&why)).ok()?;
-        let mut take = |name: &str| options.remove(name);
         let (fits, meant): (&[Mechanism], _) = match module.as_str() {
             "PlainLoginModule" => (&[Mechanism::Plain], Some(Mechanism::Plain)),
             "ScramLoginModule" => (&[Mechanism::Scram256, Mechanism::Scram512], None),
             "OAuthBearerLoginModule" => (&[Mechanism::OauthBearer], Some(Mechanism::OauthBearer)),
-            "IAMLoginModule" => {
-                problem("AWS MSK IAM is not supported yet");
-                return None;
-            }
+            "IAMLoginModule" => (&[Mechanism::AwsMskIam], Some(Mechanism::AwsMskIam)),
             "Krb5LoginModule" => {
                 problem("GSSAPI (Kerberos) is not supported yet");
                 return None;
             }
             _ => {
                 problem(
-                    "has a login module that is not known; known are PlainLoginModule, ScramLoginModule and \
-                     OAuthBearerLoginModule",
+                    "has a login module that is not known; known are PlainLoginModule, ScramLoginModule, \
+                     OAuthBearerLoginModule and IAMLoginModule",
                 );
                 return None;
             }
@@ -287,6 +325,19 @@ impl Reader<'_, '_> {
             own.problem("mechanism", format!("is not what the {module} of {KEY} is for"));
             return None;
         }
+        if mechanism == Mechanism::AwsMskIam {
+            let said = aws::Said::take(&mut options);
+            self.no_more(&options);
+            let settled = said.settle(self.brokers);
+            let settled = settled.map_err(|(field, why)| {
+                problem(&format!(
+                    "lacks or contradicts what is `aws_msk_iam.{field}` without it: {why}"
+                ));
+            });
+            self.set(KEY, "sasl.mechanism", "OAUTHBEARER");
+            return Some(bearing(iam(settled.ok()?)));
+        }
+        let mut take = |name: &str| options.remove(name);
         if mechanism != Mechanism::OauthBearer {
             let tokenauth = take("tokenauth").is_some_and(|value| value.eq_ignore_ascii_case("true"));
             let hash = scram_hash(mechanism).filter(|_| tokenauth);
@@ -357,6 +408,13 @@ impl Reader<'_, '_> {
                 format!("has an option that is not known: {shown}"),
             );
         }
+    }
+}
+
+fn iam(iam: AwsIam) -> BearerToken {
+    BearerToken {
+        source: TokenSource::AwsMskIam(iam),
+        extensions: BTreeMap::new(),
     }
 }
 

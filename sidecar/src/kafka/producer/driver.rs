@@ -58,8 +58,12 @@ fn serve(
     }
     if let Some(renewal) = renewal.filter(|_| shared.token.is_some()) {
         let native = Arc::clone(native);
-        // A file may be slow, and no record waits for it.
-        tokio::task::spawn_blocking(move || native.renew_token(renewal));
+        // A file may be slow, and no record waits for it; what is slower still, the end of the process does not wait for.
+        if native.has_slow_token() {
+            std::thread::spawn(move || native.renew_token(renewal));
+        } else {
+            tokio::task::spawn_blocking(move || native.renew_token(renewal));
+        }
     }
     let now = Instant::now();
     let mut bag = Bag::default();

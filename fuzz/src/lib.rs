@@ -20,6 +20,7 @@ mod form;
 mod idempotency;
 mod jks;
 mod json;
+mod keytab;
 mod media;
 mod metadata;
 mod multipart;
@@ -46,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("idempotency_key", idempotency::key),
     ("jks", jks::jks),
     ("json", json::json),
+    ("keytab", keytab::keytab),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
     ("produce", produce::produce),

@@ -228,6 +228,8 @@ pub struct Cluster {
     pub token: Option<BearerToken>,
     /// The delegation token, which is not librdkafka's to show.
     pub delegation: Option<DelegationToken>,
+    /// Whose tickets SASL/GSSAPI shows.
+    pub kerberos: Option<Kerberos>,
     /// `producer.enabled`: whether records may be written.
     pub produces: bool,
     /// `consumer.enabled`: whether records may be read.
@@ -244,11 +246,21 @@ impl Default for Cluster {
             properties: BTreeMap::new(),
             token: None,
             delegation: None,
+            kerberos: None,
             produces: true,
             consumes: true,
             allowed_topics: TopicAllowlist::default(),
         }
     }
+}
+
+/// Whose tickets SASL/GSSAPI shows. There is one such in a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kerberos {
+    /// The principal, which is the first of the keytab.
+    pub principal: String,
+    /// The keytab with its keys.
+    pub keytab: PathBuf,
 }
 
 /// How tokens of AWS MSK IAM are signed. Without profile and keys, with what the AWS SDK finds: variables, the default

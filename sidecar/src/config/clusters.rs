@@ -3,6 +3,7 @@
 mod aws;
 mod brokers;
 mod certificates;
+mod gssapi;
 mod jaas;
 mod protocol;
 mod sasl;
@@ -28,6 +29,7 @@ pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<String
         check_name(&section, &name, context);
         clusters.insert(name, read_one(section, &certificates, context));
     }
+    gssapi::one_for_all(&clusters, context);
     let mistyped = root.raw("clusters").is_some_and(|value| !value.is_object());
     if clusters.is_empty() && !mistyped {
         root.problem(
@@ -71,13 +73,18 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     let consumes = direction(&section, "consumer");
     let allowed_topics = allowed_topics(&section, produces, context);
     let properties = properties.into_map(&section, context);
-    let Sasl { token, delegation } = sasl.unwrap_or_default();
+    let Sasl {
+        token,
+        delegation,
+        kerberos,
+    } = sasl.unwrap_or_default();
     section.finish();
     Cluster {
         bootstrap_servers: brokers.servers,
         properties,
         token,
         delegation,
+        kerberos,
         produces,
         consumes,
         allowed_topics,

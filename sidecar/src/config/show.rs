@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::env::Overrides;
 use super::{
     Address, AwsIam, AwsKeys, AwsRole, BearerToken, Cluster, Config, DeadLetters, DelegationToken, DevBroker,
-    Idempotency, Listener, Listeners, Profile, ScramHash, Secret, Spool, TokenSource,
+    Idempotency, Kerberos, Listener, Listeners, Profile, ScramHash, Secret, Spool, TokenSource,
 };
 use crate::kafka::properties::may_be_secret;
 
@@ -211,6 +211,7 @@ impl Page<'_> {
             properties,
             token,
             delegation,
+            kerberos,
             produces,
             consumes,
             allowed_topics,
@@ -230,6 +231,11 @@ impl Page<'_> {
             allowed_topics.0.iter().cloned(),
         );
         self.properties(path, properties);
+        if let Some(Kerberos { principal, keytab }) = kerberos {
+            let key = format!("{path}.authentication.gssapi");
+            self.line(&format!("{key}.principal"), principal);
+            self.line(&format!("{key}.keytab"), keytab.display());
+        }
         if let Some(DelegationToken { hash, id: _, hmac: _ }) = delegation {
             let key = format!("{path}.authentication");
             let mechanism = match hash {

@@ -46,7 +46,9 @@ struct Source {
     last: Mutex<Option<(Instant, Result<Credentials, String>)>>,
 }
 
-static SOURCES: LazyLock<Mutex<Vec<(AwsIam, Arc<Source>)>>> = LazyLock::new(Mutex::default);
+type Sources = Vec<(AwsIam, Arc<Source>)>;
+
+static SOURCES: LazyLock<Mutex<Sources>> = LazyLock::new(Mutex::default);
 
 /// The source of these credentials: one for all clients that have the same.
 fn source(iam: &AwsIam) -> Arc<Source> {

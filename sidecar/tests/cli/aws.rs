@@ -19,7 +19,8 @@ async fn credentials_of_the_environment_and_of_profiles() {
     ];
     // The dev broker has no TLS: to get so far as to be told so takes a token.
     let (good, bad) = ("the TLS handshake failed", "there is no token to show");
-    let rows: [(&str, serde_json::Value, &[(&str, &str)], &str); 6] = [
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let rows: [(&str, serde_json::Value, Variables<'_>, &str); 6] = [
         ("environment", json!({}), &keys, good),
         ("profile", json!({"profile": "orders"}), &[], good),
         (

@@ -71,7 +71,14 @@ fn logins() {
             "{mechanism: SCRAM-SHA-256, user: a, tokenauth: true}",
             "authentication.password: is required by SCRAM-SHA-256",
         ),
-        ("{mechanism: GSSAPI}", "GSSAPI (Kerberos) is not supported yet"),
+        (
+            "{mechanism: GSSAPI}",
+            "authentication.gssapi: is required by GSSAPI",
+        ),
+        (
+            "{mechanism: PLAIN, user: a, password: b, gssapi: {}}",
+            "gssapi: belongs to `mechanism: GSSAPI`",
+        ),
         (
             "{mechanism: PLAIN, user: a, password: b, passwrd: c}",
             "passwrd: unknown field",
@@ -127,6 +134,62 @@ fn delegation_tokens() {
         assert!(found.contains(expected), "{fields}: {found}");
         assert!(!found.contains("hunter2"), "{found}");
     }
+}
+
+#[test]
+fn gssapi() {
+    let keytab = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keytab.path(), crate::kerberos::keytab_of(&[("me", "REALM")])).unwrap();
+    let path = keytab.path().display();
+    let line = format!(
+        "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true keyTab=\"{path}\" \
+         principal=\"me@REALM\" serviceName=\"broker\";"
+    );
+    let fields =
+        format!("mechanism: GSSAPI, gssapi: {{service_name: broker, principal: me@REALM, keytab: {path}}}");
+    for fields in [fields, format!("sasl_jaas_config: '{line}'")] {
+        let fields = format!("authentication: {{{fields}}}");
+        if cfg!(feature = "gssapi") {
+            let (found, _) = cluster(&fields);
+            assert_eq!(property(&found, "sasl.mechanism"), Some("GSSAPI"));
+            assert_eq!(property(&found, "sasl.kerberos.service.name"), Some("broker"));
+            let kerberos = found.kerberos.unwrap();
+            assert_eq!(
+                (kerberos.principal.as_str(), &*kerberos.keytab),
+                ("me@REALM", keytab.path())
+            );
+        } else {
+            let found = wrong(&fields);
+            assert!(found.contains("is not in this build"), "{found}");
+        }
+    }
+    for (fields, expected) in [
+        ("keytab: /x", "principal: is required"),
+        ("principal: me@REALM", "keytab: is required"),
+        (
+            "principal: me@REALM, keytab: /nowhere/me.keytab",
+            "keytab: cannot be read: /nowhere/me.keytab",
+        ),
+        (
+            &format!("principal: you@REALM, keytab: {path}"),
+            "principal: is not the first of the keytab, which has me@REALM",
+        ),
+        (
+            &format!("principal: 'me', keytab: {path}"),
+            "principal: must have its realm",
+        ),
+    ] {
+        let found = wrong(&format!(
+            "authentication: {{mechanism: GSSAPI, gssapi: {{{fields}}}}}"
+        ));
+        assert!(
+            found.contains(&format!("authentication.gssapi.{expected}")),
+            "{fields}: {found}"
+        );
+    }
+    let rest = line.replace("useKeyTab=true", "useKeyTab=false");
+    let found = wrong(&format!("authentication: {{sasl_jaas_config: '{rest}'}}"));
+    assert!(found.contains("has a `useKeyTab` that must be true"), "{found}");
 }
 
 #[test]
@@ -419,7 +482,7 @@ fn jaas_lines() {
         (
             "",
             "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
-            "GSSAPI (Kerberos) is not supported yet",
+            "has a `principal` that is required",
         ),
         (
             "",

@@ -48,6 +48,22 @@ test-build: wasm ## Build the tests, and the filter and the sidecar that they st
 test: test-build envoy kafka ## Run every test, unit to end-to-end
 	cargo test --workspace
 
+# The sidecar with Kerberos: target/gssapi/sluice. It takes libsasl2-dev.
+GSSAPI := $(CURDIR)/target/gssapi
+.PHONY: build-gssapi
+build-gssapi: toolchain ## Build the sidecar with SASL/GSSAPI, target/gssapi/sluice (PROFILE=release for the one that ships)
+	cargo build --profile $(PROFILE) --workspace --bin sluice --features sluice/gssapi
+	mkdir -p $(GSSAPI)
+	cp $(SLUICE) $(SLUICE).d $(GSSAPI)
+
+# The sidecar, the broker and the KDC's own tools find one another's realm by these variables.
+.PHONY: test-gssapi
+test-gssapi: wasm build-gssapi envoy kafka ## Test SASL/GSSAPI with a KDC (Debian: krb5-kdc krb5-admin-server libsasl2-modules-gssapi-mit)
+	cargo test --package sluice --features gssapi --lib -- gssapi kerberos
+	SLUICE_BIN=$(GSSAPI)/sluice KRB5_CONFIG=$(GSSAPI)/krb5.conf KRB5_KDC_PROFILE=$(GSSAPI)/kdc.conf \
+	  JAVA_TOOL_OPTIONS=-Djava.security.krb5.conf=$(GSSAPI)/krb5.conf \
+	  cargo test --package sluice-e2e --test gssapi
+
 # --workspace for the features of its dependencies: they are those that the tests' sidecar is built from, so that
 # there is one of it. Nothing else is built.
 .PHONY: build

@@ -23,6 +23,7 @@ mod idempotency;
 mod jks;
 mod json;
 mod keys;
+mod keytab;
 mod media;
 mod metadata;
 mod multipart;
@@ -53,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", json::json),
     ("keys_file", keys::file),
     ("keys_row", keys::row),
+    ("keytab", keytab::keytab),
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
     ("path_template", path::template),

@@ -302,6 +302,8 @@ pub struct Cluster {
     pub token: Option<BearerToken>,
     /// The delegation token, which is not librdkafka's to show.
     pub delegation: Option<DelegationToken>,
+    /// Whose tickets SASL/GSSAPI shows.
+    pub kerberos: Option<Kerberos>,
     /// `producer.enabled`: whether records may be written.
     pub produces: bool,
     /// `consumer.enabled`: whether records may be read.
@@ -347,6 +349,7 @@ impl Default for Cluster {
             properties: BTreeMap::new(),
             token: None,
             delegation: None,
+            kerberos: None,
             produces: true,
             consumes: true,
             allowed_topics: TopicAllowlist::default(),
@@ -354,6 +357,55 @@ impl Default for Cluster {
             materials: BTreeMap::new(),
         }
     }
+}
+
+/// Whose tickets SASL/GSSAPI shows. There is one such in a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kerberos {
+    /// The principal, which is the first of the keytab.
+    pub principal: String,
+    /// The keytab with its keys.
+    pub keytab: PathBuf,
+}
+
+/// How tokens of AWS MSK IAM are signed. Without profile and keys, with what the AWS SDK finds: variables, the default
+/// profile, the machine's or the container's role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsIam {
+    /// The region of the brokers.
+    pub region: String,
+    /// A profile of AWS's configuration files.
+    pub profile: Option<String>,
+    /// Keys that are always the same.
+    pub keys: Option<AwsKeys>,
+    /// A role to be assumed with the credentials that these give.
+    pub role: Option<AwsRole>,
+}
+
+/// Keys of AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    /// The access key's id.
+    pub id: Secret,
+    /// The secret access key.
+    pub secret: Secret,
+    /// The session token of keys that end.
+    pub session_token: Option<Secret>,
+}
+
+/// A role of AWS that is assumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsRole {
+    /// Its ARN.
+    pub arn: String,
+    /// What the session is called in AWS's logs.
+    pub session_name: Option<String>,
+    /// What the role's owner asks for.
+    pub external_id: Option<Secret>,
+    /// The region of the STS that is asked; the brokers' where there is none.
+    pub sts_region: Option<String>,
+    /// The URL of the STS that is asked, of a VPC endpoint say.
+    pub sts_endpoint: Option<String>,
 }
 
 /// A delegation token of the brokers' (KIP-48), shown by SCRAM.
@@ -394,6 +446,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// Fetched from an OpenID Connect issuer.
     Oidc(Arc<Issuer>),
+    /// Made on the spot, and signed for AWS MSK.
+    AwsMskIam(AwsIam),
     /// Made on the spot, and not signed (RFC 7515, `alg: none`): for brokers that check nothing.
     Unsecured {
         /// The claim `sub`.

@@ -9,6 +9,7 @@ pub mod consumer;
 pub mod dev_broker;
 pub mod error;
 pub mod health;
+mod iam;
 mod native;
 pub mod oidc;
 pub mod pool;

@@ -9,6 +9,7 @@ mod database;
 mod disk;
 pub mod idempotency;
 pub mod kafka;
+pub mod kerberos;
 pub mod keystore;
 pub mod listeners;
 pub mod metrics;

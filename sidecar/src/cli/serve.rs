@@ -4,7 +4,10 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Environment, Failure, target};
@@ -12,6 +15,11 @@ use crate::{app, shutdown};
 
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info";
+
+/// What the AWS SDK logs of its requests, below `info`, has their signatures and tokens in it, whatever `RUST_LOG` says.
+fn tells_no_secret(target: &str, level: Level) -> bool {
+    level <= Level::INFO || !target.starts_with("aws_")
+}
 
 /// Runs the sidecar until it is told to stop.
 pub(super) fn run(file: &Path, environment: Environment) -> Result<(), Failure> {
@@ -27,6 +35,7 @@ pub(super) fn run(file: &Path, environment: Environment) -> Result<(), Failure> 
         // By itself it complains about what it cannot write, to where that cannot be written either, and panics.
         .log_internal_errors(false)
         .finish()
+        .with(filter_fn(|about| tells_no_secret(about.target(), *about.level())))
         .try_init()
         .map_err(|error| Failure::Other(format!("cannot log: {error}")))?;
     for warning in &loaded.warnings {

@@ -9,6 +9,7 @@ use super::{Environment, Failure};
 use crate::config::{self, Cluster, Config, Listener, Loaded, Secret};
 use crate::kafka::connection::Connection;
 use crate::kafka::properties;
+use crate::kerberos;
 
 /// The configuration that is used if it is there and nothing else is said.
 const DEFAULT_CONFIG: &str = "sluice.yaml";
@@ -179,8 +180,10 @@ pub(super) fn load(file: &Path, environment: Environment) -> Result<Loaded, Fail
     let name = file.display();
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Config(vec![format!("{name}: cannot be read: {error}")]))?;
-    config::load(&text, environment.into_iter())
-        .map_err(|problems| Failure::of_config(&name.to_string(), &problems))
+    let loaded = config::load(&text, environment.into_iter())
+        .map_err(|problems| Failure::of_config(&name.to_string(), &problems))?;
+    kerberos::prepare(&loaded.config);
+    Ok(loaded)
 }
 
 /// Whether one of `servers` is the configuration's own dev broker.

@@ -1,7 +1,9 @@
 //! `clusters:`.
 
+mod aws;
 mod brokers;
 mod certificates;
+mod gssapi;
 mod jaas;
 mod oidc;
 mod protocol;
@@ -28,6 +30,7 @@ pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<String
         check_name(&section, &name, context);
         clusters.insert(name, read_one(section, &certificates, context));
     }
+    gssapi::one_for_all(&clusters, context);
     let mistyped = root.raw("clusters").is_some_and(|value| !value.is_object());
     if clusters.is_empty() && !mistyped {
         root.problem(
@@ -45,7 +48,7 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         properties.set(&section, "client_id", "client.id", id);
     }
     let tls = tls::read(&section, certificates, &mut properties, context);
-    let sasl = sasl::read(&section, &mut properties, context);
+    let sasl = sasl::read(&section, &brokers.servers, &mut properties, context);
     let protocol = section.choice("protocol", protocol::NAMES);
     properties.read(&section, context);
     tls.check_against(&section, &properties);
@@ -63,20 +66,28 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         &mut properties,
         context,
     );
+    if let Some(sasl) = &sasl {
+        sasl.check_protocol(&section, &properties);
+    }
     tls::warn_unverified(&properties, context);
     let produces = direction(&section, "producer");
     let consumes = direction(&section, "consumer");
     let allowed_topics = allowed_topics(&section, produces, context);
     let properties = properties.into_map(&section, context);
-    let Sasl { token, delegation } = sasl.unwrap_or_default();
     let materials = source::materials(&properties);
     materials.keys().for_each(|file| context.depends_on(file));
+    let Sasl {
+        token,
+        delegation,
+        kerberos,
+    } = sasl.unwrap_or_default();
     section.finish();
     Cluster {
         bootstrap_servers: brokers.servers,
         properties,
         token,
         delegation,
+        kerberos,
         produces,
         consumes,
         allowed_topics,

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::env::Overrides;
 use super::{
-    Address, BearerToken, Cluster, Config, DeadLetters, DelegationToken, DevBroker, Idempotency, Listener,
-    Listeners, Profile, Read, ReadTopics, Reset, ScramHash, Secret, Spool, TokenSource,
+    Address, AwsIam, AwsKeys, AwsRole, BearerToken, Cluster, Config, DeadLetters, DelegationToken, DevBroker,
+    Idempotency, Kerberos, Listener, Listeners, Profile, Read, ReadTopics, Reset, ScramHash, Secret, Spool,
+    TokenSource,
 };
 use crate::kafka::properties::may_be_secret;
 
@@ -265,6 +266,7 @@ impl Page<'_> {
             properties,
             token,
             delegation,
+            kerberos,
             produces,
             consumes,
             allowed_topics,
@@ -286,6 +288,11 @@ impl Page<'_> {
             allowed_topics.0.iter().cloned(),
         );
         self.properties(path, properties);
+        if let Some(Kerberos { principal, keytab }) = kerberos {
+            let key = format!("{path}.authentication.gssapi");
+            self.line(&format!("{key}.principal"), principal);
+            self.line(&format!("{key}.keytab"), keytab.display());
+        }
         if let Some(DelegationToken { hash, id: _, hmac: _ }) = delegation {
             let key = format!("{path}.authentication");
             let mechanism = match hash {
@@ -314,6 +321,7 @@ impl Page<'_> {
                 TokenSource::Oidc(issuer) => {
                     self.line(&format!("{key}.token_endpoint_url"), issuer.endpoint());
                 }
+                TokenSource::AwsMskIam(iam) => self.aws(&format!("{path}.authentication"), iam),
                 TokenSource::Unsecured { lifetime, .. } => {
                     let lifetime = humantime::format_duration(*lifetime);
                     let line = format_args!("unsigned tokens, each for {lifetime}");
@@ -322,6 +330,55 @@ impl Page<'_> {
             }
             for name in extensions.keys() {
                 self.line(&format!("{key}.extensions.{name}"), "***");
+            }
+        }
+    }
+
+    fn aws(&mut self, path: &str, iam: &AwsIam) {
+        let AwsIam {
+            region,
+            profile,
+            keys,
+            role,
+        } = iam;
+        let key = |name: &str| format!("{path}.aws_msk_iam.{name}");
+        self.line(&format!("{path}.mechanism"), "AWS_MSK_IAM");
+        self.line(&key("region"), region);
+        if let Some(profile) = profile {
+            self.line(&key("profile"), profile);
+        }
+        if let Some(AwsKeys {
+            id: _,
+            secret: _,
+            session_token,
+        }) = keys
+        {
+            self.line(&key("access_key_id"), "***");
+            self.line(&key("secret_access_key"), "***");
+            if session_token.is_some() {
+                self.line(&key("session_token"), "***");
+            }
+        }
+        if let Some(AwsRole {
+            arn,
+            session_name,
+            external_id,
+            sts_region,
+            sts_endpoint,
+        }) = role
+        {
+            self.line(&key("role_arn"), arn);
+            for (name, value) in [
+                ("role_session_name", session_name),
+                ("sts_region", sts_region),
+                ("sts_endpoint", sts_endpoint),
+            ] {
+                if let Some(value) = value {
+                    self.line(&key(name), value);
+                }
+            }
+            if external_id.is_some() {
+                self.line(&key("role_external_id"), "***");
             }
         }
     }

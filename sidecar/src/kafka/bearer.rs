@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use super::iam;
 use crate::config::{BearerToken, Secret, TokenSource};
 
 /// A longer file is no token.
@@ -27,17 +28,19 @@ pub(super) struct Shown {
 }
 
 impl BearerToken {
-    /// Whether others must be waited for to have one: the issuer.
-    pub(super) fn is_fetched(&self) -> bool {
-        matches!(self.source, TokenSource::Oidc(_))
+    /// Whether having one may take seconds, since others are asked first.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.source, TokenSource::Oidc(_) | TokenSource::AwsMskIam(_))
     }
 
-    /// The token to show now. Blocks for a file, or for an issuer. `refused`: a broker did not take the last one.
+    /// The token to show now. Blocks for a file, and while an issuer or AWS is asked. `refused`: a broker did not take
+    /// the last one.
     ///
     /// # Errors
     /// There is none, in words without secrets.
     pub(super) fn get(&self, now: SystemTime, refused: bool) -> Result<Shown, String> {
         let (token, unknown) = match &self.source {
+            TokenSource::AwsMskIam(iam) => return iam::token(iam, now),
             TokenSource::Fixed(token) => (token.clone(), FIXED),
             TokenSource::File(file) => (Secret::new(read_file(file)?), UNKNOWN),
             TokenSource::Unsecured { principal, lifetime } => {
@@ -144,7 +147,7 @@ fn unsecured(principal: &str, lifetime: Duration, now: SystemTime) -> Secret {
     ))
 }
 
-fn since_epoch(time: SystemTime) -> Duration {
+pub(super) fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -187,8 +187,8 @@ impl Native {
         if let Some(relay) = &native.relay {
             relay.attach(native.client.native_ptr())?;
         }
-        // The library asks for the first one by an event, and nobody is to wait for an issuer here.
-        if !token.is_some_and(BearerToken::is_fetched) {
+        // The library asks for one at once; whoever makes a producer does not wait for a slow one.
+        if !native.has_slow_token() {
             native.renew_token(Renewal::Due);
         }
         Ok(native)
@@ -199,7 +199,12 @@ impl Native {
         self.token.is_some()
     }
 
-    /// Has the brokers shown the token that there is now. Blocks for a file, or for an issuer.
+    /// Whether [`Self::renew_token`] may take seconds.
+    pub(super) fn has_slow_token(&self) -> bool {
+        self.token.as_ref().is_some_and(BearerToken::is_slow)
+    }
+
+    /// Has the brokers shown the token that there is now. Blocks for a file, and while an issuer or AWS is asked.
     pub(super) fn renew_token(&self, renewal: Renewal) {
         let Some(token) = &self.token else { return };
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,8 @@ pub enum Kind {
     Dns,
     /// There is no token to show.
     Token,
+    /// There is no Kerberos ticket to show.
+    Ticket,
     /// The TLS handshake failed.
     Tls,
     /// The broker wants a client certificate, or does not take the one that it got.
@@ -47,6 +49,7 @@ impl Kind {
             Self::Refused => "refused",
             Self::Dns => "dns",
             Self::Token => "token",
+            Self::Ticket => "ticket",
             Self::Tls => "tls",
             Self::ClientCertificate => "client_certificate",
             Self::Expired => "certificate_expired",
@@ -70,6 +73,7 @@ impl Kind {
             Self::Refused => "nobody listens there",
             Self::Dns => "the name cannot be resolved",
             Self::Token => "there is no token to show",
+            Self::Ticket => "there is no Kerberos ticket to show",
             Self::Tls => "the TLS handshake failed",
             Self::ClientCertificate => "the broker does not accept the client's certificate, or wants one",
             Self::Expired => "the broker's certificate is out of date",
@@ -178,6 +182,8 @@ fn kind(code: Code, detail: &str) -> Kind {
         Code::Authentication | Code::SaslAuthenticationFailed if says("Unsupported SASL mechanism") => {
             Kind::Mechanism
         }
+        // What the Kerberos library says before the broker is asked.
+        Code::Authentication if says("GSSAPI Error") => Kind::Ticket,
         Code::Authentication if says("Failed to acquire SASL OAUTHBEARER token") => Kind::Token,
         Code::Authentication | Code::SaslAuthenticationFailed => Kind::Credentials,
         Code::OperationTimedOut | Code::RequestTimedOut | Code::TimedOutQueue => Kind::Timeout,
@@ -285,6 +291,12 @@ mod tests {
                 Code::Authentication,
                 "Failed to acquire SASL OAUTHBEARER token: cannot read",
                 Kind::Token,
+            ),
+            (
+                Code::Authentication,
+                "Failed to initialize SASL authentication: SASL handshake failed (start (-1)): SASL(-1): generic failure: \
+                 GSSAPI Error: No credentials were supplied (Client 'a@R' not found in Kerberos database)",
+                Kind::Ticket,
             ),
             (
                 Code::UnsupportedSASLMechanism,

@@ -1,5 +1,7 @@
 //! The `sluice` command as a user runs it, against a dev broker in this process.
 
+#[allow(clippy::unwrap_used, reason = "it is a part of the tests")]
+mod aws;
 #[allow(
     clippy::expect_used,
     clippy::panic,

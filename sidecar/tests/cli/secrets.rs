@@ -91,6 +91,19 @@ fn config(data: u16, broker: u16) -> serde_json::Value {
                 "mechanism": "SCRAM-SHA-256", "user": format!("user{SENTINEL}"), "password": format!("{SENTINEL}h"),
                 "tokenauth": true,
             }, "properties": {"debug": "all"}})),
+            "aws": cluster(json!({"security": {"ssl": true}, "authentication": {
+                "mechanism": "AWS_MSK_IAM", "aws_msk_iam": {
+                    "region": "eu-west-1", "access_key_id": format!("user{SENTINEL}"),
+                    "secret_access_key": format!("{SENTINEL}i"), "session_token": format!("{SENTINEL}j"),
+                },
+            }, "properties": {"debug": "all"}})),
+            "aws-role": cluster(json!({"security": {"ssl": true}, "authentication": {
+                "mechanism": "AWS_MSK_IAM", "aws_msk_iam": {
+                    "region": "eu-west-1", "access_key_id": format!("user{SENTINEL}"),
+                    "secret_access_key": format!("{SENTINEL}k"), "role_arn": "arn:aws:iam::1:role/r",
+                    "role_external_id": format!("{SENTINEL}l"), "sts_endpoint": format!("http://{server}"),
+                },
+            }, "properties": {"debug": "all"}})),
             "property": cluster(json!({"properties": {
                 "security.protocol": "sasl_ssl", "sasl.mechanism": "PLAIN", "sasl.username": format!("user{SENTINEL}"),
                 "sasl.password": {"env": "PASSWORD"}, "ssl.key.pem": read("key-encrypted.pem"),

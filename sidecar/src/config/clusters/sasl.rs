@@ -1,16 +1,18 @@
 //! `authentication:` of a cluster: Kong's fields, and JAAS lines.
 
+mod line;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use sluice_settings::Section;
 
-use super::{jaas, oidc};
+use super::{aws, gssapi, oidc};
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
-use crate::config::{BearerToken, DelegationToken, ScramHash, Secret, TokenSource};
+use crate::config::{AwsIam, BearerToken, DelegationToken, Kerberos, ScramHash, Secret, TokenSource};
 use crate::kafka::{bearer, relay};
 
 /// What `authentication` gives that is no property.
@@ -20,6 +22,8 @@ pub(super) struct Sasl {
     pub(super) token: Option<BearerToken>,
     /// The delegation token.
     pub(super) delegation: Option<DelegationToken>,
+    /// Whose Kerberos tickets are shown.
+    pub(super) kerberos: Option<Kerberos>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +32,9 @@ enum Mechanism {
     Scram256,
     Scram512,
     OauthBearer,
-    /// Known to Kafka, and not to Sluice.
-    NotYet(&'static str),
+    /// OAUTHBEARER with a token of AWS's kind.
+    AwsMskIam,
+    Gssapi,
 }
 
 const MECHANISMS: &[(&str, Mechanism)] = &[
@@ -37,8 +42,8 @@ const MECHANISMS: &[(&str, Mechanism)] = &[
     ("SCRAM-SHA-256", Mechanism::Scram256),
     ("SCRAM-SHA-512", Mechanism::Scram512),
     ("OAUTHBEARER", Mechanism::OauthBearer),
-    ("GSSAPI", Mechanism::NotYet("GSSAPI (Kerberos)")),
-    ("AWS_MSK_IAM", Mechanism::NotYet("AWS MSK IAM")),
+    ("GSSAPI", Mechanism::Gssapi),
+    ("AWS_MSK_IAM", Mechanism::AwsMskIam),
 ];
 
 const TOKENAUTH: &str =
@@ -46,6 +51,7 @@ const TOKENAUTH: &str =
 
 pub(super) fn read(
     section: &Section<'_>,
+    brokers: &[String],
     properties: &mut Properties,
     context: &Context<'_>,
 ) -> Option<Sasl> {
@@ -53,6 +59,7 @@ pub(super) fn read(
     let mut reader = Reader {
         cluster: section,
         own: &own,
+        brokers,
         properties,
         context,
     };
@@ -62,6 +69,19 @@ pub(super) fn read(
 }
 
 impl Sasl {
+    /// Reports a protocol that gives the token away. To be called when the protocol is settled.
+    pub(super) fn check_protocol(&self, section: &Section<'_>, properties: &Properties) {
+        let is_iam = |token: &BearerToken| matches!(token.source, TokenSource::AwsMskIam(_));
+        let protocol = properties.get("security.protocol");
+        let is_tls = protocol.is_some_and(|set| set.value.expose().eq_ignore_ascii_case("SASL_SSL"));
+        if self.token.as_ref().is_some_and(is_iam) && !is_tls {
+            section.problem(
+                "authentication",
+                "AWS MSK IAM is spoken over TLS only (SASL_SSL): set `security.ssl: true`",
+            );
+        }
+    }
+
     /// Reports properties that mean nothing to a delegation token's connections, which are not librdkafka's own. To be
     /// called when all properties are read.
     pub(super) fn check_against(&self, properties: &Properties, context: &Context<'_>) {
@@ -89,6 +109,7 @@ impl Sasl {
 struct Reader<'a, 'b> {
     cluster: &'a Section<'b>,
     own: &'a Section<'b>,
+    brokers: &'a [String],
     properties: &'a mut Properties,
     context: &'a Context<'a>,
 }
@@ -100,7 +121,7 @@ impl Reader<'_, '_> {
         let mechanism = own.choice("mechanism", MECHANISMS);
         let tokenauth = own.bool("tokenauth").unwrap_or_default();
         if own.raw("sasl_jaas_config").is_some() {
-            for key in ["user", "password", "oauthbearer"] {
+            for key in ["user", "password", "oauthbearer", "aws_msk_iam", "gssapi"] {
                 own.refuse(key, "is what `sasl_jaas_config` says: keep one");
             }
             if tokenauth {
@@ -116,12 +137,18 @@ impl Reader<'_, '_> {
             if own.raw("mechanism").is_none() {
                 own.problem(
                     "mechanism",
-                    "is required: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+                    "is required: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM or GSSAPI",
                 );
             }
             return None;
         };
         let scram = scram_hash(mechanism);
+        if mechanism != Mechanism::AwsMskIam {
+            own.refuse("aws_msk_iam", "belongs to `mechanism: AWS_MSK_IAM`");
+        }
+        if mechanism != Mechanism::Gssapi {
+            own.refuse("gssapi", "belongs to `mechanism: GSSAPI`");
+        }
         if tokenauth && scram.is_none() {
             own.problem("tokenauth", TOKENAUTH);
         }
@@ -160,14 +187,62 @@ impl Reader<'_, '_> {
                 bearer.finish();
                 Some(bearing(token?))
             }
-            Mechanism::NotYet(what) => {
-                own.problem("mechanism", format!("{what} is not supported yet"));
+            Mechanism::AwsMskIam => {
                 for key in ["user", "password", "oauthbearer"] {
-                    own.raw(key);
+                    own.refuse(
+                        key,
+                        "means nothing with AWS_MSK_IAM: `aws_msk_iam` has its fields",
+                    );
                 }
-                None
+                self.set("mechanism", "sasl.mechanism", "OAUTHBEARER");
+                let said = match own.section("aws_msk_iam") {
+                    Some(section) => {
+                        let said = aws::Said::read(&section, self.context);
+                        section.finish();
+                        said
+                    }
+                    None => aws::Said::default(),
+                };
+                let settled = said.settle(self.brokers);
+                let settled =
+                    settled.map_err(|(field, why)| own.problem(&format!("aws_msk_iam.{field}"), why));
+                Some(bearing(iam(settled.ok()?)))
+            }
+            Mechanism::Gssapi => {
+                for key in ["user", "password", "oauthbearer"] {
+                    own.refuse(key, "means nothing with GSSAPI: `gssapi` has its fields");
+                }
+                let Some(section) = own.section("gssapi") else {
+                    if own.raw("gssapi").is_none() {
+                        own.problem(
+                            "gssapi",
+                            "is required by GSSAPI, as {principal: me@REALM, keytab: /etc/me.keytab}",
+                        );
+                    }
+                    return None;
+                };
+                let settled = gssapi::Said::read(&section).settle();
+                section.finish();
+                let settled = settled.map_err(|(field, why)| own.problem(&format!("gssapi.{field}"), why));
+                self.kerberos("mechanism", settled.ok()?)
             }
         }
+    }
+
+    fn kerberos(&mut self, key: &str, settled: gssapi::Settled) -> Option<Sasl> {
+        if !cfg!(feature = "gssapi") {
+            self.own.problem(key, gssapi::NOT_BUILT);
+            return None;
+        }
+        self.set(key, "sasl.mechanism", "GSSAPI");
+        self.set(key, "sasl.kerberos.service.name", &settled.service_name);
+        self.set(key, "sasl.kerberos.principal", &settled.kerberos.principal);
+        // No program is run for tickets: the Kerberos library has the keytab.
+        self.set(key, "sasl.kerberos.min.time.before.relogin", "0");
+        Some(Sasl {
+            kerberos: Some(settled.kerberos),
+            ..Sasl::default()
+        })
     }
 
     fn set(&mut self, key: &str, property: &str, value: &str) {
@@ -249,127 +324,12 @@ impl Reader<'_, '_> {
         };
         Some(BearerToken { source, extensions })
     }
+}
 
-    /// `sasl_jaas_config`, Gravitee's and every Java client's.
-    fn jaas(&mut self, mechanism: Option<Mechanism>, line: &Secret) -> Option<Sasl> {
-        const KEY: &str = "sasl_jaas_config";
-        let own = self.own;
-        let problem = |why: &str| own.problem(KEY, why);
-        let jaas::Line { module, mut options } =
-            jaas::parse(line.expose()).map_err(|why| problem(&why)).ok()?;
-        let mut take = |name: &str| options.remove(name);
-        let (fits, meant): (&[Mechanism], _) = match module.as_str() {
-            "PlainLoginModule" => (&[Mechanism::Plain], Some(Mechanism::Plain)),
-            "ScramLoginModule" => (&[Mechanism::Scram256, Mechanism::Scram512], None),
-            "OAuthBearerLoginModule" => (&[Mechanism::OauthBearer], Some(Mechanism::OauthBearer)),
-            "IAMLoginModule" => {
-                problem("AWS MSK IAM is not supported yet");
-                return None;
-            }
-            "Krb5LoginModule" => {
-                problem("GSSAPI (Kerberos) is not supported yet");
-                return None;
-            }
-            _ => {
-                problem(
-                    "has a login module that is not known; known are PlainLoginModule, ScramLoginModule and \
-                     OAuthBearerLoginModule",
-                );
-                return None;
-            }
-        };
-        let Some(mechanism) = mechanism.or(meant) else {
-            own.problem(
-                "mechanism",
-                "is required by ScramLoginModule: SCRAM-SHA-256 or SCRAM-SHA-512",
-            );
-            return None;
-        };
-        if !fits.contains(&mechanism) {
-            own.problem("mechanism", format!("is not what the {module} of {KEY} is for"));
-            return None;
-        }
-        if mechanism != Mechanism::OauthBearer {
-            let tokenauth = take("tokenauth").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-            let hash = scram_hash(mechanism).filter(|_| tokenauth);
-            if tokenauth && hash.is_none() {
-                problem("has `tokenauth`, which is ScramLoginModule's");
-                return None;
-            }
-            let (user, password) = (take("username"), take("password"));
-            self.no_more(&options);
-            let (Some(user), Some(password)) = (user, password) else {
-                problem("needs the options `username` and `password`");
-                return None;
-            };
-            let (user, password) = (Secret::new(user), Secret::new(password));
-            if let Some(hash) = hash {
-                return Some(delegation(hash, user, password));
-            }
-            self.login(mechanism, (KEY, user), (KEY, password));
-            return None;
-        }
-        self.set(KEY, "sasl.mechanism", name(mechanism));
-        let principal = take("unsecuredLoginStringClaim_sub");
-        let lifetime = take("unsecuredLoginLifetimeSeconds");
-        if options.contains_key("clientId") || options.contains_key("clientSecret") {
-            if principal.is_some() || lifetime.is_some() {
-                problem("has options of an issuer and of unsigned tokens: keep one");
-            }
-            self.properties.is_read(oidc::ENDPOINT);
-            let found = oidc::jaas(self.cluster, &mut options, self.context);
-            let (source, extensions) = found.map_err(|why| problem(&why)).ok()?;
-            self.no_more(&options);
-            if let Some((name, _)) = extensions
-                .iter()
-                .find(|(name, value)| !bearer::is_extension(name, value))
-            {
-                problem(&format!(
-                    "has an extension {name:?} that must have a name of letters, other than `auth`, and a printable value"
-                ));
-            }
-            return Some(bearing(BearerToken { source, extensions }));
-        }
-        self.no_more(&options);
-        let Some(principal) = principal else {
-            problem(
-                "needs the options `clientId` and `clientSecret`, or `unsecuredLoginStringClaim_sub`; a token of your own goes to `oauthbearer`, \
-                 without `sasl_jaas_config`",
-            );
-            return None;
-        };
-        // Kafka's own default.
-        let lifetime = lifetime.map_or(Some(3600), |text| {
-            text.parse().ok().filter(|n| (1..=31_536_000).contains(n))
-        });
-        let Some(lifetime) = lifetime else {
-            problem("has an `unsecuredLoginLifetimeSeconds` that is not from 1 to 31536000");
-            return None;
-        };
-        self.context.warnings.report(
-            own.path_of(KEY),
-            "makes tokens that nobody signs: whoever reaches the brokers can say to be anybody",
-        );
-        Some(bearing(BearerToken {
-            source: TokenSource::Unsecured {
-                principal,
-                lifetime: Duration::from_secs(lifetime),
-            },
-            extensions: BTreeMap::new(),
-        }))
-    }
-
-    fn no_more(&self, options: &BTreeMap<String, String>) {
-        for name in options.keys() {
-            let shown = name
-                .chars()
-                .all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '.'));
-            let shown = if shown { name } else { "(not shown)" };
-            self.own.problem(
-                "sasl_jaas_config",
-                format!("has an option that is not known: {shown}"),
-            );
-        }
+fn iam(iam: AwsIam) -> BearerToken {
+    BearerToken {
+        source: TokenSource::AwsMskIam(iam),
+        extensions: BTreeMap::new(),
     }
 }
 

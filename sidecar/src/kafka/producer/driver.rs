@@ -73,8 +73,12 @@ fn take(native: &Arc<Native>, deliveries: &mut Vec<Delivery>) -> Seen {
     }
     if let Some(renewal) = seen.renewal.filter(|_| native.has_token()) {
         let native = Arc::clone(native);
-        // A file may be slow, and no record waits for it.
-        tokio::task::spawn_blocking(move || native.renew_token(renewal));
+        // A file may be slow, and no record waits for it; what is slower still, the end of the process does not wait for.
+        if native.has_slow_token() {
+            std::thread::spawn(move || native.renew_token(renewal));
+        } else {
+            tokio::task::spawn_blocking(move || native.renew_token(renewal));
+        }
     }
     seen
 }

@@ -75,7 +75,8 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
         None => native.any_answer(ANSWER_TIMEOUT).map(|()| None),
     };
     let answered = answer.is_ok();
-    if !answered {
+    // A slow one comes when the library asks for it, and after a refusal.
+    if !answered && !native.has_slow_token() {
         native.renew_token(Renewal::IfChanged);
     }
     let now = Instant::now();

@@ -28,6 +28,9 @@ pub(super) const KNOWN: &[&str] = &[
     "ssl.sigalgs.list",
 ];
 
+/// Why a certificate was not accepted, once that is known.
+pub(super) type Found = Arc<Mutex<Option<Verdict>>>;
+
 /// How a client speaks TLS.
 pub(super) struct Tls {
     connector: SslConnector,
@@ -127,11 +130,7 @@ impl Tls {
     ///
     /// # Errors
     /// OpenSSL's, where the name cannot be one.
-    pub(super) fn state(
-        &self,
-        broker: &str,
-        host: &str,
-    ) -> Result<(Ssl, Arc<Mutex<Option<Verdict>>>), String> {
+    pub(super) fn state(&self, broker: &str, host: &str) -> Result<(Ssl, Found), String> {
         let mut settings = self.connector.configure().map_err(|error| words(&error))?;
         settings.set_verify_hostname(self.verifies && self.verifies_name);
         let verdict = Arc::new(Mutex::new(None));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{BearerToken, DelegationToken, ScramHash, TokenSource};
+use crate::config::{AwsIam, AwsKeys, AwsRole, BearerToken, DelegationToken, ScramHash, TokenSource};
 use crate::kafka::oidc::{Issuer, Settings};
 
 #[test]
@@ -72,8 +72,14 @@ fn logins() {
             "{mechanism: SCRAM-SHA-256, user: a, tokenauth: true}",
             "authentication.password: is required by SCRAM-SHA-256",
         ),
-        ("{mechanism: GSSAPI}", "GSSAPI (Kerberos) is not supported yet"),
-        ("{mechanism: AWS_MSK_IAM}", "AWS MSK IAM is not supported yet"),
+        (
+            "{mechanism: GSSAPI}",
+            "authentication.gssapi: is required by GSSAPI",
+        ),
+        (
+            "{mechanism: PLAIN, user: a, password: b, gssapi: {}}",
+            "gssapi: belongs to `mechanism: GSSAPI`",
+        ),
         (
             "{mechanism: PLAIN, user: a, password: b, passwrd: c}",
             "passwrd: unknown field",
@@ -127,6 +133,204 @@ fn delegation_tokens() {
     ] {
         let found = wrong(&format!("{token}, {fields}"));
         assert!(found.contains(expected), "{fields}: {found}");
+        assert!(!found.contains("hunter2"), "{found}");
+    }
+}
+
+#[test]
+fn gssapi() {
+    let keytab = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keytab.path(), crate::kerberos::keytab_of(&[("me", "REALM")])).unwrap();
+    let path = keytab.path().display();
+    let line = format!(
+        "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true keyTab=\"{path}\" \
+         principal=\"me@REALM\" serviceName=\"broker\";"
+    );
+    let fields =
+        format!("mechanism: GSSAPI, gssapi: {{service_name: broker, principal: me@REALM, keytab: {path}}}");
+    for fields in [fields, format!("sasl_jaas_config: '{line}'")] {
+        let fields = format!("authentication: {{{fields}}}");
+        if cfg!(feature = "gssapi") {
+            let (found, _) = cluster(&fields);
+            assert_eq!(property(&found, "sasl.mechanism"), Some("GSSAPI"));
+            assert_eq!(property(&found, "sasl.kerberos.service.name"), Some("broker"));
+            let kerberos = found.kerberos.unwrap();
+            assert_eq!(
+                (kerberos.principal.as_str(), &*kerberos.keytab),
+                ("me@REALM", keytab.path())
+            );
+        } else {
+            let found = wrong(&fields);
+            assert!(found.contains("is not in this build"), "{found}");
+        }
+    }
+    for (fields, expected) in [
+        ("keytab: /x", "principal: is required"),
+        ("principal: me@REALM", "keytab: is required"),
+        (
+            "principal: me@REALM, keytab: /nowhere/me.keytab",
+            "keytab: cannot be read: /nowhere/me.keytab",
+        ),
+        (
+            &format!("principal: you@REALM, keytab: {path}"),
+            "principal: is not the first of the keytab, which has me@REALM",
+        ),
+        (
+            &format!("principal: 'me', keytab: {path}"),
+            "principal: must have its realm",
+        ),
+    ] {
+        let found = wrong(&format!(
+            "authentication: {{mechanism: GSSAPI, gssapi: {{{fields}}}}}"
+        ));
+        assert!(
+            found.contains(&format!("authentication.gssapi.{expected}")),
+            "{fields}: {found}"
+        );
+    }
+    let rest = line.replace("useKeyTab=true", "useKeyTab=false");
+    let found = wrong(&format!("authentication: {{sasl_jaas_config: '{rest}'}}"));
+    assert!(found.contains("has a `useKeyTab` that must be true"), "{found}");
+}
+
+#[test]
+fn aws_msk_iam() {
+    let of = |servers: &str, fields: &str| {
+        let yaml =
+            format!("clusters: {{main: {{bootstrap_servers: '{servers}', allowed_topics: [t], {fields}}}}}");
+        load_with(&[], &yaml)
+    };
+    let msk = "b-1.main.abc123.c2.kafka.eu-west-1.amazonaws.com:9098";
+    let iam = |servers: &str, authentication: &str| {
+        let fields = format!("security: {{ssl: true}}, authentication: {{{authentication}}}");
+        let (found, _) = of(servers, &fields).unwrap();
+        assert_eq!(property(&found, "sasl.mechanism"), Some("OAUTHBEARER"));
+        assert_eq!(property(&found, "security.protocol"), Some("SASL_SSL"));
+        match found.token.unwrap().source {
+            TokenSource::AwsMskIam(iam) => iam,
+            other => panic!("{other:?}"),
+        }
+    };
+    let bare = AwsIam {
+        region: "eu-west-1".to_owned(),
+        profile: None,
+        keys: None,
+        role: None,
+    };
+    let line = "software.amazon.msk.auth.iam.IAMLoginModule required";
+    assert_eq!(iam(msk, "mechanism: AWS_MSK_IAM"), bare);
+    assert_eq!(iam(msk, &format!("sasl_jaas_config: '{line};'")), bare);
+    let elsewhere = iam(
+        "kafka.example:9098",
+        "mechanism: AWS_MSK_IAM, aws_msk_iam: {region: us-east-1}",
+    );
+    assert_eq!(elsewhere.region, "us-east-1");
+    let profile = iam(
+        msk,
+        "mechanism: AWS_MSK_IAM, aws_msk_iam: {profile: orders, region: eu-north-1}",
+    );
+    assert_eq!(
+        (profile.profile.as_deref(), profile.region.as_str()),
+        (Some("orders"), "eu-north-1")
+    );
+    let profile = iam(
+        msk,
+        &format!("sasl_jaas_config: '{line} awsProfileName=\"orders\";'"),
+    );
+    assert_eq!(profile.profile.as_deref(), Some("orders"));
+    let expected = AwsIam {
+        keys: Some(AwsKeys {
+            id: Secret::new("AKID"),
+            secret: Secret::new("hunter2"),
+            session_token: Some(Secret::new("st")),
+        }),
+        role: Some(AwsRole {
+            arn: "arn:aws:iam::1:role/r".to_owned(),
+            session_name: Some("s".to_owned()),
+            external_id: Some(Secret::new("x")),
+            sts_region: Some("eu-central-1".to_owned()),
+            sts_endpoint: Some("https://sts.example".to_owned()),
+        }),
+        ..bare
+    };
+    let all = "mechanism: AWS_MSK_IAM, aws_msk_iam: {role_arn: 'arn:aws:iam::1:role/r', role_session_name: s, \
+               role_external_id: x, sts_region: eu-central-1, sts_endpoint: 'https://sts.example', access_key_id: AKID, \
+               secret_access_key: hunter2, session_token: st}";
+    assert_eq!(iam(msk, all), expected);
+    let mut found = iam(
+        msk,
+        &format!(
+            "sasl_jaas_config: '{line} awsRoleArn=\"arn:aws:iam::1:role/r\" awsRoleSessionName=s awsRoleExternalId=x \
+             awsStsRegion=\"eu-central-1\" awsRoleAccessKeyId=AKID awsRoleSecretAccessKey=hunter2 \
+             awsRoleSessionToken=st;'"
+        ),
+    );
+    found.role.as_mut().unwrap().sts_endpoint = Some("https://sts.example".to_owned());
+    assert_eq!(found, expected);
+    let tls = "security: {ssl: true}";
+    for (servers, fields, expected) in [
+        (
+            msk,
+            "authentication: {mechanism: AWS_MSK_IAM}",
+            "authentication: AWS MSK IAM is spoken over TLS only",
+        ),
+        (
+            msk,
+            "protocol: SASL_PLAINTEXT, authentication: {mechanism: AWS_MSK_IAM}",
+            "authentication: AWS MSK IAM is spoken over TLS only",
+        ),
+        (
+            "kafka.example",
+            &format!("{tls}, authentication: {{mechanism: AWS_MSK_IAM}}"),
+            "aws_msk_iam.region: is required",
+        ),
+        (
+            msk,
+            &format!("{tls}, authentication: {{mechanism: AWS_MSK_IAM, user: a}}"),
+            "user: means nothing with AWS_MSK_IAM",
+        ),
+        (
+            msk,
+            &format!("{tls}, authentication: {{mechanism: PLAIN, user: a, password: b, aws_msk_iam: {{}}}}"),
+            "aws_msk_iam: belongs to `mechanism: AWS_MSK_IAM`",
+        ),
+    ] {
+        let found = of(servers, fields).unwrap_err();
+        assert!(found.contains(expected), "{fields}: {found}");
+    }
+    for (fields, expected) in [
+        ("region: Frankfurt", "region: is no region"),
+        (
+            "sts_region: eu-west-1",
+            "sts_region: means nothing without `role_arn`",
+        ),
+        (
+            "role_session_name: x",
+            "role_session_name: means nothing without `role_arn`",
+        ),
+        (
+            "role_external_id: x",
+            "role_external_id: means nothing without `role_arn`",
+        ),
+        (
+            "role_arn: x, sts_endpoint: sts.example",
+            "sts_endpoint: is no URL",
+        ),
+        ("access_key_id: x", "secret_access_key: is missing"),
+        ("secret_access_key: hunter2", "access_key_id: is missing"),
+        ("session_token: hunter2", "access_key_id: is missing"),
+        (
+            "access_key_id: x, secret_access_key: hunter2, profile: y",
+            "profile: names keys",
+        ),
+        ("nonsense: x", "nonsense: unknown field"),
+    ] {
+        let fields = format!("{tls}, authentication: {{mechanism: AWS_MSK_IAM, aws_msk_iam: {{{fields}}}}}");
+        let found = of(msk, &fields).unwrap_err();
+        assert!(
+            found.contains(&format!("aws_msk_iam.{expected}")),
+            "{fields}: {found}"
+        );
         assert!(!found.contains("hunter2"), "{found}");
     }
 }
@@ -302,12 +506,12 @@ fn jaas_lines() {
         (
             "",
             "software.amazon.msk.auth.iam.IAMLoginModule required;",
-            "AWS MSK IAM is not supported yet",
+            "aws_msk_iam.region` without it: is required",
         ),
         (
             "",
             "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
-            "GSSAPI (Kerberos) is not supported yet",
+            "has a `principal` that is required",
         ),
         (
             "",

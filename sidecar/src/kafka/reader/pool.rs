@@ -45,6 +45,12 @@ impl Pool {
         }
     }
 
+    /// How many clients there are while none reads.
+    #[cfg(test)]
+    pub(super) fn made(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(super) async fn read(
         &self,
         topic: &Arc<str>,

@@ -18,7 +18,7 @@ pub(crate) fn cursor(data: &[u8]) {
     for (topic, partition, offset) in named {
         assert!(sluice::config::check_topic(topic).is_ok(), "{topic:?}");
         assert!(
-            partition >= 0 && offset >= -1 && offset < i64::MAX,
+            partition >= 0 && (-1..i64::MAX).contains(&offset),
             "{partition} {offset}"
         );
         assert_eq!(cursor.seen(topic, partition), Some(offset));

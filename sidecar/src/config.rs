@@ -71,6 +71,7 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
         && problems.is_empty()
     {
         try_out::producers(config, &problems);
+        try_out::readers(config, &problems);
     }
     match config {
         Some(mut config) if problems.is_empty() => {

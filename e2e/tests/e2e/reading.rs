@@ -36,20 +36,19 @@ async fn page(client: &Client, path: &str) -> Result<Value> {
 }
 
 fn values(page: &Value) -> Vec<String> {
-    let items = page["items"].as_array().into_iter().flatten();
-    let text = |item: &Value| {
-        item["value"]
-            .as_str()
-            .map_or_else(|| item["value"].to_string(), str::to_owned)
-    };
-    items.map(text).collect()
+    let items = page.get("items").and_then(Value::as_array);
+    items.into_iter().flatten().map(value).collect()
+}
+
+/// An item's value, if it is a string as its text.
+fn value(item: &Value) -> String {
+    let value = item.get("value").unwrap_or(&Value::Null);
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn next(page: &Value) -> String {
-    page["pagination"]["nextCursor"]
-        .as_str()
-        .unwrap_or_default()
-        .replace('#', "%23")
+    let cursor = page.pointer("/pagination/nextCursor").and_then(Value::as_str);
+    cursor.unwrap_or_default().replace('#', "%23")
 }
 
 /// An event stream, as curl has it.
@@ -94,10 +93,7 @@ impl Curl {
                 match event.as_str() {
                     "message" => {
                         let item: Value = serde_json::from_str(data)?;
-                        let value = item["value"]
-                            .as_str()
-                            .map_or_else(|| item["value"].to_string(), str::to_owned);
-                        return Ok(Some(value));
+                        return Ok(Some(value(&item)));
                     }
                     "caught-up" => return Ok(None),
                     other => bail!("{other}: {data}"),

@@ -217,6 +217,12 @@ async fn try_out(run: &Run) -> Result<()> {
         printed.contains(r#"{"body":"foo=bar","body_args":{"foo":"bar"}}"#),
         "{printed}"
     );
+    let path = "/topics/kong-upstream/records?from=earliest";
+    let read = format!("curl \"http://localhost:{}{path}\"", run.port);
+    ensure!(run.process.log()?.contains(&read), "it does not say: {read}");
+    let page = run.http.get(path).await?.expect(200)?.json()?;
+    let body = page.pointer("/items/0/value/body");
+    ensure!(body == Some(&json!("foo=bar")), "{page}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use super::properties;
 use crate::config::{Acks, Cluster, Profile};
 
 /// What librdkafka is set to where neither cluster nor profile says otherwise.
@@ -93,7 +94,10 @@ pub(super) fn producer_config(cluster: &Cluster, profile: &Profile) -> ClientCon
         config.set("acks", acks);
     }
     for (name, value) in cluster.properties.iter().chain(&profile.properties) {
-        config.set(name.as_str(), value.expose());
+        // librdkafka warns of what means nothing to a producer.
+        if properties::kind(name) != properties::Kind::Consumer {
+            config.set(name.as_str(), value.expose());
+        }
     }
     config
 }

@@ -19,7 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use rdkafka::ClientConfig;
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::consumer::{BaseConsumer, DefaultConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
 pub use self::ask::{Offsets, When};
@@ -146,12 +147,7 @@ impl Reader {
     /// A reader of `cluster` with at most `clients` clients for what is in the past. Connects to nothing: clients are made when
     /// they are first needed. `tails` counts the partitions that are followed.
     pub fn new(cluster: &Cluster, clients: usize, tails: Gauge) -> Self {
-        let connection = Arc::new(Connection {
-            brokers: cluster.bootstrap_servers.clone(),
-            properties: cluster.properties.clone(),
-            token: cluster.token.clone(),
-            delegation: cluster.delegation.clone(),
-        });
+        let connection = Arc::new(connection(cluster));
         Self {
             asker: ask::Asker::new(Arc::clone(&connection)),
             pool: pool::Pool::new(Arc::clone(&connection), clients),
@@ -222,6 +218,33 @@ impl Reader {
         wake: &Arc<Notify>,
     ) -> Option<Handle> {
         self.tails.join_running(topic, partition, offset, wake)
+    }
+}
+
+/// Whether the clients that read `cluster` can be made. They are given no broker, so that they connect to nothing.
+///
+/// # Errors
+/// What librdkafka finds wrong with the cluster's properties taken together.
+pub fn try_reader(cluster: &Cluster) -> Result<(), String> {
+    let connection = connection(cluster);
+    for mut config in [tails::config(&connection), pool::config(&connection)] {
+        config.remove("bootstrap.servers");
+        let made = config.create_with_context::<_, BaseConsumer<_>>(DefaultConsumerContext);
+        match made.err() {
+            None => {}
+            Some(KafkaError::ClientCreation(why) | KafkaError::ClientConfig(_, why, ..)) => return Err(why),
+            Some(_) => return Err("librdkafka cannot make a consumer with these properties".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+fn connection(cluster: &Cluster) -> Connection {
+    Connection {
+        brokers: cluster.bootstrap_servers.clone(),
+        properties: cluster.properties.clone(),
+        token: cluster.token.clone(),
+        delegation: cluster.delegation.clone(),
     }
 }
 

@@ -183,6 +183,8 @@ impl Stream {
         };
         let records = feed.collect(PIECE).await?;
         for moved in feed.moved() {
+            self.seen
+                .see(&moved.topic, moved.partition, moved.position.saturating_sub(1));
             event("reset", None, &reset(&moved), out);
         }
         for record in &records {

@@ -255,3 +255,24 @@ async fn a_cluster_that_is_away_is_503() {
         "{answer:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_does_not_say_the_entry_does() {
+    let mock = mock(&[("t", 1)]);
+    write(&mock, "t", 0, &["a", "b", "c", "d"]).await;
+    let mut read = entry(&["t"]);
+    read.limit = 2;
+    read.max_wait = Duration::from_millis(400);
+    let sidecar = reading(&mock, read.clone()).await;
+    let two = page(&sidecar, "/topics/t/records?from=earliest").await;
+    assert_eq!((values(&two).len(), &two["pagination"]["limit"]), (2, &json!(2)));
+    let started = Instant::now();
+    page(&sidecar, "/topics/t/records").await;
+    assert!(started.elapsed() >= Duration::from_millis(400));
+    // A record here is 4 bytes with its key and its header.
+    read.limit = 500;
+    read.max_bytes = 12;
+    let sidecar = reading(&mock, read).await;
+    let three = page(&sidecar, "/topics/t/records?from=earliest").await;
+    assert_eq!(values(&three), ["a", "b", "c"]);
+}

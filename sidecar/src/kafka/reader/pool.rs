@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use rdkafka::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::native::{Queue, Source, Started, Taken};
@@ -22,6 +23,11 @@ const DEFAULTS: [(&str, &str); 4] = [
 /// - `queued.min.messages`: nothing is fetched while there is something.
 const NEEDED: [(&str, &str); 2] = [("fetch.wait.max.ms", "10"), ("queued.min.messages", "1")];
 
+/// A client's configuration.
+pub(super) fn config(connection: &Connection) -> ClientConfig {
+    client_config(connection, &DEFAULTS, &NEEDED)
+}
+
 /// The clients.
 pub(super) struct Pool {
     connection: Arc<Connection>,
@@ -37,6 +43,12 @@ impl Pool {
             room: Arc::new(Semaphore::new(clients)),
             idle: Arc::default(),
         }
+    }
+
+    /// How many clients there are while none reads.
+    #[cfg(test)]
+    pub(super) fn made(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     pub(super) async fn read(
@@ -62,8 +74,7 @@ impl Pool {
             let found = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let source = match found {
                 Some(source) => source,
-                None => Source::new(&connection, &client_config(&connection, &DEFAULTS, &NEEDED))
-                    .map_err(Error::Unavailable)?,
+                None => Source::new(&connection, &config(&connection)).map_err(Error::Unavailable)?,
             };
             let batch = read(&source, &topic, partition, offset, limits);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(source);

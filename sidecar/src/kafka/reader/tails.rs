@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
+use rdkafka::ClientConfig;
 use slab::Slab;
 use tokio::sync::Notify;
 
@@ -21,6 +22,11 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("queued.max.messages.kbytes", "1024"),
     ("reconnect.backoff.max.ms", "1000"),
 ];
+
+/// The client's configuration.
+pub(super) fn config(connection: &Connection) -> ClientConfig {
+    client_config(connection, &DEFAULTS, &[])
+}
 
 /// Partitions that are followed at once.
 const TAILS: usize = 4096;
@@ -152,7 +158,7 @@ impl Tails {
         }
         let connection = Arc::clone(&self.connection);
         let made = tokio::task::spawn_blocking(move || {
-            let source = Source::new(&connection, &client_config(&connection, &DEFAULTS, &[]))?;
+            let source = Source::new(&connection, &config(&connection))?;
             let queue = Queue::new(&source).ok_or_else(|| "no memory for a queue".to_owned())?;
             Ok((source, queue))
         });

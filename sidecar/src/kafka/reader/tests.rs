@@ -5,8 +5,6 @@
     clippy::indexing_slicing,
     reason = "a failure here fails a test"
 )]
-use std::time::Instant;
-
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
@@ -75,12 +73,6 @@ async fn what_is_in_the_past_is_read_from_any_offset() {
     assert!(batch.records.is_empty() && batch.next == 1000 && batch.ended);
     let error = reader.read(&topic, 0, 5000, SOME).await.unwrap_err();
     assert!(matches!(error, Error::OutOfRange { offset: 5000, .. }), "{error}");
-    let started = Instant::now();
-    for n in 0..200 {
-        let batch = reader.read(&topic, 0, n * 4, SOME).await.unwrap();
-        assert_eq!(batch.records.len(), 100);
-    }
-    eprintln!("200 reads of 100: {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,4 +98,27 @@ async fn a_tail_is_shared() {
         position = next;
     }
     assert_eq!(seen, (10..20).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// However many read at once, there are no more clients than there may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_bounded() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let bootstrap = mock.bootstrap_servers();
+    write(&bootstrap, "t", 0..100);
+    let reader = Arc::new(reader(&bootstrap));
+    let mut reads = tokio::task::JoinSet::new();
+    for offset in 0..20 {
+        let reader = Arc::clone(&reader);
+        reads.spawn(async move {
+            let topic = Arc::from("t");
+            let batch = reader.read(&topic, 0, offset, SOME).await.unwrap();
+            assert_eq!(batch.next, 100);
+        });
+    }
+    while let Some(read) = reads.join_next().await {
+        read.unwrap();
+    }
+    assert!((1..=2).contains(&reader.pool.made()), "{}", reader.pool.made());
 }

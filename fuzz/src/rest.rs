@@ -32,7 +32,7 @@ static FACE: LazyLock<(Runtime, Router)> = LazyLock::new(|| {
     let entered = runtime.enter();
     let gateway = Gateway::new(&config, Arc::new(Metrics::default())).expect("a gateway");
     drop(entered);
-    (runtime, rest::router(gateway, 65536))
+    (runtime, rest::router(gateway, 65536, true))
 });
 
 /// A request as HTTP/1.1 writes it, with bare line feeds.

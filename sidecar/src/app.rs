@@ -115,7 +115,11 @@ impl App {
             Router::new().route_service(&path, records),
         )
         .await?;
-        let rest = rest::router(Arc::clone(&gateway), config.max_request_bytes);
+        let rest = rest::router(
+            Arc::clone(&gateway),
+            config.max_request_bytes,
+            listeners.data.tokens.is_empty(),
+        );
         let data = Server::bind("data", &listeners.data, &metrics, rest).await?;
         let reloads = Arc::new(Status::default());
         let mut admin = admin::router(

@@ -1,9 +1,11 @@
 //! Every way into a real Kafka: what works, what is said of what does not, and that it works once it is mended.
 
 mod bearers;
+mod callers;
 mod issuer;
 mod papers;
 mod renewed;
+mod rights;
 
 use std::time::Duration;
 

@@ -70,6 +70,7 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     Cluster {
         bootstrap_servers: brokers.servers,
         properties,
+        callers: sasl.as_ref().and_then(|sasl| sasl.callers),
         token: sasl.and_then(|sasl| sasl.token),
         produces,
         consumes,

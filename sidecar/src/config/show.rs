@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::env::Overrides;
 use super::{
-    Address, BearerToken, Cluster, Config, DeadLetters, DevBroker, Idempotency, Listener, Listeners, Profile,
-    Secret, Spool, TokenSource,
+    Address, BearerToken, Callers, Cluster, Config, DeadLetters, DevBroker, Idempotency, Listener, Listeners,
+    Profile, Secret, Spool, TokenSource,
 };
 use crate::kafka::properties::may_be_secret;
 
@@ -213,6 +213,7 @@ impl Page<'_> {
             bootstrap_servers,
             properties,
             token,
+            callers,
             produces,
             consumes,
             allowed_topics,
@@ -242,6 +243,10 @@ impl Page<'_> {
                     format_args!("good until {ends}"),
                 );
             }
+        }
+        if let Some(Callers { max }) = callers {
+            self.line(&format!("{path}.authentication.credentials"), "from_request");
+            self.line(&format!("{path}.authentication.max_callers"), max);
         }
         if let Some(BearerToken { source, extensions }) = token {
             let key = format!("{path}.authentication.oauthbearer");

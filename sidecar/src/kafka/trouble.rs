@@ -162,7 +162,9 @@ fn kind(code: Code, detail: &str) -> Kind {
         }
         Code::SSL => Kind::Tls,
         Code::UnsupportedSASLMechanism | Code::UnsupportedFeature => Kind::Mechanism,
-        Code::Authentication | Code::SaslAuthenticationFailed if says("Unsupported SASL mechanism") => {
+        Code::Authentication | Code::SaslAuthenticationFailed
+            if says("Unsupported SASL mechanism") || says("not supported by broker") =>
+        {
             Kind::Mechanism
         }
         Code::Authentication if says("Failed to acquire SASL OAUTHBEARER token") => Kind::Token,
@@ -272,6 +274,11 @@ mod tests {
                 Code::Authentication,
                 "Failed to acquire SASL OAUTHBEARER token: cannot read",
                 Kind::Token,
+            ),
+            (
+                Code::Authentication,
+                "Failed to initialize SASL authentication: SASL Handshake not supported by broker (required by mechanism PLAIN)",
+                Kind::Mechanism,
             ),
             (
                 Code::UnsupportedSASLMechanism,

@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
@@ -37,10 +37,13 @@ const PROTOBUF: &str = "application/x-protobuf";
 struct Face {
     gateway: Arc<Gateway>,
     bounds: Bounds,
+    /// `Authorization` is about Kafka, and not about the listener.
+    takes_tokens: bool,
 }
 
-/// The router of the data listener. Bodies of more than `max_bytes` are refused.
-pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
+/// The router of the data listener. Bodies of more than `max_bytes` are refused. `takes_tokens`: the listener itself asks for
+/// none, so that a bearer token in `Authorization` is the caller's own, for a cluster that is written with those.
+pub fn router(gateway: Arc<Gateway>, max_bytes: usize, takes_tokens: bool) -> Router {
     let not_found = || async { reply::plain(StatusCode::NOT_FOUND, "not_found", "no such path") };
     let not_allowed = || async {
         reply::plain(
@@ -55,6 +58,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize) -> Router {
         .with_state(Face {
             gateway,
             bounds: Bounds::new(max_bytes),
+            takes_tokens,
         })
 }
 
@@ -127,6 +131,13 @@ impl Face {
         // Held until the answer: so are the body's bytes.
         let (body, _share) = self.bounds.read(body).await?;
         let media_type = media_type(&parts.headers)?;
+        let token = self.caller(&parts.headers);
+        let of_caller = |mut records: Vec<v1::Record>| {
+            records
+                .iter_mut()
+                .for_each(|record| record.bearer_token.clone_from(&token));
+            records
+        };
         match media_type.as_deref() {
             Some(many @ (PROTOBUF | NDJSON | RECORDS_JSON))
                 if parts.headers.contains_key(idempotency::HEADER) =>
@@ -136,13 +147,24 @@ impl Face {
                 )))
             }
             Some(PROTOBUF) => self.messages(topic, body).await,
-            Some(NDJSON) => self.batch(batch::lines(&common, topic, &body)?).await,
-            Some(RECORDS_JSON) => self.batch(batch::array(&common, topic, &body)?).await,
+            Some(NDJSON) => self.batch(of_caller(batch::lines(&common, topic, &body)?)).await,
+            Some(RECORDS_JSON) => self.batch(of_caller(batch::array(&common, topic, &body)?)).await,
             _ => {
                 let record = single::record(&common, topic, &parts, body)?;
-                let told = self.settle(vec![record]).await;
+                let told = self.settle(of_caller(vec![record])).await;
                 Ok(reply::one(topic, told.into_iter().next()))
             }
+        }
+    }
+
+    /// The bearer token of the request (RFC 6750, section 2.1); empty if it has none, or several.
+    fn caller(&self, headers: &HeaderMap) -> String {
+        let mut all = headers.get_all(AUTHORIZATION).iter();
+        let only = all.next().filter(|_| self.takes_tokens && all.next().is_none());
+        let text = only.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim().to_owned(),
+            _ => String::new(),
         }
     }
 

@@ -10,14 +10,19 @@ use super::{jaas, oidc};
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
-use crate::config::{BearerToken, Secret, TokenSource};
+use crate::config::{BearerToken, Callers, Secret, TokenSource};
 use crate::kafka::bearer;
 
 /// That there is an `authentication`.
 pub(super) struct Sasl {
     /// The token of OAUTHBEARER.
     pub(super) token: Option<BearerToken>,
+    /// The token is the caller's own.
+    pub(super) callers: Option<Callers>,
 }
+
+/// How many callers have clients at once, unless it is said.
+const MAX_CALLERS: i64 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mechanism {
@@ -51,9 +56,10 @@ pub(super) fn read(
         properties,
         context,
     };
-    let token = reader.read();
+    let callers = reader.callers();
+    let token = if callers.is_some() { None } else { reader.read() };
     own.finish();
-    Some(Sasl { token })
+    Some(Sasl { token, callers })
 }
 
 struct Reader<'a, 'b> {
@@ -64,6 +70,34 @@ struct Reader<'a, 'b> {
 }
 
 impl Reader<'_, '_> {
+    /// `credentials: from_request`, and what goes with it.
+    fn callers(&mut self) -> Option<Callers> {
+        let own = self.own;
+        let from_request = own.choice("credentials", &[("from_config", false), ("from_request", true)]);
+        if from_request != Some(true) {
+            own.refuse("max_callers", "belongs to `credentials: from_request`");
+            return None;
+        }
+        own.choice("strategy", &[("sasl", ())]);
+        if own.choice("mechanism", MECHANISMS) != Some(Mechanism::OauthBearer) {
+            own.problem(
+                "mechanism",
+                "must be OAUTHBEARER with `credentials: from_request`",
+            );
+        }
+        for key in ["user", "password", "oauthbearer", "sasl_jaas_config", "tokenauth"] {
+            own.refuse(
+                key,
+                "means nothing with `credentials: from_request`: the caller's token says who it is",
+            );
+        }
+        let max = own.integer("max_callers", 1..=10_000).unwrap_or(MAX_CALLERS);
+        self.set("mechanism", "sasl.mechanism", name(Mechanism::OauthBearer));
+        Some(Callers {
+            max: usize::try_from(max).unwrap_or_default(),
+        })
+    }
+
     fn read(&mut self) -> Option<BearerToken> {
         let own = self.own;
         own.choice("strategy", &[("sasl", ())]);
@@ -145,7 +179,7 @@ impl Reader<'_, '_> {
     fn bearer(&self, section: &Section<'_>) -> Option<BearerToken> {
         section.refuse(
             "credentials",
-            "passing the caller's token on is not supported yet",
+            "goes one level up, as `authentication: {mechanism: OAUTHBEARER, credentials: from_request}`",
         );
         let extensions: BTreeMap<String, String> = section
             .scalars("extensions")

@@ -4,6 +4,7 @@ mod admission;
 mod cluster;
 mod deadlines;
 mod handover;
+mod refused;
 mod takeover;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::topics::{Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
-use crate::kafka::record::{Delivery, Outcome, Receipt, Record, Submission};
+use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Record, Submission};
 use crate::kafka::trouble::Troubles;
 use crate::metrics::{ProducerMetrics, Reload};
 
@@ -43,6 +44,8 @@ pub(super) struct Limits {
     pub(super) gathers: bool,
     /// How much longer than necessary a record may wait for its acknowledgement; zero is no bound.
     pub(super) queueing: Duration,
+    /// Its token is that of one caller.
+    pub(super) of_caller: bool,
     /// There may be several topics, each of which has its share of the bounds.
     pub(super) shared: bool,
 }
@@ -100,6 +103,8 @@ pub(super) struct State {
     health: Health,
     troubles: Troubles,
     fatal: Option<String>,
+    /// The brokers do not take the caller's token.
+    refused: Option<Failure>,
     /// Nothing is taken on any more.
     closed: bool,
     stopped: bool,
@@ -130,6 +135,7 @@ impl State {
             health: Health::Unknown,
             troubles: Troubles::default(),
             fatal: None,
+            refused: None,
             closed: false,
             stopped: false,
             earliest: None,

@@ -27,8 +27,9 @@ impl State {
     }
 
     /// Something is wrong with the way to a broker.
-    pub(in crate::kafka::producer) fn trouble(&mut self, trouble: Trouble, now: Instant) {
+    pub(in crate::kafka::producer) fn trouble(&mut self, trouble: Trouble, now: Instant, bag: &mut Bag) {
         self.metrics.trouble(trouble.kind);
+        self.refuse_caller(&trouble, now, bag);
         let why = trouble.to_string();
         self.troubles.add(trouble, now);
         if self.is_down() {
@@ -87,6 +88,7 @@ impl State {
             return;
         }
         self.troubles.clear();
+        self.refused = None;
         let mut keys = Vec::new();
         for (key, topic) in self.topics.iter() {
             topic.pace.resume();

@@ -30,6 +30,7 @@ mod reply;
 mod request;
 mod rest;
 mod spool;
+mod token;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -56,6 +57,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sidecar_config", config::sidecar),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
+    ("token_answer", token::answer_of_issuer),
 ];
 
 /// The target of that name.

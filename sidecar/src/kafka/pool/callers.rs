@@ -3,7 +3,7 @@
 //! There are only so many at once. One ends when its token has, or when nobody has used it for a while; what it has is
 //! waited for first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -48,6 +48,8 @@ pub(super) struct Callers {
     metrics: Arc<Metrics>,
     runtime: Handle,
     made: Mutex<HashMap<Key, Caller>>,
+    /// The clusters and profiles that had some.
+    seen: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Callers {
@@ -56,6 +58,7 @@ impl Callers {
             metrics,
             runtime,
             made: Mutex::default(),
+            seen: Mutex::default(),
         })
     }
 
@@ -112,6 +115,9 @@ impl Callers {
             Failure::new(ErrorClass::RouteMisconfigured, why)
         })?;
         let producer = Arc::new(producer);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert((cluster.clone(), slot.profile_name.clone()));
+        drop(seen);
         if made.is_empty() {
             self.runtime.spawn(look_after(Arc::downgrade(self)));
         }
@@ -189,7 +195,11 @@ impl Callers {
     /// Brings the gauges up to date: those of a cluster and profile are the sum of its callers'.
     pub(super) fn measure(&self) {
         let made = self.made();
-        let mut sums: BTreeMap<(&str, &str), [i64; 3]> = BTreeMap::new();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = seen
+            .iter()
+            .map(|(cluster, profile)| ((cluster.as_str(), profile.as_str()), [0; 3]));
+        let mut sums: BTreeMap<(&str, &str), [i64; 3]> = nothing.collect();
         for (key, caller) in made.iter() {
             caller.producer.measure();
             let sum = sums.entry((&key.cluster, &key.profile)).or_default();

@@ -36,6 +36,7 @@ mod reply;
 mod request;
 mod rest;
 mod spool;
+mod token;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -69,6 +70,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sidecar_config", config::sidecar),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
+    ("token_answer", token::answer_of_issuer),
     ("topics_pattern", config::topics_pattern),
 ];
 

@@ -32,7 +32,11 @@ static FACE: LazyLock<(Runtime, Router)> = LazyLock::new(|| {
     let entered = runtime.enter();
     let gateway = Gateway::new(&config, Arc::new(Metrics::default())).expect("a gateway");
     drop(entered);
-    (runtime, rest::router(gateway, 65536, 1))
+    let believed = rest::Believed {
+        trusted_hops: 1,
+        takes_tokens: true,
+    };
+    (runtime, rest::router(gateway, 65536, believed))
 });
 
 /// A request as HTTP/1.1 writes it, with bare line feeds.

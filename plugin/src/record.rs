@@ -82,6 +82,7 @@ const VALUE: u8 = 11;
 const SPOOL_ON_OUTAGE: u8 = 12;
 const IDEMPOTENCY: u8 = 13;
 const CLIENT: u8 = 14;
+const BEARER_TOKEN: u8 = 15;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -163,12 +164,61 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
     if head.client() != 0 {
         wire::fixed64(out, CLIENT, head.client());
     }
+    if route.forward_bearer_token
+        && let Some(token) = bearer_token(&head)
+    {
+        wire::bytes(out, BEARER_TOKEN, token);
+    }
     wire::end(out, record);
     Ok(Encoded { topics })
+}
+
+/// The token of an `Authorization: Bearer …` (RFC 6750, section 2.1); `None` if there is none, several, or one that no
+/// token can be: the sidecar refuses the record then, where it needs one.
+fn bearer_token<'a>(head: &Head<'a>) -> Option<&'a [u8]> {
+    const SCHEME: &[u8] = b"bearer";
+    let mut all = head.all().filter(|(name, _)| *name == b"authorization");
+    let (_, value) = all.next().filter(|_| all.next().is_none())?;
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    let token = token.strip_prefix(b" ")?.trim_ascii();
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    let fits = scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty() && token.iter().all(legal);
+    fits.then_some(token)
 }
 
 /// What becomes the value of a request with that method.
 fn value_for(route: &Route, method: &[u8]) -> Value {
     let exception = route.value_by_method.iter().find(|(m, _)| m.as_bytes() == method);
     exception.map_or(route.value, |(_, value)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_the_only_authorization_and_written_like_one() {
+        let of = |values: &[&'static [u8]]| {
+            let headers: Vec<(&[u8], &[u8])> = values
+                .iter()
+                .map(|value| (&b"authorization"[..], *value))
+                .collect();
+            bearer_token(&Head::new(&headers)).map(<[u8]>::to_vec)
+        };
+        assert_eq!(of(&[b"Bearer abc.d-e_f~+/=="]), Some(b"abc.d-e_f~+/==".to_vec()));
+        assert_eq!(of(&[b"bearer  abc "]), Some(b"abc".to_vec()));
+        let nones: [&[&'static [u8]]; 8] = [
+            &[],
+            &[b"Basic YTpi"],
+            &[b"Bearer"],
+            &[b"Bearer "],
+            &[b"Bearerabc"],
+            &[b"Bearer a b"],
+            &[b"Bearer \xff"],
+            &[b"Bearer a", b"Bearer b"],
+        ];
+        for none in nones {
+            assert_eq!(of(none), None, "{none:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ mod body;
 
 use std::borrow::Cow;
 
-use sluice_proto::class::{ErrorClass, from_wire, row_of};
+use sluice_proto::class::{CHALLENGE, ErrorClass, from_wire, row_of};
 use sluice_proto::idempotency::REPLAYED_HEADER;
 use sluice_proto::v1::topic_fate::Result as Fate;
 use sluice_proto::v1::{Failure, TopicFate};
@@ -60,6 +60,7 @@ impl Kind {
                 ErrorClass::ClusterUnavailable => "sluice_cluster_unavailable",
                 ErrorClass::Unspecified | ErrorClass::OutcomeUnknown => "sluice_outcome_unknown",
                 ErrorClass::IdempotencyKeyReused => "sluice_idempotency_key_reused",
+                ErrorClass::CallerNotAuthenticated => "sluice_caller_not_authenticated",
             },
         }
     }
@@ -131,6 +132,9 @@ impl Reply {
         let mut headers = vec![JSON];
         if let Some(seconds) = row.retry_after {
             headers.push(("retry-after", seconds.to_string().into()));
+        }
+        if row.status == 401 {
+            headers.push(("www-authenticate", CHALLENGE.to_owned().into()));
         }
         Self {
             kind: Kind::Failed(class),

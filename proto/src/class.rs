@@ -15,6 +15,9 @@ pub struct Row {
     pub retry_after: Option<u32>,
 }
 
+/// What a reply's `WWW-Authenticate` header says with 401 (RFC 6750, section 3).
+pub const CHALLENGE: &str = "Bearer";
+
 const fn row(status: u16, code: &'static str, message: &'static str) -> Row {
     Row {
         status,
@@ -56,11 +59,16 @@ pub const fn row_of(class: ErrorClass) -> Row {
             "idempotency_key_reused",
             "idempotency key used with another request",
         ),
+        ErrorClass::CallerNotAuthenticated => row(
+            401,
+            "caller_not_authenticated",
+            "bearer token missing or not accepted",
+        ),
     }
 }
 
 /// Every class that can be sent, in order; for tests and for metrics labels.
-pub const ALL: [ErrorClass; 13] = [
+pub const ALL: [ErrorClass; 14] = [
     ErrorClass::InvalidRequest,
     ErrorClass::NotAuthorised,
     ErrorClass::TopicNotAllowed,
@@ -74,6 +82,7 @@ pub const ALL: [ErrorClass; 13] = [
     ErrorClass::ClusterUnavailable,
     ErrorClass::OutcomeUnknown,
     ErrorClass::IdempotencyKeyReused,
+    ErrorClass::CallerNotAuthenticated,
 ];
 
 /// The class of a failure as it came over the wire; an unknown number is [`ErrorClass::OutcomeUnknown`].

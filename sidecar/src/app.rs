@@ -119,7 +119,7 @@ impl App {
         let rest = rest::router(
             Arc::clone(&gateway),
             config.max_request_bytes,
-            listeners.data.xff_num_trusted_hops,
+            rest::Believed::of(&listeners.data),
         );
         let reads = read::router(read::Reads::new(&config, &metrics, faces.1.clone()));
         let data = Server::bind("data", &listeners.data, &metrics, rest)

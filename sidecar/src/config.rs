@@ -305,6 +305,8 @@ pub struct Cluster {
     pub delegation: Option<DelegationToken>,
     /// Whose tickets SASL/GSSAPI shows.
     pub kerberos: Option<Kerberos>,
+    /// The token is that of each record's caller.
+    pub callers: Option<Callers>,
     /// `producer.enabled`: whether records may be written.
     pub produces: bool,
     /// `consumer.enabled`: whether records may be read.
@@ -315,6 +317,13 @@ pub struct Cluster {
     pub expiry: Expiry,
     /// By path, the digest (SHA-256) of each file that librdkafka reads by itself; none of one that cannot be read.
     pub materials: BTreeMap<PathBuf, Option<[u8; 32]>>,
+}
+
+/// `credentials: from_request`: a client for each caller, with the caller's own token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Callers {
+    /// `max_callers`: how many there may be at once.
+    pub max: usize,
 }
 
 /// Until when certificates are good.
@@ -351,6 +360,7 @@ impl Default for Cluster {
             token: None,
             delegation: None,
             kerberos: None,
+            callers: None,
             produces: true,
             consumes: true,
             allowed_topics: TopicAllowlist::default(),

@@ -3,6 +3,7 @@
 mod load;
 mod names;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
@@ -81,6 +82,11 @@ struct ShedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
     cluster: String,
     result: &'static str,
@@ -128,6 +134,7 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     expiry: Family<StoreLabels, Gauge<f64, AtomicU64>>,
     producers: Gauge,
+    callers: Family<ClusterLabels, Gauge>,
     streams: Gauge,
     connections: Family<ListenerLabels, Gauge>,
     turned_away: Family<ListenerLabels, Counter>,
@@ -220,6 +227,7 @@ impl Default for Metrics {
             reloads: Family::default(),
             expiry: Family::default(),
             producers: Gauge::default(),
+            callers: Family::default(),
             streams: Gauge::default(),
             connections: Family::default(),
             turned_away: Family::default(),
@@ -258,6 +266,7 @@ impl Default for Metrics {
             RELOADS => reloads,
             CERTIFICATE_EXPIRY => expiry,
             PRODUCERS => producers,
+            CALLERS => callers,
             STREAMS => streams,
             CONNECTIONS => connections,
             TURNED_AWAY => turned_away,
@@ -313,6 +322,56 @@ impl Metrics {
             rebuilds: self.rebuilds.get_or_create_owned(&labels),
             labels,
             all: Arc::clone(self),
+        }
+    }
+
+    /// What the producer of one caller counts: together with the others of its cluster and profile, but for the gauges,
+    /// which [`Self::measure_callers`] sums up.
+    pub fn caller(self: &Arc<Self>, cluster: &str, producer: &str) -> (ProducerMetrics, CallerGauges) {
+        let gauges = CallerGauges::default();
+        let labels = ProducerLabels {
+            cluster: cluster.to_owned(),
+            producer: producer.to_owned(),
+        };
+        let metrics = ProducerMetrics {
+            outstanding: gauges.0.clone(),
+            outstanding_bytes: gauges.1.clone(),
+            held: gauges.2.clone(),
+            up: Gauge::default(),
+            rebuilds: self.rebuilds.get_or_create_owned(&labels),
+            labels,
+            all: Arc::clone(self),
+        };
+        (metrics, gauges)
+    }
+
+    /// How many callers of a cluster have producers.
+    pub fn callers(&self, cluster: &str, count: usize) {
+        let labels = ClusterLabels {
+            cluster: cluster.to_owned(),
+        };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.callers.get_or_create(&labels).set(count);
+    }
+
+    /// The same for all clusters; those that are not named have none.
+    pub fn count_callers(&self, counts: &BTreeMap<String, usize>) {
+        self.callers.clear();
+        for (cluster, count) in counts {
+            self.callers(cluster, *count);
+        }
+    }
+
+    /// Sets the gauges of clusters and profiles to the sums of their callers': outstanding records, their bytes, held ones.
+    pub fn measure_callers(&self, sums: &BTreeMap<(&str, &str), [i64; 3]>) {
+        for ((cluster, producer), [outstanding, bytes, held]) in sums {
+            let labels = ProducerLabels {
+                cluster: (*cluster).to_owned(),
+                producer: (*producer).to_owned(),
+            };
+            self.outstanding.get_or_create(&labels).set(*outstanding);
+            self.outstanding_bytes.get_or_create(&labels).set(*bytes);
+            self.held.get_or_create(&labels).set(*held);
         }
     }
 
@@ -482,6 +541,17 @@ impl IdempotencyMetrics {
         let families = &self.0.idempotency;
         families.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
         families.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+}
+
+/// The gauges of one caller's producer, which are exposed as parts of sums only.
+#[derive(Debug, Clone, Default)]
+pub struct CallerGauges(Gauge, Gauge, Gauge);
+
+impl CallerGauges {
+    /// Outstanding records, their bytes, held ones.
+    pub fn values(&self) -> [i64; 3] {
+        [self.0.get(), self.1.get(), self.2.get()]
     }
 }
 

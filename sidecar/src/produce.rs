@@ -17,12 +17,11 @@ use sluice_proto::v1::{self, ErrorClass};
 
 use self::batch::{Batch, Spooling, Way};
 use self::fanout::FanOut;
-use self::routes::{Route, Routes, not_allowed, profile_of};
+use self::routes::{Picked, Route, Routes, not_allowed, profile_of};
 use crate::app::StartError;
 use crate::config::{Cluster, Config, check_topic};
 use crate::idempotency::{Keys, Onward};
 use crate::kafka::health::Health;
-use crate::kafka::producer::Producer;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
 use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
@@ -134,13 +133,13 @@ impl Gateway {
             let producer = std::mem::take(&mut record.producer);
             let profile = profile_of(&producer);
             let routed = routed.and_then(|(route, producer)| {
-                let way = self.way(&record, (route, producer), profile, received, held_until)?;
+                let way = self.way(&record, (route, &producer), profile, received, held_until)?;
                 Ok((route, producer, way))
             });
             match routed {
                 Ok((route, producer, way)) => {
                     if !matches!(way, Way::Spool(_)) {
-                        batch.go_to(producer);
+                        batch.go_to(&producer);
                     }
                     self.split(record, route, way, &recipient, sink, &mut batch);
                 }
@@ -171,7 +170,7 @@ impl Gateway {
     fn way<'a>(
         &self,
         record: &v1::Record,
-        (route, producer): (&'a Route, &'a Arc<Producer>),
+        (route, producer): (&'a Route, &Picked<'a>),
         profile: &'a str,
         received: Instant,
         held_until: Option<Instant>,
@@ -193,6 +192,13 @@ impl Gateway {
             Some(_) => "spool_on_outage is true",
         };
         let misconfigured = |text: String| Failure::new(ErrorClass::RouteMisconfigured, text);
+        let Some(producer) = producer.shared() else {
+            return Err(misconfigured(format!(
+                "{asked}, and cluster {:?} is written with its callers' own tokens, which a record on the sidecar's disk \
+                 would outlive",
+                route.name
+            )));
+        };
         if self.spool.is_none() {
             return Err(misconfigured(format!(
                 "{asked} and the sidecar has no spool: set spool.directory in its configuration"
@@ -226,7 +232,7 @@ impl Gateway {
         way: Way<'_>,
         recipient: &Arc<dyn Recipient>,
         sink: &Arc<S>,
-        into: &mut Batch<'_>,
+        into: &mut Batch,
     ) {
         let mut topics = std::mem::take(&mut record.topics);
         let (id, client) = (record.id, record.client);
@@ -261,7 +267,7 @@ impl Gateway {
     }
 
     /// Whether one of the record's key is in the spool, or of this call on its way there.
-    fn follows(&self, record: &Record, lane: &Lane, into: &Batch<'_>) -> bool {
+    fn follows(&self, record: &Record, lane: &Lane, into: &Batch) -> bool {
         let (Some(key), Some(spool)) = (&record.key, &self.spool) else {
             return false;
         };
@@ -278,7 +284,7 @@ impl Gateway {
         route: &Route,
         way: Way<'_>,
         receipt: Receipt,
-        into: &mut Batch<'_>,
+        into: &mut Batch,
     ) {
         let failure = match route.allowed.entry(&record.topic) {
             Some(label) => {

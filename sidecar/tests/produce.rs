@@ -12,6 +12,8 @@
 mod bridge;
 #[path = "produce/buffered.rs"]
 mod buffered;
+#[path = "produce/callers.rs"]
+mod callers;
 #[path = "produce/clients.rs"]
 mod clients;
 #[path = "produce/drain.rs"]

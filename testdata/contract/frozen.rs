@@ -69,5 +69,8 @@ pub(super) fn described(record: &Record) -> Value {
     if record.client != 0 {
         described["client"] = json!(record.client.to_string());
     }
+    if !record.bearer_token.is_empty() {
+        described["bearer_token"] = json!(record.bearer_token);
+    }
     described
 }

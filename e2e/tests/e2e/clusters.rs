@@ -1,10 +1,12 @@
 //! Every way into a real Kafka: what works, what is said of what does not, and that it works once it is mended.
 
 mod bearers;
+mod callers;
 mod delegation;
 mod issuer;
 mod papers;
 mod renewed;
+mod rights;
 
 use std::time::Duration;
 

@@ -146,6 +146,7 @@ fn route(merged: &Layer) -> Route {
         cloudevents: layer.cloudevents.unwrap_or(CloudEvents::Off),
         delivery: layer.delivery.unwrap_or(Delivery::Acked),
         spool_on_outage: layer.spool_on_outage.unwrap_or(false),
+        forward_bearer_token: layer.forward_bearer_token.unwrap_or(false),
         idempotency: layer.idempotency.flatten(),
         success_status: layer.success_status,
         success_message: layer.success_message,

@@ -57,6 +57,7 @@ layer! {
     /// `delivery` or `producer_async`.
     delivery: Delivery,
     spool_on_outage: bool,
+    forward_bearer_token: bool,
     /// `Some(None)` is `none`.
     idempotency: Option<Idempotency>,
     success_status: u16,
@@ -130,6 +131,7 @@ impl Layer {
             ),
             delivery: delivery(section),
             spool_on_outage: section.bool("spool_on_outage"),
+            forward_bearer_token: section.bool("forward_bearer_token"),
             idempotency: fields::idempotency(section, "idempotency"),
             success_status: integer(section, "success_status", 200, 299),
             success_message: section.string("success_message"),

@@ -43,6 +43,8 @@ pub struct Route {
     pub delivery: Delivery,
     /// Whether the sidecar's spool takes the record while its cluster is away.
     pub spool_on_outage: bool,
+    /// Whether the sidecar is told the bearer token of the request's `Authorization`.
+    pub forward_bearer_token: bool,
     /// Where the key comes from under which a record is written once; `None`: each request is a record.
     pub idempotency: Option<Idempotency>,
     /// The status of a success; `None` is 200 when stored, 202 when accepted.

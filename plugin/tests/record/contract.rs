@@ -66,6 +66,12 @@ fn examples() -> Vec<Example> {
             json!({"value": "body", "idempotency": {"window": 60_000}}),
             b"POST /a?b=c\nidempotency-key: \"8e03978e\"\n\nv",
         ),
+        one(
+            "bearer_token",
+            "a record with the token of whoever asked for it",
+            json!({"value": "body", "forward_bearer_token": true}),
+            b"POST /\nauthorization: bearer abc.def\n\nv",
+        ),
         Example {
             name: "several_records",
             says: "three gathered records, id 0 among them",

@@ -200,6 +200,7 @@ proptest! {
             spool_on_outage: buffered,
             idempotency: None,
             client,
+            bearer_token: String::new(),
             deadline_ms: 70_000,
             value: Some(body.clone().into()),
         };

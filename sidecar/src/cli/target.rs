@@ -145,6 +145,11 @@ impl Arguments {
                 known()
             )));
         };
+        if cluster.callers.is_some() {
+            return Err(Failure::Other(format!(
+                "cluster {name:?} is written with its callers' own tokens, and a command has none"
+            )));
+        }
         Ok(Target {
             connection: connection(&config, cluster),
             open: Some(Open {

@@ -78,6 +78,7 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
     materials.keys().for_each(|file| context.depends_on(file));
     let Sasl {
         token,
+        callers,
         delegation,
         kerberos,
     } = sasl.unwrap_or_default();
@@ -86,6 +87,7 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         bootstrap_servers: brokers.servers,
         properties,
         token,
+        callers,
         delegation,
         kerberos,
         produces,

@@ -118,6 +118,15 @@ fn dead_letters(
     }
     let cluster = section.name("cluster");
     let producer = section.name("producer").unwrap_or_else(|| "default".to_owned());
+    if let Some((name, _)) = clusters
+        .iter()
+        .find(|(name, found)| cluster.as_ref() == Some(*name) && found.callers.is_some())
+    {
+        section.problem(
+            "cluster",
+            format!("{name:?} is written with its callers' own tokens, and a dead letter has none"),
+        );
+    }
     if let Some(name) = cluster.as_ref().filter(|name| !clusters.contains_key(*name)) {
         section.problem("cluster", format!("no cluster is named {name:?}"));
     }

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::env::Overrides;
 use super::{
-    Address, AwsIam, AwsKeys, AwsRole, BearerToken, Cluster, Config, DeadLetters, DelegationToken, DevBroker,
-    Idempotency, Kerberos, Listener, Listeners, Profile, Read, ReadTopics, Reset, ScramHash, Secret, Spool,
-    TokenSource,
+    Address, AwsIam, AwsKeys, AwsRole, BearerToken, Callers, Cluster, Config, DeadLetters, DelegationToken,
+    DevBroker, Idempotency, Kerberos, Listener, Listeners, Profile, Read, ReadTopics, Reset, ScramHash,
+    Secret, Spool, TokenSource,
 };
 use crate::kafka::properties::may_be_secret;
 
@@ -267,6 +267,7 @@ impl Page<'_> {
             token,
             delegation,
             kerberos,
+            callers,
             produces,
             consumes,
             allowed_topics,
@@ -312,6 +313,10 @@ impl Page<'_> {
                     format_args!("good until {ends}"),
                 );
             }
+        }
+        if let Some(Callers { max }) = callers {
+            self.line(&format!("{path}.authentication.credentials"), "from_request");
+            self.line(&format!("{path}.authentication.max_callers"), max);
         }
         if let Some(BearerToken { source, extensions }) = token {
             let key = format!("{path}.authentication.oauthbearer");

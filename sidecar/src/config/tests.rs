@@ -190,6 +190,7 @@ fn every_key_is_heeded() {
     assert_eq!(config.answer_timeout, Duration::from_secs(4));
     assert_eq!(config.max_request_bytes, 2 * 1024 * 1024);
     assert_eq!(config.grace_period, Duration::from_secs(7));
+    assert_eq!(config.reload_interval, Duration::from_secs(2));
     let spool = Spool {
         directory: PathBuf::from("/tmp/sluice-spool"),
         max_bytes: 2 * 1024 * 1024,

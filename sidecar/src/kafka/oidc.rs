@@ -4,6 +4,8 @@
 //! redirection is not followed: it would take the client's secret elsewhere.
 
 mod call;
+#[cfg(feature = "parsers")]
+pub mod parsers;
 #[cfg(test)]
 mod tests;
 

@@ -1,14 +1,18 @@
 //! The producers there are: one for each cluster and profile in use, and no more than a bound.
 
+mod callers;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use self::callers::Callers;
 use super::health::Health;
 use super::producer::Producer;
-use crate::config::{Cluster, Profile};
+use super::record::Failure;
+use crate::config::{self, Cluster, Profile};
 use crate::metrics::{Loads, Metrics};
 
 /// A place for the producer of one cluster and one profile, made when it is first asked for.
@@ -43,15 +47,18 @@ pub struct Pool {
     /// Producers are made on threads of others, too.
     runtime: Handle,
     made: Mutex<Vec<(String, Arc<Producer>)>>,
+    callers: Arc<Callers>,
 }
 
 impl Pool {
     /// A pool of at most `max` producers. Must be called within a tokio runtime, which they run on.
     pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
+        let runtime = Handle::current();
         Self {
             max,
+            callers: Callers::new(Arc::clone(&metrics), runtime.clone()),
             metrics,
-            runtime: Handle::current(),
+            runtime,
             made: Mutex::default(),
         }
     }
@@ -91,6 +98,20 @@ impl Pool {
         Ok(producer)
     }
 
+    /// The producer of the caller who has `token`, in a slot whose cluster is written with callers' tokens.
+    ///
+    /// # Errors
+    /// When the token cannot be one, or has expired; when as many callers have producers as may; when librdkafka refuses
+    /// the configuration.
+    pub fn of_caller(
+        &self,
+        slot: &Slot,
+        bound: config::Callers,
+        token: &str,
+    ) -> Result<Arc<Producer>, Failure> {
+        self.callers.get(slot, bound, token)
+    }
+
     /// Tells `current`, and with it whoever looks at the cluster, that it has other certificates or secrets now, and has
     /// each of its producers go over to them.
     ///
@@ -107,7 +128,8 @@ impl Pool {
         let made = self.made();
         current.send_replace(Arc::clone(&to));
         let mut own = made.iter().filter(|(cluster, _)| cluster == name);
-        own.try_for_each(|(_, producer)| producer.renew(&to))
+        own.try_for_each(|(_, producer)| producer.renew(&to))?;
+        self.callers.renew(name, &to)
     }
 
     /// By cluster, why one of its producers has not gone over yet.
@@ -123,6 +145,7 @@ impl Pool {
         self.made()
             .iter()
             .map(|(_, producer)| Arc::clone(producer))
+            .chain(self.callers.all())
             .collect()
     }
 
@@ -132,6 +155,7 @@ impl Pool {
         for (_, producer) in self.made().iter() {
             producer.measure(&mut loads);
         }
+        self.callers.measure(&mut loads);
         self.metrics.loads(loads);
     }
 

@@ -129,6 +129,7 @@ impl Producer {
             buffered_for: client::message_timeout(config),
             gathers: !client::lingers(config),
             queueing: profile.max_queueing_time,
+            of_caller: cluster.callers.is_some(),
             shared: cluster.allowed_topics.allows_several(),
         };
         let driver = Arc::new(Notify::new());
@@ -203,6 +204,11 @@ impl Producer {
     /// Whether the cluster answers.
     pub fn health(&self) -> Health {
         self.shared.lock().health().clone()
+    }
+
+    /// Whether the brokers do not take the token of the caller whose producer it is.
+    pub fn is_refused(&self) -> bool {
+        self.shared.lock().is_refused()
     }
 
     /// Whether the cluster takes the topic's records: not while no broker can be reached, nor when acknowledgements have

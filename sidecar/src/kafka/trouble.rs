@@ -179,7 +179,9 @@ fn kind(code: Code, detail: &str) -> Kind {
         }
         Code::SSL => Kind::Tls,
         Code::UnsupportedSASLMechanism | Code::UnsupportedFeature => Kind::Mechanism,
-        Code::Authentication | Code::SaslAuthenticationFailed if says("Unsupported SASL mechanism") => {
+        Code::Authentication | Code::SaslAuthenticationFailed
+            if says("Unsupported SASL mechanism") || says("not supported by broker") =>
+        {
             Kind::Mechanism
         }
         // What the Kerberos library says before the broker is asked.
@@ -297,6 +299,11 @@ mod tests {
                 "Failed to initialize SASL authentication: SASL handshake failed (start (-1)): SASL(-1): generic failure: \
                  GSSAPI Error: No credentials were supplied (Client 'a@R' not found in Kerberos database)",
                 Kind::Ticket,
+            ),
+            (
+                Code::Authentication,
+                "Failed to initialize SASL authentication: SASL Handshake not supported by broker (required by mechanism PLAIN)",
+                Kind::Mechanism,
             ),
             (
                 Code::UnsupportedSASLMechanism,

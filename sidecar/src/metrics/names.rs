@@ -97,6 +97,11 @@ pub(super) const CERTIFICATE_EXPIRY: Name = (
     "sluice_certificate_expiry_timestamp_seconds",
     "When the certificates in use end, in seconds since 1970",
 );
+/// Label: `cluster`.
+pub(super) const CALLERS: Name = (
+    "sluice_callers",
+    "Callers with tokens of their own that have producers",
+);
 /// No labels.
 pub(super) const PRODUCERS: Name = ("sluice_producers", "Producers that exist");
 /// No labels.

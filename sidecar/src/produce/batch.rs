@@ -36,28 +36,28 @@ impl Spooling<'_> {
 }
 
 /// Neighbouring records that go to the same producer.
-pub(super) struct Batch<'a> {
-    pub(super) producer: Option<&'a Arc<Producer>>,
+pub(super) struct Batch {
+    pub(super) producer: Option<Arc<Producer>>,
     pub(super) submissions: Vec<Submission>,
     /// Records for the spool, wherever they go from there.
     pub(super) spooled: Vec<(Incoming, Option<Bridged>)>,
 }
 
-impl<'a> Batch<'a> {
+impl Batch {
     /// Sends what is there first when it goes elsewhere: the order of arrival is kept.
-    pub(super) fn go_to(&mut self, producer: &'a Arc<Producer>) {
-        if self
-            .producer
-            .is_some_and(|current| !Arc::ptr_eq(current, producer))
-        {
-            self.send();
+    pub(super) fn go_to(&mut self, producer: &Arc<Producer>) {
+        match &self.producer {
+            Some(current) if Arc::ptr_eq(current, producer) => {}
+            _ => {
+                self.send();
+                self.producer = Some(Arc::clone(producer));
+            }
         }
-        self.producer = Some(producer);
     }
 
     /// Sends what is there.
     pub(super) fn send(&mut self) {
-        if let Some(producer) = self.producer
+        if let Some(producer) = &self.producer
             && !self.submissions.is_empty()
         {
             producer.submit(&mut self.submissions);

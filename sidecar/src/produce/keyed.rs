@@ -14,7 +14,7 @@ impl Gateway {
     /// What a record with an idempotency key asks for, if it may go where it is to go.
     pub(super) fn keyed<S: FateSink + 'static>(
         &self,
-        record: v1::Record,
+        mut record: v1::Record,
         received: Instant,
         sink: &Arc<S>,
     ) -> Result<Ask, Failure> {
@@ -24,9 +24,20 @@ impl Gateway {
             return Err(Failure::new(ErrorClass::RouteMisconfigured, text));
         };
         let (route, producer) = self.routes.of_record(&record)?;
+        if route.callers.is_some() {
+            // Repeats are answered from the disk, and whose they are is not known there.
+            let text = format!(
+                "the record has an idempotency key, and cluster {:?} is written with its callers' own tokens: use one of \
+                 the two",
+                route.name
+            );
+            return Err(Failure::new(ErrorClass::RouteMisconfigured, text));
+        }
+        // Nobody needs it any more, and it is not to come near a disk.
+        record.bearer_token.clear();
         self.way(
             &record,
-            (route, producer),
+            (route, &producer),
             profile_of(&record.producer),
             received,
             None,

@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
@@ -27,6 +27,7 @@ use sluice_proto::v1::{self, ErrorClass};
 use self::body::Bounds;
 use self::gather::{Gather, Told};
 use super::{Gateway, wire};
+use crate::config::Listener;
 use crate::kafka::record::Failure;
 
 /// The media type of one JSON array of records. `application/json` itself is a value like any other.
@@ -38,13 +39,32 @@ const PROTOBUF: &str = "application/x-protobuf";
 struct Face {
     gateway: Arc<Gateway>,
     bounds: Bounds,
-    /// See [`router`].
-    trusted_hops: usize,
+    believed: Believed,
 }
 
-/// The router of the data listener. Bodies of more than `max_bytes` are refused. So many proxies before it are trusted to
-/// say, in `x-forwarded-for`, where a request comes from; with 0 it is from who connects.
-pub fn router(gateway: Arc<Gateway>, max_bytes: usize, trusted_hops: usize) -> Router {
+/// What a request is believed about whom it is from.
+#[derive(Debug, Clone, Copy)]
+pub struct Believed {
+    /// So many proxies before the listener are trusted to say, in `x-forwarded-for`, where a request comes from; with 0 it
+    /// is from who connects.
+    pub trusted_hops: usize,
+    /// The listener itself asks for no tokens, so that a bearer token in `Authorization` is the caller's own, for a cluster
+    /// that is written with those.
+    pub takes_tokens: bool,
+}
+
+impl Believed {
+    /// What the requests of `listener` are believed.
+    pub fn of(listener: &Listener) -> Self {
+        Self {
+            trusted_hops: listener.xff_num_trusted_hops,
+            takes_tokens: listener.tokens.is_empty(),
+        }
+    }
+}
+
+/// The router of the data listener. Bodies of more than `max_bytes` are refused.
+pub fn router(gateway: Arc<Gateway>, max_bytes: usize, believed: Believed) -> Router {
     let not_found = || async { reply::plain(StatusCode::NOT_FOUND, "not_found", "no such path") };
     let not_allowed = || async {
         reply::plain(
@@ -59,7 +79,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize, trusted_hops: usize) -> R
         .with_state(Face {
             gateway,
             bounds: Bounds::new(max_bytes),
-            trusted_hops,
+            believed,
         })
 }
 
@@ -132,7 +152,14 @@ impl Face {
         // Held until the answer: so are the body's bytes.
         let (body, _share) = self.bounds.read(body).await?;
         let media_type = media_type(&parts.headers)?;
-        let client = client::number(parts.extensions.get(), &parts.headers, self.trusted_hops);
+        let client = client::number(parts.extensions.get(), &parts.headers, self.believed.trusted_hops);
+        let token = self.token(&parts.headers);
+        let of_caller = |mut records: Vec<v1::Record>| {
+            records
+                .iter_mut()
+                .for_each(|record| record.bearer_token.clone_from(&token));
+            records
+        };
         match media_type.as_deref() {
             Some(many @ (PROTOBUF | NDJSON | RECORDS_JSON))
                 if parts.headers.contains_key(idempotency::HEADER) =>
@@ -142,13 +169,31 @@ impl Face {
                 )))
             }
             Some(PROTOBUF) => self.messages(topic, client, body).await,
-            Some(NDJSON) => self.batch(client, batch::lines(&common, topic, &body)?).await,
-            Some(RECORDS_JSON) => self.batch(client, batch::array(&common, topic, &body)?).await,
+            Some(NDJSON) => {
+                let records = of_caller(batch::lines(&common, topic, &body)?);
+                self.batch(client, records).await
+            }
+            Some(RECORDS_JSON) => {
+                let records = of_caller(batch::array(&common, topic, &body)?);
+                self.batch(client, records).await
+            }
             _ => {
                 let record = single::record(&common, topic, &parts, body)?;
-                let told = self.settle(client, vec![record]).await;
+                let told = self.settle(client, of_caller(vec![record])).await;
                 Ok(reply::one(topic, told.into_iter().next()))
             }
+        }
+    }
+
+    /// The bearer token of the request (RFC 6750, section 2.1); empty if it has none, or several.
+    fn token(&self, headers: &HeaderMap) -> String {
+        let mut all = headers.get_all(AUTHORIZATION).iter();
+        let only = all.next();
+        let only = only.filter(|_| self.believed.takes_tokens && all.next().is_none());
+        let text = only.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim().to_owned(),
+            _ => String::new(),
         }
     }
 
@@ -189,7 +234,7 @@ impl Face {
         for (position, record) in (0..).zip(&mut records) {
             record.id = position;
             // One that says itself whose it is comes from a proxy, unless strangers get here.
-            if record.client == 0 || self.trusted_hops > 0 {
+            if record.client == 0 || self.believed.trusted_hops > 0 {
                 record.client = client;
             }
         }

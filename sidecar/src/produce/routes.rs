@@ -1,13 +1,14 @@
 //! Where records can go: the clusters, what of them may be written, and by which producers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use sluice_proto::v1::{self, ErrorClass};
 use tokio::sync::watch;
 
 use crate::app::StartError;
-use crate::config::{Acks, Cluster, Config, TopicAllowlist};
+use crate::config::{Acks, Callers, Cluster, Config, TopicAllowlist};
 use crate::kafka::pool::{Pool, Slot};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Failure;
@@ -34,6 +35,11 @@ impl Outlet for Routes {
         if !route.produces {
             return Err(takes_no_records(cluster));
         }
+        if route.callers.is_some() {
+            return Err(format!(
+                "cluster {cluster:?} is written with its callers' own tokens"
+            ));
+        }
         let slot = route.profiles.get(producer);
         let slot = slot.ok_or_else(|| format!("the sidecar has no producer {producer:?}"))?;
         let label = route.allowed.entry(topic);
@@ -47,6 +53,8 @@ pub(super) struct Route {
     pub(super) name: String,
     /// Whether the cluster takes records at all.
     produces: bool,
+    /// It is written with its callers' own tokens.
+    pub(super) callers: Option<Callers>,
     pub(super) allowed: Allowed,
     profiles: HashMap<String, Slot>,
     /// What its clients are made of.
@@ -82,6 +90,35 @@ impl Allowed {
         self.exact
             .get(topic)
             .or_else(|| of_prefix().map(|(_, label)| label))
+    }
+}
+
+/// The producer of a record.
+pub(super) enum Picked<'a> {
+    /// That of all records of its cluster and profile.
+    Shared(&'a Arc<Producer>),
+    /// That of its caller.
+    Own(Arc<Producer>),
+}
+
+impl<'a> Picked<'a> {
+    /// The one of all records.
+    pub(super) fn shared(&self) -> Option<&'a Arc<Producer>> {
+        match self {
+            Self::Shared(producer) => Some(producer),
+            Self::Own(_) => None,
+        }
+    }
+}
+
+impl Deref for Picked<'_> {
+    type Target = Arc<Producer>;
+
+    fn deref(&self) -> &Arc<Producer> {
+        match self {
+            Self::Shared(producer) => producer,
+            Self::Own(producer) => producer,
+        }
     }
 }
 
@@ -130,6 +167,7 @@ impl Routes {
             let route = Route {
                 name: name.clone(),
                 produces: cluster.produces,
+                callers: cluster.callers,
                 unacknowledged: unacknowledged.clone(),
                 allowed: Allowed::new(&cluster.allowed_topics),
                 profiles: profiles.iter().map(slot).collect(),
@@ -145,6 +183,7 @@ impl Routes {
         for (name, route) in &this.clusters {
             // A bound smaller than the number of clusters leaves some to their first record.
             if route.produces
+                && route.callers.is_none()
                 && this.pool.all().len() < config.max_producers
                 && let Some(slot) = route.profiles.get(DEFAULT_PROFILE)
             {
@@ -174,7 +213,7 @@ impl Routes {
     }
 
     /// Where a record goes, if it is one that can go anywhere.
-    pub(super) fn of_record(&self, record: &v1::Record) -> Result<(&Route, &Arc<Producer>), Failure> {
+    pub(super) fn of_record(&self, record: &v1::Record) -> Result<(&Route, Picked<'_>), Failure> {
         let misconfigured = |text: String| Failure::new(ErrorClass::RouteMisconfigured, text);
         let invalid = |text: String| Failure::new(ErrorClass::InvalidRequest, text);
         let name = match (record.cluster.as_str(), &self.default_cluster) {
@@ -214,10 +253,14 @@ impl Routes {
             let name = &header.name;
             return Err(invalid(format!("the name of header {name:?} holds a zero byte")));
         }
+        if let Some(bound) = route.callers {
+            let producer = self.pool.of_caller(slot, bound, &record.bearer_token)?;
+            return Ok((route, Picked::Own(producer)));
+        }
         let producer = self.pool.get(slot).map_err(|why| {
             tracing::error!(cluster = name, profile, why, "no producer");
             misconfigured(why)
         })?;
-        Ok((route, producer))
+        Ok((route, Picked::Shared(producer)))
     }
 }

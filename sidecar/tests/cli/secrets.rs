@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::command::{Kafka, sluice};
-use crate::serve::{ports, post, serve};
+use crate::serve::{ports, post_with, serve};
 
 /// Stands in every field that is free text; followed by letters that say which.
 const SENTINEL: &str = "Sentinel0";
@@ -81,6 +81,9 @@ fn config(data: u16, broker: u16) -> serde_json::Value {
             "jaas-issuer": cluster(json!({"authentication": {"sasl_jaas_config": format!(
                 "OAuthBearerLoginModule required clientId=me clientSecret=\"{SENTINEL}i\";"
             )}, "properties": {"sasl.oauthbearer.token.endpoint.url": format!("http://127.0.0.1:{broker}/token")}})),
+            "callers": cluster(json!({
+                "authentication": {"mechanism": "OAUTHBEARER", "credentials": "from_request"}, "properties": {"debug": "all"},
+            })),
             "file": cluster(json!({"authentication": {"mechanism": "OAUTHBEARER", "oauthbearer": {
                 "token_file": "token",
             }}})),
@@ -141,9 +144,10 @@ async fn no_secret_is_ever_told() {
     let (kafka, running) = serve(kafka, &tree.to_string(), admin, &variables).await;
     let names: Vec<String> = tree["clusters"].as_object().unwrap().keys().cloned().collect();
     for name in &names {
-        let answer = post(
+        let answer = post_with(
             data,
             &format!("/topics/orders/records?cluster_name={name}"),
+            &format!("authorization: Bearer {SENTINEL}j\r\n"),
             "hello",
         )
         .await;

@@ -40,9 +40,14 @@ pub(crate) async fn serve(
 
 /// The answer to `POST path` with `body`, head and all.
 pub(crate) async fn post(port: u16, path: &str, body: &str) -> String {
+    post_with(port, path, "", body).await
+}
+
+/// The same with further headers, each with its line break.
+pub(crate) async fn post_with(port: u16, path: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + body).as_bytes()).await.unwrap();

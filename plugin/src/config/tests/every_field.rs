@@ -40,6 +40,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         success_status,
         success_message,
         spool_on_outage,
+        forward_bearer_token,
         idempotency,
         max_body_bytes,
         answer_timeout,
@@ -80,6 +81,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         success_status,
         success_message,
         spool_on_outage,
+        forward_bearer_token,
         idempotency,
         max_body_bytes,
         answer_timeout,
@@ -272,6 +274,10 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
             vec![("spool_on_outage", "true")],
         ),
         (
+            json!({"forward_bearer_token": true}),
+            vec![("forward_bearer_token", "true")],
+        ),
+        (
             json!({"idempotency": {}}),
             vec![(
                 "idempotency",
@@ -427,6 +433,7 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
         cloudevents: CloudEvents::Off,
         delivery: Delivery::Acked,
         spool_on_outage: false,
+        forward_bearer_token: false,
         idempotency: None,
         success_status: None,
         success_message: None,

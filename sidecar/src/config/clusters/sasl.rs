@@ -12,7 +12,9 @@ use super::{aws, gssapi, oidc};
 use crate::config::properties::Properties;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
-use crate::config::{AwsIam, BearerToken, DelegationToken, Kerberos, ScramHash, Secret, TokenSource};
+use crate::config::{
+    AwsIam, BearerToken, Callers, DelegationToken, Kerberos, ScramHash, Secret, TokenSource,
+};
 use crate::kafka::{bearer, relay};
 
 /// What `authentication` gives that is no property.
@@ -24,7 +26,12 @@ pub(super) struct Sasl {
     pub(super) delegation: Option<DelegationToken>,
     /// Whose Kerberos tickets are shown.
     pub(super) kerberos: Option<Kerberos>,
+    /// The token is the caller's own.
+    pub(super) callers: Option<Callers>,
 }
+
+/// How many callers have clients at once, unless it is said.
+const MAX_CALLERS: i64 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mechanism {
@@ -63,7 +70,13 @@ pub(super) fn read(
         properties,
         context,
     };
-    let sasl = reader.read().unwrap_or_default();
+    let sasl = match reader.callers() {
+        Some(callers) => Sasl {
+            callers: Some(callers),
+            ..Sasl::default()
+        },
+        None => reader.read().unwrap_or_default(),
+    };
     own.finish();
     Some(sasl)
 }
@@ -115,6 +128,42 @@ struct Reader<'a, 'b> {
 }
 
 impl Reader<'_, '_> {
+    /// `credentials: from_request`, and what goes with it.
+    fn callers(&mut self) -> Option<Callers> {
+        let own = self.own;
+        let from_request = own.choice("credentials", &[("from_config", false), ("from_request", true)]);
+        if from_request != Some(true) {
+            own.refuse("max_callers", "belongs to `credentials: from_request`");
+            return None;
+        }
+        own.choice("strategy", &[("sasl", ())]);
+        if own.choice("mechanism", MECHANISMS) != Some(Mechanism::OauthBearer) {
+            own.problem(
+                "mechanism",
+                "must be OAUTHBEARER with `credentials: from_request`",
+            );
+        }
+        for key in [
+            "user",
+            "password",
+            "oauthbearer",
+            "aws_msk_iam",
+            "gssapi",
+            "sasl_jaas_config",
+            "tokenauth",
+        ] {
+            own.refuse(
+                key,
+                "means nothing with `credentials: from_request`: the caller's token says who it is",
+            );
+        }
+        let max = own.integer("max_callers", 1..=10_000).unwrap_or(MAX_CALLERS);
+        self.set("mechanism", "sasl.mechanism", name(Mechanism::OauthBearer));
+        Some(Callers {
+            max: usize::try_from(max).unwrap_or_default(),
+        })
+    }
+
     fn read(&mut self) -> Option<Sasl> {
         let own = self.own;
         own.choice("strategy", &[("sasl", ())]);
@@ -262,7 +311,7 @@ impl Reader<'_, '_> {
     fn bearer(&self, section: &Section<'_>) -> Option<BearerToken> {
         section.refuse(
             "credentials",
-            "passing the caller's token on is not supported yet",
+            "goes one level up, as `authentication: {mechanism: OAUTHBEARER, credentials: from_request}`",
         );
         let extensions: BTreeMap<String, String> = section
             .scalars("extensions")

@@ -118,7 +118,7 @@ fn serve(
     }
     if is_current {
         for trouble in seen.troubles {
-            state.trouble(trouble, now);
+            state.trouble(trouble, now, &mut bag);
         }
         if let Some(why) = seen.down {
             state.down(why);

@@ -5,6 +5,7 @@ mod aside;
 mod cluster;
 mod deadlines;
 mod handover;
+mod refused;
 mod takeover;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::topics::{Held, Standing, Topics};
 use crate::kafka::error;
 use crate::kafka::health::Health;
 use crate::kafka::native::{Delivery as Report, Native};
-use crate::kafka::record::{Aside, Delivery, Outcome, Receipt, Record, Submission};
+use crate::kafka::record::{Aside, Delivery, Failure, Outcome, Receipt, Record, Submission};
 use crate::kafka::trouble::Troubles;
 use crate::metrics::{ProducerMetrics, Reload};
 
@@ -44,6 +45,8 @@ pub(super) struct Limits {
     pub(super) gathers: bool,
     /// How much longer than necessary a record may wait for its acknowledgement; zero is no bound.
     pub(super) queueing: Duration,
+    /// Its token is that of one caller.
+    pub(super) of_caller: bool,
     /// There may be several topics, each of which has its share of the bounds.
     pub(super) shared: bool,
 }
@@ -105,6 +108,8 @@ pub(super) struct State {
     fatal: Option<String>,
     /// Records are being put aside: nothing is handed over until that is done.
     diverting: bool,
+    /// The brokers do not take the caller's token.
+    refused: Option<Failure>,
     /// Nothing is taken on any more.
     closed: bool,
     stopped: bool,
@@ -136,6 +141,7 @@ impl State {
             troubles: Troubles::default(),
             fatal: None,
             diverting: false,
+            refused: None,
             closed: false,
             stopped: false,
             earliest: None,

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
@@ -142,6 +142,10 @@ fn error(class: ErrorClass, text: &str, results: Option<Vec<Value>>) -> Response
     let mut response = (status, axum::Json(body)).into_response();
     if let Some(seconds) = retry_after {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static(class::CHALLENGE);
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
 }

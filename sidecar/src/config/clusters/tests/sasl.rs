@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{AwsIam, AwsKeys, AwsRole, BearerToken, DelegationToken, ScramHash, TokenSource};
+use crate::config::{
+    AwsIam, AwsKeys, AwsRole, BearerToken, Callers, DelegationToken, ScramHash, TokenSource,
+};
 use crate::kafka::oidc::{Issuer, Settings};
 
 #[test]
@@ -411,10 +413,7 @@ fn bearer_tokens() {
             "{token_endpoint_url: https://x, client_id: a, client_secret: hunter2, token_endpoint_truststore: {location: /nowhere}}",
             "token_endpoint_truststore.location: cannot read /nowhere",
         ),
-        (
-            "{credentials: from_request}",
-            "credentials: passing the caller's token on is not supported yet",
-        ),
+        ("{credentials: from_request}", "credentials: goes one level up"),
     ] {
         let found = wrong(&format!(
             "authentication: {{mechanism: OAUTHBEARER, oauthbearer: {fields}}}"
@@ -609,4 +608,41 @@ fn issuers() {
         found.contains("belongs to the `clientId` of a `sasl_jaas_config`"),
         "{found}"
     );
+}
+
+#[test]
+fn callers() {
+    let (found, warnings) =
+        cluster("authentication: {mechanism: OAUTHBEARER, credentials: from_request, max_callers: 7}");
+    assert_eq!(found.callers, Some(Callers { max: 7 }));
+    assert_eq!((&found.token, warnings.as_str()), (&None, ""));
+    assert_eq!(property(&found, "sasl.mechanism"), Some("OAUTHBEARER"));
+    let (found, _) = cluster("authentication: {mechanism: OAUTHBEARER, credentials: from_request}");
+    assert_eq!(found.callers, Some(Callers { max: 100 }));
+    let (found, _) = cluster(
+        "authentication: {mechanism: OAUTHBEARER, credentials: from_config, oauthbearer: {token: a}}",
+    );
+    assert_eq!(found.callers, None);
+    for (fields, expected) in [
+        ("{credentials: from_request}", "mechanism: must be OAUTHBEARER"),
+        (
+            "{mechanism: PLAIN, credentials: from_request}",
+            "mechanism: must be OAUTHBEARER",
+        ),
+        (
+            "{mechanism: OAUTHBEARER, credentials: from_request, oauthbearer: {token: a}}",
+            "oauthbearer: means nothing with `credentials: from_request`",
+        ),
+        (
+            "{mechanism: OAUTHBEARER, oauthbearer: {token: a}, max_callers: 3}",
+            "max_callers: belongs to `credentials: from_request`",
+        ),
+        (
+            "{mechanism: OAUTHBEARER, credentials: from_request, max_callers: 0}",
+            "max_callers: must be",
+        ),
+    ] {
+        let found = wrong(&format!("authentication: {fields}"));
+        assert!(found.contains(expected), "{fields}: {found}");
+    }
 }

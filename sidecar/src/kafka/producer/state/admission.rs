@@ -50,6 +50,9 @@ impl State {
             let text = "the sidecar is shutting down";
             return Some(Failure::new(ErrorClass::SidecarUnavailable, text).into());
         }
+        if let Some(failure) = &self.refused {
+            return Some(failure.clone().into());
+        }
         let bytes = candidate.bytes;
         let max_bytes = self.limits.bytes;
         if bytes > max_bytes {

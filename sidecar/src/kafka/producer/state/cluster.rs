@@ -29,8 +29,9 @@ impl State {
     }
 
     /// Something is wrong with the way to a broker.
-    pub(in crate::kafka::producer) fn trouble(&mut self, trouble: Trouble, now: Instant) {
+    pub(in crate::kafka::producer) fn trouble(&mut self, trouble: Trouble, now: Instant, bag: &mut Bag) {
         self.metrics.trouble(trouble.kind);
+        self.refuse_caller(&trouble, now, bag);
         let why = trouble.to_string();
         self.troubles.add(trouble, now);
         if self.is_down() {
@@ -89,6 +90,7 @@ impl State {
             return;
         }
         self.troubles.clear();
+        self.refused = None;
         for (_, topic) in self.topics.iter() {
             topic.pace.resume();
         }

@@ -359,3 +359,32 @@ fn a_stream_outlives_its_broker_and_comes_back_where_it_was() -> Result<()> {
         rig.envoy.healthy()
     })
 }
+
+#[test]
+fn a_stream_says_that_its_topic_is_gone() -> Result<()> {
+    scenario("reading-deleted", async |s| {
+        let kafka = kafka::shared().await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 1).await?;
+        let rig = rig(s, kafka, &topic).await?;
+        let url = format!("http://127.0.0.1:{}/topics/{topic}/stream", rig.envoy.port());
+        let mut stream = Curl::start(&url, None)?;
+        ensure!(stream.next().await?.is_none(), "caught up");
+        kafka.delete_topic(&topic).await?;
+        let Err(why) = stream.next().await else {
+            bail!("a record of a topic that is gone");
+        };
+        let why = why.to_string();
+        ensure!(
+            why.starts_with("error: ") && why.contains("unknown_topic"),
+            "{why}"
+        );
+        let path = format!("/topics/{topic}/records");
+        rig.envoy
+            .h1()
+            .get(&path)
+            .await?
+            .expect_error(404, "unknown_topic")?;
+        Ok(())
+    })
+}

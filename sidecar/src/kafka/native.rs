@@ -5,6 +5,7 @@
 mod context;
 mod event;
 mod headers;
+mod rights;
 mod token;
 
 use std::ffi::{CString, c_void};

@@ -22,7 +22,7 @@ pub enum Standing {
     Exists,
     /// It is not there.
     Unknown,
-    /// It may not be seen.
+    /// It may not be seen, or not be written.
     NotAuthorised,
     /// Nobody says: it has no leader, say.
     Unclear,
@@ -94,7 +94,10 @@ impl Reached {
     pub fn topic(&self, name: &str, within: Duration) -> Standing {
         use sluice_proto::v1::ErrorClass;
         match self.0.topic_info(name, within) {
-            Ok(TopicInfo::Partitions(_)) => Standing::Exists,
+            Ok(TopicInfo::Partitions(_)) => match self.0.may_write(name, within) {
+                Some(false) => Standing::NotAuthorised,
+                Some(true) | None => Standing::Exists,
+            },
             Ok(TopicInfo::Error(code)) | Err(code) => match error::class_of(code) {
                 ErrorClass::UnknownTopic => Standing::Unknown,
                 ErrorClass::NotAuthorised => Standing::NotAuthorised,

@@ -24,6 +24,8 @@ fn a_right_that_is_revoked_and_given_back() -> Result<()> {
         for topic in [&topic, &other] {
             kafka.create_topic(topic, 1).await?;
             kafka.allow("alice", "Write", topic).await?;
+            // That it can be seen is not enough, and does not hide what is missing.
+            kafka.allow("alice", "Describe", topic).await?;
         }
         let raw = |topic: &str| json!({"topic": topic, "value": "body"});
         let mut parts = Parts::new(

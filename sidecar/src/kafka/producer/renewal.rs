@@ -129,10 +129,11 @@ fn renew(shared: &Shared, recipe: Recipe) {
             return;
         }
     };
-    if !is_accepted(shared, &native) {
-        return;
+    while is_accepted(shared, &native) {
+        if take_over(shared, &native, &recipe) {
+            return;
+        }
     }
-    take_over(shared, native, recipe);
 }
 
 /// Says why the old client stays.
@@ -170,10 +171,15 @@ fn is_accepted(shared: &Shared, native: &Native) -> bool {
             }
         }
         let state = shared.lock();
-        let (stopped, works) = (state.stopped(), state.is_up());
+        let (stopped, works, failed) = (state.stopped(), state.is_up(), state.is_fatal().is_some());
         drop(state);
         if stopped || shared.renewals.is_there_a_newer_one() {
             return false;
+        }
+        // One that failed is being replaced by the minder, and two must not do so at once.
+        if failed {
+            std::thread::sleep(PAUSE);
+            continue;
         }
         if !works || native.any_answer(SLICE).is_ok() {
             return true;
@@ -191,13 +197,17 @@ fn is_accepted(shared: &Shared, native: &Native) -> bool {
     }
 }
 
-fn take_over(shared: &Shared, native: Arc<Native>, recipe: Recipe) {
+/// Has the new client take over, and waits until the old one has nothing left. False: the old one failed just now.
+fn take_over(shared: &Shared, native: &Arc<Native>, recipe: &Recipe) -> bool {
     let began = Instant::now();
     let mut state = shared.lock();
+    if state.is_fatal().is_some() {
+        return false;
+    }
     let worked = state.is_up();
     let old = Arc::clone(state.native());
-    state.take_over(native);
-    *shared.recipe.lock().unwrap_or_else(PoisonError::into_inner) = recipe;
+    state.take_over(Arc::clone(native));
+    *shared.recipe.lock().unwrap_or_else(PoisonError::into_inner) = recipe.clone();
     drop(state);
     shared.renewals.lock().trouble = None;
     shared.driver.notify_one();
@@ -235,4 +245,5 @@ fn take_over(shared: &Shared, native: Arc<Native>, recipe: Recipe) {
         took_ms = took.as_millis(),
         "a client with the changed files has taken over"
     );
+    true
 }

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// Whether this `sluice` knows `AWS_MSK_IAM`. Until it does, the blocks that are marked with it must be refused.
-const KNOWS_MSK_IAM: bool = false;
-
 /// What is at a path that a configuration names, by the end of its name; anything else is a password.
 const FILES: [(&str, &str); 5] = [
     ("ca.crt", "root.pem"),
@@ -22,8 +19,6 @@ const JAAS: &str =
 /// A block of a page.
 struct Block {
     page: String,
-    /// What follows `# sluice.yaml: ` in its first line.
-    mark: Option<String>,
     yaml: String,
     /// The variables that the page says are set.
     environment: BTreeMap<String, String>,
@@ -62,12 +57,9 @@ fn blocks() -> Vec<Block> {
         assert!(!found.is_empty(), "{name} has no configuration");
         for block in found {
             let (first, yaml) = block.split_once('\n').unwrap();
-            let mark = first.strip_prefix("# sluice.yaml");
-            let mark =
-                mark.unwrap_or_else(|| panic!("{name}: a block begins with {first:?}, not # sluice.yaml"));
+            assert_eq!(first, "# sluice.yaml", "{name}: the first line of a block");
             all.push(Block {
                 page: name.clone(),
-                mark: mark.strip_prefix(": ").map(str::to_owned),
                 yaml: yaml.to_owned(),
                 environment: environment.clone(),
             });
@@ -140,11 +132,6 @@ fn every_configuration_of_a_providers_page_is_accepted_without_a_warning() {
             String::from_utf8_lossy(&done.stdout),
             String::from_utf8_lossy(&done.stderr),
         );
-        if !KNOWS_MSK_IAM && block.mark.as_deref() == Some("AWS_MSK_IAM") {
-            assert!(err.contains("AWS MSK IAM is not supported yet"), "{err}");
-            assert!(!done.status.success());
-            continue;
-        }
         assert!(done.status.success(), "{}:\n{}\n{err}", block.page, block.yaml);
         assert_eq!(err, "", "{}:\n{}", block.page, block.yaml);
         assert!(out.contains("allowed_topics"), "{out}");

@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use prost::Message as _;
 use sluice_proto::v1::{ProduceRequest, Record};
 
@@ -12,6 +16,21 @@ use crate::support::{Mock, PATIENCE, Sidecar, config, mock, profile, record, sto
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const SHED: &str = "sluice_shed_records_total";
+
+/// POSTs `body` with the headers, from a connection of that address of this machine's.
+async fn post_from(
+    address: IpAddr,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> http::Answer {
+    let mut connector = HttpConnector::new();
+    connector.set_local_address(Some(address));
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    http::answer_of(client, http::post_request(url, headers, body))
+        .await
+        .expect("no answer")
+}
 
 /// A sidecar whose broker has acknowledged some records, and says nothing more.
 async fn frozen(trusted_hops: usize) -> (Mock, Sidecar) {
@@ -49,7 +68,7 @@ impl Sends {
             self.headers.clone(),
             self.body.clone(),
         );
-        tokio::spawn(async move { http::post_from(IpAddr::V4(address), &url, &headers, body).await });
+        tokio::spawn(async move { post_from(IpAddr::V4(address), &url, &headers, body).await });
     }
 
     fn lines(from: u8, records: usize, forwarded_for: &'static str) -> Self {

@@ -1,7 +1,5 @@
 //! A small HTTP client.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request, StatusCode};
@@ -33,7 +31,8 @@ pub(crate) async fn request(request: Request<Full<Bytes>>) -> Option<Answer> {
     answer_of(Client::builder(TokioExecutor::new()).build_http(), request).await
 }
 
-async fn answer_of(
+/// Sends a request by a client; `None` when there is nobody.
+pub(crate) async fn answer_of(
     client: Client<HttpConnector, Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Option<Answer> {
@@ -47,22 +46,12 @@ async fn answer_of(
     })
 }
 
-/// POSTs `body` with the headers, from a connection of that address of this machine's.
-pub(crate) async fn post_from(
-    address: IpAddr,
+/// A request that POSTs `body` with the headers.
+pub(crate) fn post_request(
     url: &str,
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
-) -> Answer {
-    let mut connector = HttpConnector::new();
-    connector.set_local_address(Some(address));
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    answer_of(client, post_request(url, headers, body))
-        .await
-        .expect("no answer")
-}
-
-fn post_request(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+) -> Request<Full<Bytes>> {
     let mut builder = Request::post(url);
     for (name, value) in headers {
         builder = builder.header(*name, *value);

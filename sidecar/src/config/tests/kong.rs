@@ -175,18 +175,32 @@ fn the_producers_settings() {
     assert!(PROFILE.iter().all(|name| written.iter().any(|one| one == name)));
 }
 
-/// Where one of these is supported, what it comes to belongs into the tests above.
+/// What is shown to the brokers and is no property of librdkafka's.
 #[test]
-fn what_is_not_there_yet_says_so() {
-    let mut token = login("SCRAM-SHA-256");
-    token["tokenauth"] = json!(true);
-    let oauth = json!({"strategy": "sasl", "mechanism": "OAUTHBEARER", "oauthbearer": {
-        "token_endpoint_url": "https://issuer.example/token", "client_id": "id", "client_secret": "s",
-    }});
-    for authentication in [token, oauth] {
-        let told = properties(&json!({"topic": "t", "authentication": authentication})).unwrap_err();
-        assert!(told.contains("not supported yet"), "{told}");
+fn tokens() {
+    let found = |authentication: Value| {
+        let (sidecar, _) =
+            split(&json!({"topic": "t", "cluster_name": "main", "authentication": authentication}));
+        let config = load(&sidecar.to_string(), std::iter::empty()).map_err(|problems| lines(&problems));
+        config.unwrap().config.clusters.remove("main").unwrap()
+    };
+    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let mut token = login(mechanism);
+        token["tokenauth"] = json!(true);
+        let delegation = found(token).delegation.unwrap();
+        assert_eq!((delegation.id.expose(), delegation.hmac.expose()), ("u", "p"));
+        assert_eq!(delegation.hash == ScramHash::Sha256, mechanism == "SCRAM-SHA-256");
     }
+    let issuer = found(
+        json!({"strategy": "sasl", "mechanism": "OAUTHBEARER", "oauthbearer": {
+            "token_endpoint_url": "https://issuer.example/token", "client_id": "id", "client_secret": "s",
+            "scopes": ["kafka"], "token_endpoint_tls_verify": false,
+        }}),
+    );
+    let Some(TokenSource::Oidc(issuer)) = issuer.token.map(|token| token.source) else {
+        panic!("no issuer");
+    };
+    assert_eq!(issuer.endpoint().to_string(), "https://issuer.example/token");
 }
 
 #[test]

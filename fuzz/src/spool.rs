@@ -47,9 +47,13 @@ pub(crate) fn file(data: &[u8]) {
     let Some((bytes, any)) = damage::file(data, &FILE) else {
         return;
     };
-    let Ok(contents) = damage::quietly(|| parsers::open(&bytes)) else {
-        return;
-    };
+    let contents = damage::quietly(|| parsers::open(&bytes));
+    assert!(
+        contents.is_ok() || bytes != *FILE,
+        "a good file is refused: {:?}",
+        contents.err()
+    );
+    let Ok(contents) = contents else { return };
     for (letter, sealed) in contents.dead {
         assert!(
             !sealed || DEAD.contains(&letter) || any,

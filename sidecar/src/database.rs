@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError};
+use redb::{Database, DatabaseError, ReadableDatabase};
 
 /// Opens a database, again if it must be.
 pub(crate) type Make = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
@@ -116,14 +116,26 @@ impl Keeper {
         prepare: impl FnOnce(&mut Database) -> Result<T, E>,
     ) -> Result<(Database, T), E> {
         let mut database =
-            self.caught(|| (self.make)().map_err(|error| Trouble::opening(&self.path, error).into()))?;
-        match self.caught(|| prepare(&mut database)) {
+            self.caught(|| (self.make)().map_err(|error| Trouble::opening(&self.path, error)))?;
+        let prepared = self
+            .caught(|| self.look(&database).map_err(E::from))
+            .and_then(|()| self.caught(|| prepare(&mut database)));
+        match prepared {
             Ok(prepared) => Ok((database, prepared)),
             Err(error) => {
                 self.shut(Some(database));
                 Err(error)
             }
         }
+    }
+
+    /// Reads what tables there are. Where that makes no sense redb panics, and once more while tables of a transaction that
+    /// writes are given up for it, which would end the process: here there are none.
+    fn look(&self, database: &Database) -> Result<(), Trouble> {
+        let read = database.begin_read().map_err(|error| self.error(error))?;
+        let tables = read.list_tables().map_err(|error| self.error(error))?;
+        tables.for_each(drop);
+        Ok(())
     }
 
     /// redb panics at some files that nobody wrote so: that is an error like others.

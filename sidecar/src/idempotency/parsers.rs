@@ -7,7 +7,7 @@ use super::store::{Begin, End, Store, Verdict};
 use crate::database::memory::Memory;
 use crate::kafka::record::Outcome;
 
-/// When all of it was written, and when it is asked for: within the window of every key.
+/// When all of it was written, and how long it counts.
 const NOW_MS: i64 = 1_700_000_000_000;
 const WINDOW_MS: i64 = 60_000;
 
@@ -66,21 +66,16 @@ pub fn file(keys: u8) -> Result<Written, String> {
     Ok((bytes, rows))
 }
 
-/// Opens a file of these bytes as a sidecar does, gives the rows that are in it, and has every one of so many keys asked
-/// for again, and all of them forgotten after their window.
+/// Opens a file of these bytes as a sidecar does, and gives the rows that are in it. Nothing is written to it after that: in a
+/// damaged one redb may panic while it gives up what it was writing for another panic, and that ends any process.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub fn open(bytes: &[u8], keys: u8) -> Result<Vec<Vec<u8>>, String> {
+pub fn open(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let words = |error: super::Error| error.to_string();
     let store = store(&Memory::of(bytes))?;
-    let rows = store.rows().map_err(words)?;
-    let begins: Vec<Begin> = (0..keys).map(|key| begin(key, 8)).collect();
-    store.commit(&begins, &[], NOW_MS + 1, u64::MAX).map_err(words)?;
-    store
-        .commit(&[], &[], NOW_MS + WINDOW_MS + 1, u64::MAX)
-        .map_err(words)?;
-    Ok(rows)
+    store.held().map_err(words)?;
+    store.rows().map_err(words)
 }
 
 /// A row as it is written again when it can be read, and whether it says that nobody knows what became of its record.

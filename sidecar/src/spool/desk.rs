@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::entry::{Entry, LaneRow};
 use super::state::{Removal, State};
-use super::store::{Book, Changes, Done, FILE, Store};
+use super::store::{Book, Changes, Done, FILE, Read, Store};
 use super::{DeadLetter, Error, Orders, Spool};
 
 /// How many records are told of, or dealt with, at once.
@@ -173,7 +173,7 @@ pub trait Desk {
     }
 
     #[doc(hidden)]
-    fn letters(&self, after: u64, most: usize) -> Result<Vec<(u64, Result<DeadLetter, String>)>, String> {
+    fn letters(&self, after: u64, most: usize) -> Result<Read<DeadLetter>, String> {
         let found = self.store().dead_letters(after, most);
         found.map_err(|error| error.to_string())
     }

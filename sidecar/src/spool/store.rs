@@ -89,6 +89,9 @@ pub(super) struct Book {
     unreadable: u64,
 }
 
+/// Rows by their numbers, each or why it cannot be read.
+pub(super) type Read<T> = Vec<(u64, Result<T, String>)>;
+
 /// How much there is of something.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
@@ -319,7 +322,7 @@ impl Store {
     }
 
     /// Every lane's number, and its row or why that cannot be read.
-    pub(super) fn lanes(&self) -> Result<Vec<(u64, Result<LaneRow, String>)>, Error> {
+    pub(super) fn lanes(&self) -> Result<Read<LaneRow>, Error> {
         self.with(|database| {
             let read = database.begin_read()?;
             let table = read.open_table(LANES)?;
@@ -361,11 +364,7 @@ impl Store {
     }
 
     /// Up to `records` dead letters after number `after`, each or why it cannot be read.
-    pub(super) fn dead_letters(
-        &self,
-        after: u64,
-        records: usize,
-    ) -> Result<Vec<(u64, Result<DeadLetter, String>)>, Error> {
+    pub(super) fn dead_letters(&self, after: u64, records: usize) -> Result<Read<DeadLetter>, Error> {
         self.with(|database| {
             let read = database.begin_read()?;
             let table = read.open_table(DEAD)?;

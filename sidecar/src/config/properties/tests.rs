@@ -9,10 +9,11 @@ const ITSELF: &str = "Sluice sets it itself";
 const TRANSACTIONS: &str = "Sluice writes records one by one, without transactions";
 const REPORTS: &str = "Sluice needs the report of every record";
 const GROUPS: &str = "Sluice reads without a consumer group here";
+const ISSUER: &str = "belongs to the `clientId` of a `sasl_jaas_config`";
 const CONSUMERS: &str = "is a consumer's, and a profile is for producers";
 
 /// What Sluice controls, whose `properties:` it may not stand in, and how the refusal begins.
-const CONTROLLED: [(&str, &[Owner], &str); 17] = [
+const CONTROLLED: [(&str, &[Owner], &str); 18] = [
     ("allow.auto.create.topics", BOTH, GOES),
     ("bootstrap.servers", BOTH, GOES),
     ("default_topic_conf", BOTH, ITSELF),
@@ -27,6 +28,7 @@ const CONTROLLED: [(&str, &[Owner], &str); 17] = [
     ("max.in.flight.requests.per.connection", CLUSTER, PRODUCERS),
     ("opaque", BOTH, ITSELF),
     ("produce.offset.report", BOTH, REPORTS),
+    ("sasl.oauthbearer.token.endpoint.url", BOTH, ISSUER),
     ("statistics.interval.ms", BOTH, ITSELF),
     ("transaction.timeout.ms", BOTH, TRANSACTIONS),
     ("transactional.id", BOTH, TRANSACTIONS),

@@ -72,7 +72,11 @@ async fn ready(State(admin): State<Admin>) -> Response {
             .entry(name)
             .or_insert_with(|| json!({ "state": "unknown" }));
         if let Some(told) = told.as_object_mut() {
-            told.insert("reload_error".to_owned(), why.into());
+            let both = match told.get("reload_error").and_then(Value::as_str) {
+                Some(other) => format!("{other}; {why}"),
+                None => why,
+            };
+            told.insert("reload_error".to_owned(), both.into());
         }
     }
     let status = if draining {

@@ -121,10 +121,10 @@ impl App {
             config.max_request_bytes,
             rest::Believed::of(&listeners.data),
         );
-        let reads = read::router(read::Reads::new(&config, &metrics, faces.1.clone()));
+        let reads = read::Reads::new(&config, &metrics, faces.1.clone());
         let data = Server::bind("data", &listeners.data, &metrics, rest)
             .await?
-            .and(reads);
+            .and(read::router(Arc::clone(&reads)));
         let reloads = Arc::new(Status::default());
         let mut admin = admin::router(
             Arc::clone(&gateway),
@@ -136,7 +136,7 @@ impl App {
             admin = admin.merge(dev_broker.admin_routes());
         }
         let admin = Server::bind("admin", &listeners.admin, &metrics, admin).await?;
-        let watcher = Watcher::new(&config, Arc::clone(&gateway), metrics, reloads);
+        let watcher = Watcher::new(&config, (Arc::clone(&gateway), reads), metrics, reloads);
         Ok(Self {
             config,
             watcher,

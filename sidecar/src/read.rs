@@ -30,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::access::Access;
 use self::failure::{Failure, Kind};
 use self::query::Asked;
-use crate::config::Config;
+use crate::config::{Cluster, Config};
 use crate::metrics::{Metrics, ReadMetrics};
 use crate::shutdown::Shutdown;
 
@@ -56,6 +56,15 @@ impl Reads {
             metrics: metrics.reads(),
             shutdown,
         })
+    }
+
+    /// Has cluster `name` read with the certificates and secrets of `to` from now on. Streams that are open go on with
+    /// the clients that they have, and end with an error when those are not accepted any more.
+    ///
+    /// # Errors
+    /// Why the old ones stay in use: the cluster can be reached with them, and not with the new ones.
+    pub async fn renew(&self, name: &str, to: &Cluster) -> Result<(), String> {
+        self.access.renew(name, to).await
     }
 
     /// Room for a reply of `bytes`, until it is dropped.

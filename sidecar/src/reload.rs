@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sluice_settings::Problem;
+use tokio::runtime::Handle;
 
 use crate::config::{Cluster, Config, Source};
 use crate::metrics::{Metrics, Reload};
 use crate::produce::Gateway;
+use crate::read::Reads;
 
 /// What is wrong with files that have changed.
 #[derive(Default)]
@@ -34,21 +36,31 @@ impl Status {
 pub struct Watcher {
     source: Source,
     interval: Duration,
+    runtime: Handle,
     gateway: Arc<Gateway>,
+    reads: Arc<Reads>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
 }
 
 impl Watcher {
-    /// One for the files of `config`; what is wrong with them is kept in `status`.
-    pub fn new(config: &Config, gateway: Arc<Gateway>, metrics: Arc<Metrics>, status: Arc<Status>) -> Self {
+    /// One for the files of `config`, which those that write and those that read are told of; what is wrong with them is
+    /// kept in `status`.
+    pub fn new(
+        config: &Config,
+        (gateway, reads): (Arc<Gateway>, Arc<Reads>),
+        metrics: Arc<Metrics>,
+        status: Arc<Status>,
+    ) -> Self {
         for (name, cluster) in &config.clusters {
             metrics.certificates(name, cluster.expiry);
         }
         Self {
             source: config.source.clone(),
             interval: config.reload_interval,
+            runtime: Handle::current(),
             gateway,
+            reads,
             metrics,
             status,
         }
@@ -86,7 +98,7 @@ impl Watcher {
         for (name, read) in self.source.clusters() {
             let done = match read {
                 Ok(cluster) => self.apply(&name, cluster),
-                Err(problems) => Err(told(&problems)),
+                Err(problems) => Err((Reload::BadFiles, told(&problems))),
             };
             let mut status = self.status.lock();
             match done {
@@ -95,7 +107,7 @@ impl Watcher {
                         tracing::info!(cluster = name, "nothing is wrong with the changed files any more");
                     }
                 }
-                Err(why) => {
+                Err((result, why)) => {
                     good = false;
                     if status.get(&name) != Some(&why) {
                         tracing::error!(
@@ -103,7 +115,7 @@ impl Watcher {
                             why,
                             "the changed files are not used: the old ones stay in use, and they are read again"
                         );
-                        self.metrics.reloaded(&name, Reload::BadFiles);
+                        self.metrics.reloaded(&name, result);
                         status.insert(name, why);
                     }
                 }
@@ -112,13 +124,16 @@ impl Watcher {
         good
     }
 
-    fn apply(&self, name: &str, cluster: Cluster) -> Result<(), String> {
+    /// Blocks while the cluster is asked whether it takes the new ones.
+    fn apply(&self, name: &str, cluster: Cluster) -> Result<(), (Reload, String)> {
         let expiry = cluster.expiry;
-        if self.gateway.renew(name, cluster)? {
+        let renewed = self.gateway.renew(name, cluster.clone());
+        if renewed.map_err(|why| (Reload::NotAccepted, why))? {
             tracing::info!(cluster = name, "files have changed: going over to them");
             self.metrics.certificates(name, expiry);
         }
-        Ok(())
+        let read = self.runtime.block_on(self.reads.renew(name, &cluster));
+        read.map_err(|why| (Reload::NotAccepted, why))
     }
 }
 

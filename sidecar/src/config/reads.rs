@@ -56,6 +56,13 @@ fn one(
         Some((name, None)) if section.raw("cluster").is_some() => {
             section.problem("cluster", format!("no cluster is named {name:?}"));
         }
+        Some((name, Some(cluster))) if cluster.callers.is_some() => section.problem(
+            "cluster",
+            format!(
+                "{name:?} is written with its callers' own tokens (`credentials: from_request`), and reading has none to \
+                 show: name a cluster with credentials of its own"
+            ),
+        ),
         Some((name, Some(cluster))) if !cluster.consumes => context.warnings.report(
             section.path(),
             format!("reads nothing: clusters.{name}.consumer.enabled is false"),

@@ -153,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn another_delegation_token_is_another_login() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "first").unwrap();
+        let yaml = format!(
+            "clusters: {{one: {{bootstrap_servers: 'a:1', allowed_topics: [t], authentication: {{mechanism: SCRAM-SHA-256, \
+             user: u, password: {{file: {}}}, tokenauth: true}}}}}}",
+            file.path().display()
+        );
+        let config = load(&yaml, std::iter::empty()).unwrap().config;
+        let before = config.source.digests();
+        std::fs::write(file.path(), "second").unwrap();
+        assert_ne!(config.source.digests(), before);
+        let changed = config.source.clusters().remove("one").unwrap().unwrap();
+        assert!(!changed.connects_like(&config.clusters["one"]));
+    }
+
+    #[test]
     fn files_that_librdkafka_reads_are_looked_at_too() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let properties = BTreeMap::from([

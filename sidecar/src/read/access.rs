@@ -1,14 +1,14 @@
 //! Who may read what.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::failure::{Failure, Kind};
-use crate::config::{Config, Read};
+use crate::config::{Cluster, Config, Read};
 use crate::kafka::reader::Reader;
 use crate::listeners::auth;
 
@@ -16,19 +16,38 @@ use crate::listeners::auth;
 pub(super) struct Access {
     clusters: BTreeMap<String, Place>,
     default_cluster: Option<String>,
+    max_readers: usize,
+    tails: Gauge,
 }
 
 /// A cluster that may be read.
 struct Place {
     /// Whether it is read at all: `consumer.enabled`.
     consumes: bool,
-    reader: Arc<Reader>,
+    current: RwLock<Current>,
     entries: Vec<Arc<Read>>,
+}
+
+/// What requests are served with that come now.
+#[derive(Clone)]
+struct Current {
+    reader: Arc<Reader>,
+    /// What it was made of.
+    cluster: Arc<Cluster>,
+}
+
+impl Place {
+    fn current(&self) -> Current {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 /// What a caller may read of one cluster.
 pub(super) struct Granted<'a> {
-    pub(super) reader: &'a Arc<Reader>,
+    pub(super) reader: Arc<Reader>,
     entries: &'a [Arc<Read>],
     headers: &'a HeaderMap,
     /// What the caller's credentials open, by the position of the entry.
@@ -45,10 +64,13 @@ impl Access {
                 .or_default()
                 .push(Arc::new(entry.clone()));
         }
-        let place = |(name, cluster): (&String, &crate::config::Cluster)| {
+        let place = |(name, cluster): (&String, &Cluster)| {
             let place = Place {
                 consumes: cluster.consumes,
-                reader: Arc::new(Reader::new(cluster, config.max_readers, tails.clone())),
+                current: RwLock::new(Current {
+                    reader: Arc::new(Reader::new(cluster, config.max_readers, tails.clone())),
+                    cluster: Arc::new(cluster.clone()),
+                }),
                 entries: entries.remove(name.as_str()).unwrap_or_default(),
             };
             (name.clone(), place)
@@ -56,7 +78,39 @@ impl Access {
         Self {
             clusters: config.clusters.iter().map(place).collect(),
             default_cluster: config.default_cluster.clone(),
+            max_readers: config.max_readers,
+            tails: tails.clone(),
         }
+    }
+
+    /// Has cluster `name` read with the certificates and secrets of `to` from now on. What is under way goes on with the
+    /// clients that it has.
+    ///
+    /// Fails, and leaves it as it is, if the cluster cannot be reached with them and can be without.
+    pub(super) async fn renew(&self, name: &str, to: &Cluster) -> Result<(), String> {
+        let Some(place) = self.clusters.get(name) else {
+            return Ok(());
+        };
+        let before = place.current();
+        if before.cluster.connects_like(to) {
+            return Ok(());
+        }
+        let reader = Arc::new(Reader::new(to, self.max_readers, self.tails.clone()));
+        if place.consumes
+            && !place.entries.is_empty()
+            && let Err(why) = reader.topics().await
+            && before.reader.topics().await.is_ok()
+        {
+            return Err(format!(
+                "the cluster cannot be reached with them, and reading goes on with the old ones: {why}"
+            ));
+        }
+        let mut current = place.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Current {
+            reader,
+            cluster: Arc::new(to.clone()),
+        };
+        Ok(())
     }
 
     /// What the request's credentials open of `cluster`, or of the default one.
@@ -82,7 +136,7 @@ impl Access {
         }
         let open = |entry: &Arc<Read>| entry.anonymous || auth::may(headers, &entry.tokens);
         Ok(Granted {
-            reader: &place.reader,
+            reader: place.current().reader,
             entries: &place.entries,
             headers,
             open: place.entries.iter().map(open).collect(),

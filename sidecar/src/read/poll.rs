@@ -39,7 +39,7 @@ pub(super) async fn answer(
     let until = Instant::now() + wanted.max_wait;
     let mut shutdown = reads.shutdown.clone();
     let mut feed = loop {
-        match Feed::open(granted.reader, &wanted.selection).await {
+        match Feed::open(&granted.reader, &wanted.selection).await {
             Ok(feed) => break feed,
             Err(failure) if failure.kind() == Kind::UnknownTopic && !wanted.must_exist => {
                 if Instant::now() >= until || shutdown.phase() >= Phase::Draining {

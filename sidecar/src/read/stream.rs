@@ -46,7 +46,7 @@ pub(super) async fn open(
     mut wanted: Wanted,
 ) -> Result<Response, Failure> {
     let heartbeat = asked.heartbeat()?;
-    let feed = match Feed::open(granted.reader, &wanted.selection).await {
+    let feed = match Feed::open(&granted.reader, &wanted.selection).await {
         Ok(feed) => Some(feed),
         Err(failure) if failure.kind() == Kind::UnknownTopic && !wanted.must_exist => {
             appears(&mut wanted);
@@ -57,7 +57,7 @@ pub(super) async fn open(
     let now = Instant::now();
     let look = if feed.is_some() { LOOK_FOR_PARTITIONS } else { LOOK };
     let stream = Stream {
-        reader: Arc::clone(granted.reader),
+        reader: Arc::clone(&granted.reader),
         selection: wanted.selection,
         seen: feed.as_ref().map(Feed::cursor).unwrap_or_default(),
         feed,

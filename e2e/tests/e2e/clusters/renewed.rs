@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluice_e2e::certificates::Authority;
-use sluice_e2e::envoy::produce;
+use sluice_e2e::envoy::{produce, reads};
 use sluice_e2e::kafka::{Door, Kafka, Record};
 use sluice_e2e::load::{Load, truthful};
 use sluice_e2e::rig::{Parts, Rig};
@@ -53,6 +53,7 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         let mut parts = Parts::new(
             "",
             vec![
+                reads()?,
                 produce(
                     "/behind",
                     json!({"topic": behind, "value": "body", "delivery": "buffered"}),
@@ -62,6 +63,7 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         );
         parts.sidecar = json!({
             "reload_interval": "200ms",
+            "reads": [{"topics": [topic], "anonymous": true}],
             "certificates": {"mine": {"cert": {"file": certificate}, "key": {"file": key}}},
             "clusters": {"main": {
                 "bootstrap_servers": kafka.door(Door::Mtls),
@@ -74,6 +76,8 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         // One client, whose records are on their way one behind another.
         let buffered = Load::start(&rig.envoy.h1(), "/behind", 1, Duration::ZERO);
         acked.wait_for(200, 200).await?;
+        let first_record = format!("/topics/{topic}/records?from=earliest&limit=1");
+        rig.envoy.h1().get(&first_record).await?.expect(200)?;
         let ends = rig
             .sidecar
             .metric(
@@ -99,8 +103,14 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         second.write_key(&key, None)?;
         wait_for(&rig, "not_accepted", 0.0).await?;
         acked.wait_for(100, 200).await?;
-        let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
-        ensure!(ready.contains("the old client goes on"), "{ready}");
+        wait::until("both ways are told", PATIENCE, async || {
+            let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
+            let both = ["the old client goes on", "reading goes on"];
+            ensure!(both.iter().all(|text| ready.contains(text)), "{ready}");
+            Ok(())
+        })
+        .await?;
+        rig.envoy.h1().get(&first_record).await?.expect(200)?;
         ensure!(counted(&rig, "applied").await? == 0.0);
 
         // The brokers learn of it, and the client goes over.
@@ -118,8 +128,12 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         wait_for(&rig, "applied", 1.0).await?;
         kafka.set_broker(1, &trusts(&only)).await?;
         acked.wait_for(200, 200).await?;
-        let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
-        ensure!(!ready.contains("reload_error"), "{ready}");
+        wait::until("nothing is wrong any more", PATIENCE, async || {
+            let ready = rig.sidecar.admin().get("/readyz").await?.expect(200)?.text();
+            ensure!(!ready.contains("reload_error"), "{ready}");
+            Ok(())
+        })
+        .await?;
         let now = rig
             .sidecar
             .metric(
@@ -144,6 +158,7 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         kafka.node(1)?.restart().await?;
         wait::until("the client is back", PATIENCE, async || {
             rig.envoy.h1().post("/", "", "after").await?.expect(200)?;
+            rig.envoy.h1().get(&first_record).await?.expect(200)?;
             Ok(())
         })
         .await?;

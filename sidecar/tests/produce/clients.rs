@@ -37,7 +37,7 @@ async fn frozen(trusted_hops: usize) -> (Mock, Sidecar) {
     let mock = mock(&[("orders", 1)]);
     let mut config = config(&mock.bootstrap_servers());
     config.listeners.data.xff_num_trusted_hops = trusted_hops;
-    profile(&mut config).max_queueing_time = Duration::from_secs(2);
+    profile(&mut config).max_queueing_time = Duration::from_secs(5);
     let sidecar = Sidecar::start(config).await;
     let mut stream = sidecar.stream().await;
     // The rate is that of whole seconds.

@@ -191,8 +191,13 @@ impl Event {
         }
         let severity = level_of(level);
         log(severity, &facility, &text);
-        // Worse ones are events as well.
-        if facility != "FAIL" || !matches!(severity, RDKafkaLogLevel::Warning) {
+        // Worse ones are events as well. With one request under way such a line is no warning (`rd_kafka_broker_conn_closed`).
+        if facility != "FAIL"
+            || !matches!(
+                severity,
+                RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info
+            )
+        {
             return Polled::Nothing;
         }
         let thread = text.starts_with("[thrd:");

@@ -18,10 +18,15 @@ pub(super) enum Persistence {
 
 /// The failure of a record that the client reported with `code`.
 pub(super) fn of_delivery(code: Code, status: Persistence) -> Failure {
-    match status {
+    match (status, code) {
         // In the log and an error all the same: the acknowledgement cannot be given, nor can "not stored".
-        Persistence::Possibly | Persistence::Persisted => unknown(format!("no acknowledgement: {code}")),
-        Persistence::Not => not_stored(code),
+        (Persistence::Possibly | Persistence::Persisted, _)
+        // A connection that is lost while it logs in again takes with it what was under way on it. The client calls that not
+        // persisted, sent or not, as it does with every error that it does not list (`rd_kafka_err_action`).
+        | (Persistence::Not, Code::Authentication) => {
+            unknown(format!("no acknowledgement: {code}"))
+        }
+        (Persistence::Not, _) => not_stored(code),
     }
 }
 
@@ -106,6 +111,8 @@ mod tests {
                 ErrorClass::OutcomeUnknown
             );
         }
+        let logging_in = of_delivery(Code::Authentication, Persistence::Not);
+        assert_eq!(logging_in.class, ErrorClass::OutcomeUnknown);
         let after_append = of_delivery(Code::NotEnoughReplicasAfterAppend, Persistence::Not);
         assert_eq!(after_append.class, ErrorClass::OutcomeUnknown);
     }

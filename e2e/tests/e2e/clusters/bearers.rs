@@ -39,7 +39,7 @@ async fn start(s: &Scenario, papers: &Papers, lifetime: u64) -> Result<(Issuer, 
 fn client_credentials() -> Result<()> {
     scenario_within(LIMIT, "clusters-oidc", async |s| {
         let papers = Papers::new(s)?;
-        let (issuer, kafka) = start(s, &papers, 6).await?;
+        let (issuer, kafka) = start(s, &papers, 12).await?;
         let topic = s.topic("t");
         kafka.create_topic(&topic, 1).await?;
         let fields = json!({
@@ -87,7 +87,7 @@ fn client_credentials() -> Result<()> {
 
         // Several lives of a token: each is renewed before it ends, and no record waits.
         let load = Load::start(&http, "/oidc/", 4, Duration::from_millis(20));
-        tokio::time::sleep(Duration::from_secs(14)).await;
+        tokio::time::sleep(Duration::from_secs(26)).await;
         // Nor does one while the issuer hangs, as long as the token is good.
         issuer.behave(|manners| manners.lifetime = 300);
         let asked = || {

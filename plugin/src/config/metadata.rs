@@ -24,8 +24,10 @@ struct Metadata {
 struct MetadataEntry {
     #[prost(bytes = "vec", tag = "1")]
     key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
+    /// One, unless somebody wrote the field in parts: those are one message, read one behind another (protobuf's encoding
+    /// guide, "Last One Wins").
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    value: Vec<Vec<u8>>,
 }
 
 /// `google.protobuf.Struct`.
@@ -87,7 +89,9 @@ fn namespace(bytes: &[u8], name: &str) -> Result<Option<Struct>, String> {
     let Some(entry) = metadata.filter_metadata.iter().rev().find(ours) else {
         return Ok(None);
     };
-    Struct::decode(entry.value.as_slice()).map(Some).map_err(wrong)
+    Struct::decode(entry.value.concat().as_slice())
+        .map(Some)
+        .map_err(wrong)
 }
 
 /// The text of the value at `path`, its namespace first: a string's characters, a number in decimals without an
@@ -174,7 +178,7 @@ pub fn encode(json: &Value) -> Vec<u8> {
     let metadata = Metadata {
         filter_metadata: vec![MetadataEntry {
             key: NAMESPACE.into(),
-            value: to_struct(map).encode_to_vec(),
+            value: vec![to_struct(map).encode_to_vec()],
         }],
     };
     metadata.encode_to_vec()
@@ -185,7 +189,7 @@ pub fn encode_namespaces(json: &Value) -> Vec<u8> {
     let spaces = json.as_object().into_iter().flatten();
     let entry = |(name, value): (&String, &Value)| MetadataEntry {
         key: name.clone().into_bytes(),
-        value: encode_struct(value),
+        value: vec![encode_struct(value)],
     };
     let metadata = Metadata {
         filter_metadata: spaces.map(entry).collect(),
@@ -212,4 +216,24 @@ fn to_value(value: &Value) -> StructValue {
         Value::Object(map) => Kind::Struct(to_struct(map)),
     };
     StructValue { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_is_written_in_parts_is_one() {
+        let parts = [json!({"a": 1.5}), json!({"b": "x"})];
+        let metadata = Metadata {
+            filter_metadata: vec![MetadataEntry {
+                key: NAMESPACE.into(),
+                value: parts.iter().map(encode_struct).collect(),
+            }],
+        };
+        let found = decode(&metadata.encode_to_vec());
+        assert_eq!(found, Ok(Some(json!({"a": 1.5, "b": "x"}))));
+    }
 }

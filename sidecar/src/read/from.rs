@@ -32,7 +32,8 @@ impl From {
             _ => {}
         }
         if let Some(count) = text.strip_prefix('-') {
-            let count = count.parse::<u32>().ok().filter(|count| *count > 0);
+            let digits = count.bytes().all(|byte| byte.is_ascii_digit());
+            let count = count.parse::<u32>().ok().filter(|count| digits && *count > 0);
             let count = count.ok_or_else(|| format!("{text:?} is no number of records, as -100"))?;
             return Ok(Self::Last(count.into()));
         }
@@ -122,6 +123,7 @@ mod tests {
             "",
             "now",
             "-0",
+            "-+5",
             "-x",
             "-",
             "12",

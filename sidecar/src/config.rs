@@ -19,7 +19,6 @@ mod tests;
 mod try_out;
 mod yaml;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -54,18 +53,13 @@ pub struct Loaded {
 /// Every problem that was found, none of which quotes a secret.
 pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, Vec<Problem>> {
     let env: BTreeMap<String, String> = env.collect();
-    let mut tree = yaml::parse(yaml).map_err(|problem| vec![problem])?;
     let (problems, warnings) = (Problems::default(), Problems::default());
-    let overrides = env::apply(&mut tree, &env, &problems);
-    let platform = platform::apply(&mut tree, &env, &warnings);
-    let context = read::Context {
-        problems: &problems,
-        warnings: &warnings,
-        env: &env,
-        overrides: &overrides,
-        fields: RefCell::default(),
-        files: RefCell::default(),
-    };
+    let Laid {
+        tree,
+        overrides,
+        platform,
+    } = lay(yaml, &env, &problems, &warnings).map_err(|problem| vec![problem])?;
+    let context = read::Context::new((&problems, &warnings), &env, &overrides);
     let config = read::config(&tree, &context);
     if let Some(config) = &config
         && problems.is_empty()
@@ -93,6 +87,30 @@ pub fn load(yaml: &str, env: impl Iterator<Item = (String, String)>) -> Result<L
         }
         _ => Err(read::name_variables(problems.into_vec(), &overrides)),
     }
+}
+
+/// A configuration with the environment laid over it.
+struct Laid {
+    tree: serde_json::Value,
+    overrides: env::Overrides,
+    /// What the platform told, and by which variable.
+    platform: Vec<(String, String)>,
+}
+
+fn lay(
+    yaml: &str,
+    env: &BTreeMap<String, String>,
+    problems: &Problems,
+    warnings: &Problems,
+) -> Result<Laid, Problem> {
+    let mut tree = yaml::parse(yaml)?;
+    let overrides = env::apply(&mut tree, env, problems);
+    let platform = platform::apply(&mut tree, env, warnings);
+    Ok(Laid {
+        tree,
+        overrides,
+        platform,
+    })
 }
 
 /// Reads a YAML document that is not the sidecar's configuration, by the same rules: an Envoy bootstrap.
@@ -339,15 +357,10 @@ impl Cluster {
     /// Whether a client of `other` would connect as one of this does: with the same properties, certificates and
     /// secrets.
     pub fn connects_like(&self, other: &Self) -> bool {
-        let of = |cluster: &Self| {
-            (
-                cluster.properties.clone(),
-                cluster.token.clone(),
-                cluster.delegation.clone(),
-                cluster.materials.clone(),
-            )
-        };
-        of(self) == of(other)
+        self.properties == other.properties
+            && self.token == other.token
+            && self.delegation == other.delegation
+            && self.materials == other.materials
     }
 }
 

@@ -165,19 +165,13 @@ impl Arguments {
 
 /// How a cluster of a configuration is reached.
 pub(super) fn connection(config: &Config, cluster: &Cluster) -> Connection {
-    let mut properties = cluster.properties.clone();
+    let mut connection = Connection::of(cluster);
     if on_dev_broker(config, &cluster.bootstrap_servers) {
         // The mock does not wake a waiting fetch when a record arrives.
-        properties
-            .entry("fetch.wait.max.ms".to_owned())
-            .or_insert_with(|| Secret::new("10"));
+        let wait = connection.properties.entry("fetch.wait.max.ms".to_owned());
+        wait.or_insert_with(|| Secret::new("10"));
     }
-    Connection {
-        brokers: cluster.bootstrap_servers.clone(),
-        properties,
-        token: cluster.token.clone(),
-        delegation: cluster.delegation.clone(),
-    }
+    connection
 }
 
 /// Reads a configuration with the environment laid over.

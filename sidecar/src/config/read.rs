@@ -27,7 +27,22 @@ pub(super) struct Context<'a> {
     pub(super) files: RefCell<BTreeSet<PathBuf>>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        (problems, warnings): (&'a Problems, &'a Problems),
+        env: &'a BTreeMap<String, String>,
+        overrides: &'a Overrides,
+    ) -> Self {
+        Self {
+            problems,
+            warnings,
+            env,
+            overrides,
+            fields: RefCell::default(),
+            files: RefCell::default(),
+        }
+    }
+
     /// Notes that what is read depends on this file.
     pub(super) fn depends_on(&self, file: impl AsRef<Path>) {
         self.files.borrow_mut().insert(file.as_ref().to_owned());

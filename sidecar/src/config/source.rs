@@ -1,6 +1,5 @@
 //! Reading the clusters again, when a file that they name has changed.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use openssl::sha::sha256;
 use sluice_settings::{Problem, Problems, Section};
 
-use super::{Cluster, Secret, clusters, env, platform, producers, read, yaml};
+use super::{Cluster, Laid, Secret, clusters, lay, producers, read};
 use crate::kafka::properties::{self, try_producer};
 
 /// What a configuration was read from. The text and the environment are those of the start: only files change.
@@ -53,21 +52,12 @@ impl Source {
     /// quote no secret.
     pub fn clusters(&self) -> BTreeMap<String, Result<Cluster, Vec<Problem>>> {
         let Inner { yaml, env, .. } = &*self.0;
+        let (problems, warnings) = (Problems::default(), Problems::default());
         // It was read before, and only the files can have changed.
-        let Ok(mut tree) = yaml::parse(yaml) else {
+        let Ok(Laid { tree, overrides, .. }) = lay(yaml, env, &problems, &warnings) else {
             return BTreeMap::new();
         };
-        let (problems, warnings) = (Problems::default(), Problems::default());
-        let overrides = env::apply(&mut tree, env, &problems);
-        platform::apply(&mut tree, env, &warnings);
-        let context = read::Context {
-            problems: &problems,
-            warnings: &warnings,
-            env,
-            overrides: &overrides,
-            fields: RefCell::default(),
-            files: RefCell::default(),
-        };
+        let context = read::Context::new((&problems, &warnings), env, &overrides);
         let read = clusters::read(&Section::root(&tree, &problems), &context);
         let found = read::name_variables(problems.into_vec(), &overrides);
         let default = producers::default_profile();

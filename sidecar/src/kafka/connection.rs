@@ -17,7 +17,7 @@ use super::properties::{self, Kind};
 use super::relay::{self, Relay};
 use super::trouble::Trouble;
 use super::{native, probe};
-use crate::config::{BearerToken, DelegationToken, Secret};
+use crate::config::{BearerToken, Cluster, DelegationToken, Secret};
 
 /// How long a command waits for a broker's answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -126,6 +126,16 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {}
 
 impl Connection {
+    /// To `cluster`, as its configuration says.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self {
+            brokers: cluster.bootstrap_servers.clone(),
+            properties: cluster.properties.clone(),
+            token: cluster.token.clone(),
+            delegation: cluster.delegation.clone(),
+        }
+    }
+
     /// The configuration of a client that is no `other` kind: properties of the other kind mean nothing to it.
     pub(super) fn client_config(&self, other: Kind) -> ClientConfig {
         let config = self.whole_config(other);

@@ -147,7 +147,7 @@ impl Reader {
     /// A reader of `cluster` with at most `clients` clients for what is in the past. Connects to nothing: clients are made when
     /// they are first needed. `tails` counts the partitions that are followed.
     pub fn new(cluster: &Cluster, clients: usize, tails: Gauge) -> Self {
-        let connection = Arc::new(connection(cluster));
+        let connection = Arc::new(Connection::of(cluster));
         Self {
             asker: ask::Asker::new(Arc::clone(&connection)),
             pool: pool::Pool::new(Arc::clone(&connection), clients),
@@ -226,7 +226,7 @@ impl Reader {
 /// # Errors
 /// What librdkafka finds wrong with the cluster's properties taken together.
 pub fn try_reader(cluster: &Cluster) -> Result<(), String> {
-    let connection = connection(cluster);
+    let connection = Connection::of(cluster);
     for mut config in [tails::config(&connection), pool::config(&connection)] {
         config.remove("bootstrap.servers");
         let made = config.create_with_context::<_, BaseConsumer<_>>(DefaultConsumerContext);
@@ -237,15 +237,6 @@ pub fn try_reader(cluster: &Cluster) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn connection(cluster: &Cluster) -> Connection {
-    Connection {
-        brokers: cluster.bootstrap_servers.clone(),
-        properties: cluster.properties.clone(),
-        token: cluster.token.clone(),
-        delegation: cluster.delegation.clone(),
-    }
 }
 
 /// The configuration of a client that reads: what the cluster's properties say, except for what the reading itself needs.

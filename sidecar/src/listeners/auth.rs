@@ -46,7 +46,7 @@ pub(crate) fn may(headers: &HeaderMap, tokens: &[Secret]) -> bool {
 }
 
 /// The token in `Bearer <token>`; the scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
         .eq_ignore_ascii_case(b"bearer ")

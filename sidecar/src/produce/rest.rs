@@ -29,6 +29,7 @@ use self::gather::{Gather, Told};
 use super::{Gateway, wire};
 use crate::config::Listener;
 use crate::kafka::record::Failure;
+use crate::listeners::auth;
 
 /// The media type of one JSON array of records. `application/json` itself is a value like any other.
 const RECORDS_JSON: &str = "application/vnd.sluice.records+json";
@@ -190,11 +191,9 @@ impl Face {
         let mut all = headers.get_all(AUTHORIZATION).iter();
         let only = all.next();
         let only = only.filter(|_| self.believed.takes_tokens && all.next().is_none());
-        let text = only.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match text.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim().to_owned(),
-            _ => String::new(),
-        }
+        let text = only.and_then(|value| value.to_str().ok());
+        let token = text.and_then(|text| auth::bearer(text.as_bytes()));
+        String::from_utf8_lossy(token.unwrap_or_default()).into_owned()
     }
 
     async fn batch(&self, client: u64, records: Vec<v1::Record>) -> Result<Response, Failure> {

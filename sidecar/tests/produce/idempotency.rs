@@ -258,10 +258,7 @@ async fn what_was_under_way_when_the_sidecar_ended_is_known_to_nobody() {
     stored(&stream.produce(record(0, "orders", "before")).await);
     mock.broker_round_trip_time(1, Duration::from_secs(5)).unwrap();
     stream.send(vec![once(1, "a", "x")]).await;
-    until("it is under way", async || {
-        sidecar.metric("sluice_outstanding_records").await == Some(1.0)
-    })
-    .await;
+    under_way(&sidecar).await;
     sidecar.stopper.drain();
     assert_eq!(failure(&stream.fate().await).0, ErrorClass::OutcomeUnknown);
     sidecar.ended().await;
@@ -280,6 +277,14 @@ async fn what_was_under_way_when_the_sidecar_ended_is_known_to_nobody() {
     );
     // Another key is like new.
     stored(&stream.produce(once(4, "b", "x")).await);
+}
+
+/// Waits until a producer has the record.
+async fn under_way(sidecar: &Sidecar) {
+    until("it is under way", async || {
+        sidecar.metric("sluice_outstanding_records").await == Some(1.0)
+    })
+    .await;
 }
 
 /// An answer of which nobody knows says when the record was sent, where to look for it, and what to do then.
@@ -309,10 +314,7 @@ async fn what_kafka_had_when_the_sidecar_was_killed_is_known_to_nobody_and_not_w
     mock.broker_round_trip_time(1, Duration::from_millis(700))
         .unwrap();
     stream.send(vec![once(1, "a", "x")]).await;
-    until("it is under way", async || {
-        sidecar.metric("sluice_outstanding_records").await == Some(1.0)
-    })
-    .await;
+    under_way(&sidecar).await;
     // That it is under way is on the disk before it is handed on. This is what a kill would leave.
     let file = |directory: &TempDir| directory.path().join(sluice::idempotency::FILE);
     std::fs::copy(file(&directory), file(&left)).unwrap();

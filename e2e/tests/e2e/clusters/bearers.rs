@@ -87,20 +87,24 @@ fn client_credentials() -> Result<()> {
 
         // Several lives of a token: each is renewed before it ends, and no record waits.
         let load = Load::start(&http, "/oidc/", 4, Duration::from_millis(20));
-        tokio::time::sleep(Duration::from_secs(26)).await;
-        // Nor does one while the issuer hangs, as long as the token is good.
-        issuer.behave(|manners| manners.lifetime = 300);
         let asked = || {
             let asked = issuer.asked();
             asked.iter().filter(|body| body.contains("write")).count()
         };
+        let first = asked();
+        wait::until("the first token is replaced twice", PATIENCE, async || {
+            ensure!(asked() >= first + 2, "{first}");
+            Ok(())
+        })
+        .await?;
+        // Nor does one while the issuer hangs, as long as the token is good.
+        issuer.behave(|manners| manners.lifetime = 300);
         let before = asked();
         wait::until("a longer token is fetched", PATIENCE, async || {
             ensure!(asked() > before, "{before}");
             Ok(())
         })
         .await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
         issuer.behave(|manners| manners.hangs = true);
         load.wait_for(200, 200).await?;
         let sent = load.finish().await?;

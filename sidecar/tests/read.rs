@@ -10,8 +10,18 @@
 
 #[path = "read/access.rs"]
 mod access;
+#[path = "read/choices.rs"]
+mod choices;
+#[path = "read/filters.rs"]
+mod filters;
+#[path = "read/groups.rs"]
+mod groups;
 #[path = "produce/http.rs"]
 mod http;
+#[path = "read/jwt.rs"]
+mod jwt;
+#[path = "read/latest.rs"]
+mod latest;
 #[path = "read/polling.rs"]
 mod polling;
 #[path = "read/sse.rs"]

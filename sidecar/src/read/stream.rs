@@ -19,7 +19,10 @@ use super::access::Granted;
 use super::cursor::Cursor;
 use super::failure::{Failure, Kind};
 use super::feed::{Feed, Selection};
-use super::item::{self, Parts};
+use super::fields::Fields;
+use super::filter::Filters;
+use super::groups::{Change, Session};
+use super::item::{self, Parts, Style};
 use super::poll::{LOOK, appears, reset};
 use super::query::{Asked, Wanted};
 use crate::kafka::reader::{Limits, Reader, Record};
@@ -46,7 +49,24 @@ pub(super) async fn open(
     mut wanted: Wanted,
 ) -> Result<Response, Failure> {
     let heartbeat = asked.heartbeat()?;
-    let feed = match Feed::open(&granted.reader, &wanted.selection).await {
+    let session = match &wanted.group {
+        None => None,
+        Some(wish) => {
+            if wanted.must_exist {
+                for topic in &wanted.selection.topics {
+                    granted.reader.partitions(topic).await?;
+                }
+            }
+            let (reader, selection) = (&granted.reader, &wanted.selection);
+            let opened = Session::open(&reads.groups, &granted.home, wish, reader, selection, true);
+            Some(opened.await?)
+        }
+    };
+    let opened = match session {
+        Some(_) => Ok(Feed::empty(&granted.reader, wanted.selection.reset)),
+        None => Feed::open(&granted.reader, &wanted.selection).await,
+    };
+    let feed = match opened {
         Ok(feed) => Some(feed),
         Err(failure) if failure.kind() == Kind::UnknownTopic && !wanted.must_exist => {
             appears(&mut wanted);
@@ -61,12 +81,18 @@ pub(super) async fn open(
         selection: wanted.selection,
         seen: feed.as_ref().map(Feed::cursor).unwrap_or_default(),
         feed,
+        ends: wanted.until,
+        session,
+        passed: false,
         shape: Shape {
-            format: asked.format,
+            style: wanted.style,
             metadata: asked.metadata_as_comment,
             headers: asked.headers_as_comment,
             encoded_ids: wanted.encoded_ids,
+            fields: wanted.fields,
         },
+        filters: wanted.filters,
+        collected: Vec::new(),
         heartbeat,
         quiet_until: now + heartbeat,
         look_at: now + look,
@@ -93,9 +119,18 @@ struct Stream {
     selection: Selection,
     /// None while the topic does not exist.
     feed: Option<Feed>,
+    /// Of a reader of a group.
+    session: Option<Session>,
     /// The last record that was sent, of each partition: what an event's id says.
     seen: Cursor,
+    /// When the token ends that it was opened with.
+    ends: Option<Instant>,
+    /// Whether `seen` went on past what was left out, without an event that told so.
+    passed: bool,
     shape: Shape,
+    filters: Filters,
+    /// What was read, and not looked at yet.
+    collected: Vec<Arc<Record>>,
     heartbeat: Duration,
     /// When the client is told that the stream is there, if nothing else is sent.
     quiet_until: Instant,
@@ -120,12 +155,14 @@ enum State {
 }
 
 /// How records are written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Shape {
-    format: item::Format,
+    style: Style,
     metadata: bool,
     headers: bool,
     encoded_ids: bool,
+    /// What of each record is wanted; none: all of it.
+    fields: Option<Fields>,
 }
 
 impl Stream {
@@ -143,6 +180,11 @@ impl Stream {
                     self.state = State::Over;
                     out = format!(": the sidecar is going away; come back\nretry: {RETRY}\n\n").into_bytes();
                 }
+                _ if self.ends.is_some_and(|ends| ends <= Instant::now()) => {
+                    self.state = State::Over;
+                    let text = "the token has expired: come back with another one and the last id";
+                    event("error", None, &Failure::bad_token(text).body(), &mut out);
+                }
                 State::Behind | State::Live => self.turn(&mut out).await,
             }
         }
@@ -153,7 +195,9 @@ impl Stream {
     /// One step: writes what there is to say, or waits.
     async fn turn(&mut self, out: &mut Vec<u8>) {
         if let Err(failure) = self.advance(out).await {
-            if failure.may_pass() {
+            // A client whose seat is gone comes back to another one.
+            let over = self.session.as_ref().is_some_and(Session::is_over);
+            if failure.may_pass() && !over {
                 comment(&failure.body().to_string(), out);
                 let mut shutdown = self.shutdown.clone();
                 tokio::select! {
@@ -170,9 +214,10 @@ impl Stream {
     async fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         let now = Instant::now();
         if now >= self.look_at {
-            self.look().await?;
+            Box::pin(self.look()).await?;
         }
         let until = self.quiet_until.min(self.look_at);
+        let until = self.ends.map_or(until, |ends| until.min(ends));
         let mut shutdown = self.shutdown.clone();
         let Some(feed) = &mut self.feed else {
             tokio::select! {
@@ -181,23 +226,55 @@ impl Stream {
             }
             return Ok(());
         };
-        let records = feed.collect(PIECE).await?;
+        // Partitions come and go between two pieces.
+        if let Some(session) = &mut self.session
+            && self.collected.is_empty()
+        {
+            // What was written before, the client has taken.
+            session.sent(&self.seen).await;
+            let changes = session.sync(feed, &self.selection).await?;
+            for change in &changes {
+                told(change, out);
+            }
+            if !changes.is_empty() {
+                self.seen = feed.cursor();
+            }
+            if !session.is_seated() {
+                if out.is_empty() {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => {}
+                        () = session.changed() => {}
+                        () = shutdown.reached(Phase::Draining) => {}
+                    }
+                    self.beat(out);
+                }
+                return Ok(());
+            }
+        }
+        if self.collected.is_empty() {
+            let mut records = feed.collect(PIECE).await?;
+            if let Some(session) = &mut self.session
+                && !records.is_empty()
+            {
+                let cursor = feed.cursor();
+                let gone = session.before(&cursor, feed).await?;
+                records.retain(|record| {
+                    let mut gone = gone.iter();
+                    !gone.any(|(topic, partition)| **topic == *record.topic && *partition == record.partition)
+                });
+            }
+            self.collected = records;
+        }
         for moved in feed.moved() {
             self.seen
                 .see(&moved.topic, moved.partition, moved.position.saturating_sub(1));
             event("reset", None, &reset(&moved), out);
         }
-        for record in &records {
-            self.seen.see(&record.topic, record.partition, record.offset);
-            self.shape.message(record, &self.seen, out);
-        }
-        self.count.records(&records);
-        let cursor = feed.cursor();
-        if !records.is_empty() {
-            return Ok(());
+        if !self.collected.is_empty() {
+            return self.pass_on(out).await;
         }
         // Past what is no record.
-        self.seen = cursor;
+        feed.note(&mut self.seen);
         if !feed.caught_up() {
             return Ok(());
         }
@@ -210,24 +287,75 @@ impl Stream {
         if !out.is_empty() {
             return Ok(());
         }
+        let session = &mut self.session;
+        let changed = async {
+            match session {
+                Some(session) => session.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             waited = feed.wait(until) => waited?,
+            () = changed => {}
             () = shutdown.reached(Phase::Draining) => {}
         }
         self.beat(out);
         Ok(())
     }
 
-    /// Says that the stream is there, when nothing was sent for long.
-    fn beat(&mut self, out: &mut Vec<u8>) {
-        if Instant::now() >= self.quiet_until {
-            comment("", out);
+    /// Sends what passes the filters of some of what was collected.
+    async fn pass_on(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let slice = self.filters.slice(&self.collected).await?;
+        let rest = self.collected.split_off(slice.seen);
+        let seen = std::mem::replace(&mut self.collected, rest);
+        let mut kept = slice.kept.iter().peekable();
+        for record in &seen {
+            self.seen.see(&record.topic, record.partition, record.offset);
+            let place = |record: &Record| (record.partition, record.offset);
+            // A record that was reshaped is another one, at the same place.
+            match kept.next_if(|one| one.topic == record.topic && place(one) == place(record)) {
+                Some(record) => {
+                    self.shape.message(record, &self.seen, out);
+                    self.passed = false;
+                }
+                None => self.passed = true,
+            }
         }
+        self.count.records(&slice.kept);
+        self.count.filter_failures(slice.failed.count);
+        if let Some((record, error)) = slice.failed.first {
+            let first = record.text(self.shape.encoded_ids);
+            let data = json!({ "count": slice.failed.count, "first": { "id": first, "error": error } });
+            let id = self.seen.text(self.shape.encoded_ids);
+            event("filter-failures", Some(&id), &data, out);
+        }
+        if out.is_empty() {
+            self.beat(out);
+        }
+        Ok(())
+    }
+
+    /// Says that the stream is there, when nothing was sent for long; and where it is, if it has left records out since: a client
+    /// that comes back goes on from there.
+    fn beat(&mut self, out: &mut Vec<u8>) {
+        if Instant::now() < self.quiet_until {
+            return;
+        }
+        if std::mem::take(&mut self.passed) {
+            let id = self.seen.text(self.shape.encoded_ids);
+            out.extend_from_slice(format!("id: {id}\n").as_bytes());
+        }
+        comment("", out);
     }
 
     /// Looks for a topic that was not there, or for partitions that were not.
     async fn look(&mut self) -> Result<(), Failure> {
         match &mut self.feed {
+            // The group finds them.
+            Some(_) if self.session.is_some() => {
+                self.look_at = Instant::now() + LOOK_FOR_PARTITIONS;
+                Ok(())
+            }
             Some(feed) => {
                 self.look_at = Instant::now() + LOOK_FOR_PARTITIONS;
                 feed.look_for_partitions(&self.selection).await
@@ -249,7 +377,7 @@ impl Stream {
 }
 
 impl Shape {
-    fn message(self, record: &Record, seen: &Cursor, out: &mut Vec<u8>) {
+    fn message(&self, record: &Record, seen: &Cursor, out: &mut Vec<u8>) {
         let part = |metadata, headers| Parts {
             metadata,
             headers,
@@ -261,7 +389,7 @@ impl Shape {
         ];
         for (_, name, parts) in comments.into_iter().filter(|(wanted, _, _)| *wanted) {
             out.extend_from_slice(format!(": {name}: ").as_bytes());
-            item::object(record, self.format, parts, out);
+            item::object(record, self.style, parts, out);
             out.push(b'\n');
         }
         out.extend_from_slice(b"id: ");
@@ -269,7 +397,8 @@ impl Shape {
         out.extend_from_slice(b"\nevent: message\n");
         match (self.metadata, self.headers) {
             (true, true) => {
-                let (text, kind) = item::bare(record, self.format);
+                let (_, value) = item::framed(record, self.style.unframed);
+                let (text, kind) = item::bare(value.as_deref(), self.style.format);
                 comment(&format!("valueFormat: {kind}"), out);
                 // There is always a line of data: without one browsers drop the event.
                 for line in text.split('\n') {
@@ -282,7 +411,10 @@ impl Shape {
             }
             (false, false) => {
                 out.extend_from_slice(b"data: ");
-                item::item(record, self.format, self.encoded_ids, out);
+                match &self.fields {
+                    None => item::item(record, self.style, self.encoded_ids, out),
+                    Some(fields) => fields.write(record, self.style, self.encoded_ids, out),
+                }
             }
             (metadata, headers) => {
                 let parts = Parts {
@@ -291,10 +423,27 @@ impl Shape {
                     value: true,
                 };
                 out.extend_from_slice(b"data: ");
-                item::object(record, self.format, parts, out);
+                item::object(record, self.style, parts, out);
             }
         }
         out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// What the group gives or takes.
+fn told(change: &Change, out: &mut Vec<u8>) {
+    match change {
+        Change::Assigned(starts) => {
+            let one = |((topic, partition), position): &((Arc<str>, i32), i64)| json!({ "topic": **topic, "partition": partition, "position": position });
+            let partitions: Vec<Value> = starts.iter().map(one).collect();
+            event("assigned", None, &json!({ "partitions": partitions }), out);
+        }
+        Change::Revoked(gone) => {
+            let one =
+                |(topic, partition): &(Arc<str>, i32)| json!({ "topic": **topic, "partition": partition });
+            let partitions: Vec<Value> = gone.iter().map(one).collect();
+            event("revoked", None, &json!({ "partitions": partitions }), out);
+        }
     }
 }
 

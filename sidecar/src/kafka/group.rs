@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 pub use self::committed::{Committed, Membership};
 use self::context::GroupContext;
 use self::native::Records;
-pub use self::settings::{Assignor, Protocol, Settings, Topics, allowed_property};
+pub use self::settings::{ALLOWED_PROPERTIES, Assignor, Protocol, Settings, Topics, allowed_property};
 use super::connection::Connection;
 use super::reader::{self, Offsets, Record};
 use crate::config::Cluster;

@@ -60,10 +60,12 @@ pub enum Protocol {
 /// Whether a caller may set the property of a member: those that name no file, library, command or broker, and that the
 /// member does not need for itself.
 pub fn allowed_property(name: &str) -> bool {
-    ALLOWED.contains(&properties::canonical(name))
+    ALLOWED_PROPERTIES.contains(&properties::canonical(name))
 }
 
-const ALLOWED: [&str; 23] = [
+/// What [`allowed_property`] takes: how a consumer fetches, and is a member of its group. None is a secret, and none decides what is
+/// committed.
+pub const ALLOWED_PROPERTIES: [&str; 28] = [
     "auto.offset.reset",
     "check.crcs",
     "client.id",
@@ -85,7 +87,12 @@ const ALLOWED: [&str; 23] = [
     "partition.assignment.strategy",
     "queued.max.messages.kbytes",
     "queued.min.messages",
+    "receive.message.max.bytes",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
     "session.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.timeout.ms",
     "topic.metadata.refresh.interval.ms",
 ];
 

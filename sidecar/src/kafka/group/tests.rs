@@ -391,9 +391,10 @@ fn what_a_caller_may_set_is_set_and_nothing_else_is() {
     }
 }
 
-const ALLOWED_ALL: [&str; 4] = [
+const ALLOWED_ALL: [&str; 5] = [
     "auto.offset.reset",
     "group.instance.id",
     "isolation.level",
     "fetch.message.max.bytes",
+    "reconnect.backoff.ms",
 ];

@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".sluice.v1.Record.value")
         .bytes(".sluice.v1.Record.key")
         .bytes(".sluice.v1.Idempotency")
+        .bytes(".sluice.v1.Template")
         .compile_fds(files)?;
     Ok(())
 }

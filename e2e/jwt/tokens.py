@@ -2,14 +2,17 @@
 
 tokens.py key ALGORITHM FILE KID          writes a private key, and prints it as a public JSON Web Key
 tokens.py sign ALGORITHM FILE KID CLAIMS  prints a token that says CLAIMS
+tokens.py open SECRET TEXT                prints what the sidecar encrypted as TEXT with the first 32 bytes of SECRET
 """
 
+import base64
 import json
 import sys
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 KINDS = {
@@ -19,6 +22,13 @@ KINDS = {
     "ES384": (lambda: ec.generate_private_key(ec.SECP384R1()), ECAlgorithm),
     "EdDSA": (ed25519.Ed25519PrivateKey.generate, OKPAlgorithm),
 }
+
+if sys.argv[1] == "open":
+    secret, sealed = sys.argv[2].encode(), base64.b64decode(sys.argv[3])
+    mode = modes.GCM(sealed[:16], sealed[-16:])
+    opener = Cipher(algorithms.AES(secret[:32]), mode).decryptor()
+    sys.stdout.buffer.write(opener.update(sealed[16:-16]) + opener.finalize())
+    sys.exit()
 
 what, algorithm, file, kid = sys.argv[1:5]
 if what == "key":

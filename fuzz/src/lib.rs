@@ -40,6 +40,7 @@ mod reply;
 mod request;
 mod rest;
 mod spool;
+mod templates;
 mod token;
 mod webhook;
 
@@ -76,6 +77,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),
     ("read_from", cursor::from),
+    ("record_template", templates::record),
     ("request", request::request),
     ("rest", rest::rest),
     ("rest_records", bodies::records),

@@ -12,6 +12,7 @@ pub mod envoy;
 mod fields;
 mod layer;
 pub mod metadata;
+mod payload;
 mod refused;
 mod route;
 mod source;
@@ -31,7 +32,7 @@ pub use entry::EntryQuery;
 pub use fields::CREDENTIAL_HEADERS;
 pub use route::{
     Choice, CloudEvents, Delivery, Forward, HeaderRules, Idempotency, Key, Named, OnError, Outstanding,
-    PartitionSource, Repeated, Route, Source, Then, Transport, Value,
+    PartitionSource, Repeated, Route, Source, Template, Then, Transport, Value,
 };
 pub use stream::StreamSettings;
 pub use template::PathTemplate;

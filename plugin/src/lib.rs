@@ -25,4 +25,5 @@ mod shell;
 mod source;
 pub mod stats;
 pub mod stream;
+mod template;
 mod topics;

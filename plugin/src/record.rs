@@ -13,7 +13,7 @@ pub(crate) use reject::excerpt;
 
 use crate::config::{Delivery, Route, Value};
 use crate::request::Head;
-use crate::{choice, cloudevents, envelope, idempotency, key, record_headers, topics};
+use crate::{choice, cloudevents, envelope, idempotency, key, record_headers, template, topics};
 
 /// What the filter still has to know of a record that it encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,7 @@ const SPOOL_ON_OUTAGE: u8 = 12;
 const IDEMPOTENCY: u8 = 13;
 const CLIENT: u8 = 14;
 const BEARER_TOKEN: u8 = 15;
+const TEMPLATE: u16 = 16;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -121,8 +122,11 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
             wire::bytes(out, field, name.as_bytes());
         }
     }
-    for topic in topics.names(route) {
-        wire::bytes(out, TOPICS, topic.as_bytes());
+    // With a template they are in it: a sidecar that knows none then refuses the record.
+    if route.template.is_none() {
+        for topic in topics.names(route) {
+            wire::bytes(out, TOPICS, topic.as_bytes());
+        }
     }
     if let Some(key) = key {
         wire::bytes(out, KEY, &key);
@@ -146,6 +150,7 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
         wire::integer(out, DEADLINE_MS, u64::from(deadline_ms));
     }
     match (value, &event) {
+        _ if route.template.as_ref().is_some_and(|template| template.payload) => {}
         (Value::None, _) => {}
         (_, Some(event)) => event.write_value(out, VALUE, input)?,
         (Value::Body, None) => wire::bytes(out, VALUE, body),
@@ -168,6 +173,9 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
         && let Some(token) = bearer_token(&head)
     {
         wire::bytes(out, BEARER_TOKEN, token);
+    }
+    if let Some(settings) = &route.template {
+        template::write(out, TEMPLATE, settings, topics.names(route), input)?;
     }
     wire::end(out, record);
     Ok(Encoded { topics })

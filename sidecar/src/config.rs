@@ -13,6 +13,7 @@ mod producers;
 mod properties;
 mod read;
 mod reads;
+mod rendering;
 mod secret;
 mod show;
 mod source;
@@ -184,6 +185,8 @@ pub struct Config {
     pub subscriptions: BTreeMap<String, Arc<Spec>>,
     /// Where their events are held that are to be tried again.
     pub held: HeldTopic,
+    /// What payload templates may take, and the secrets that they may name.
+    pub templates: crate::templates::Settings,
 }
 
 /// The topic, one of each subscription's own cluster, where its events are held: those that are to be tried again, those that

@@ -24,3 +24,4 @@ pub mod reload;
 pub mod shutdown;
 pub mod spool;
 pub mod subscriptions;
+pub mod templates;

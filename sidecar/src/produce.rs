@@ -5,6 +5,7 @@ mod batch;
 mod fanout;
 pub mod grpc;
 mod keyed;
+mod rendering;
 pub mod rest;
 mod routes;
 mod wire;
@@ -25,6 +26,7 @@ use crate::kafka::health::Health;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
 use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
+use crate::templates::Templates;
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
@@ -39,6 +41,7 @@ pub struct Gateway {
     answer_timeout: Duration,
     spool: Option<Spool>,
     idempotency: Option<Keys>,
+    templates: Arc<Templates>,
     metrics: Arc<Metrics>,
 }
 
@@ -72,6 +75,7 @@ impl Gateway {
             answer_timeout: config.answer_timeout,
             spool,
             idempotency,
+            templates: Templates::new(config.templates.clone()),
             metrics,
         });
         if let Some(keys) = &this.idempotency {
@@ -82,8 +86,21 @@ impl Gateway {
     }
 
     /// Takes the records on, in order. `sink` is told each one's fate exactly once, by its id.
-    pub fn submit<S: FateSink + 'static>(&self, records: Vec<v1::Record>, sink: &Arc<S>) {
+    ///
+    /// Those with a template follow when that is evaluated, in their order among themselves. Must be called within a tokio
+    /// runtime.
+    pub fn submit<S: FateSink + 'static>(self: &Arc<Self>, records: Vec<v1::Record>, sink: &Arc<S>) {
         let received = Instant::now();
+        let mut records = records;
+        if records.iter().any(|record| record.template.is_some()) {
+            let templated = records.extract_if(.., |record| record.template.is_some());
+            self.render(templated.collect(), received, sink);
+        }
+        self.take_on(records, received, sink);
+    }
+
+    /// Takes on records that are as they are to be written.
+    fn take_on<S: FateSink + 'static>(&self, records: Vec<v1::Record>, received: Instant, sink: &Arc<S>) {
         let mut records = records;
         let keyed: Vec<_> = records
             .extract_if(.., |record| record.idempotency.is_some())
@@ -408,6 +425,7 @@ impl Gateway {
 
     /// Waits until every record's fate is known, or until `until`.
     pub async fn flush(&self, until: Instant) {
+        self.rendered(until).await;
         for producer in self.routes.pool().all() {
             producer.flush(until).await;
         }

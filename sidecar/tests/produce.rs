@@ -40,3 +40,5 @@ mod spool;
 mod stream;
 #[path = "produce/support.rs"]
 mod support;
+#[path = "produce/templates.rs"]
+mod templates;

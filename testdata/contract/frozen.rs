@@ -72,5 +72,21 @@ pub(super) fn described(record: &Record) -> Value {
     if !record.bearer_token.is_empty() {
         described["bearer_token"] = json!(record.bearer_token);
     }
+    if let Some(template) = &record.template {
+        let pairs = |headers: &[sluice_proto::v1::Header]| -> Vec<Value> {
+            let one = |header: &sluice_proto::v1::Header| json!({"name": header.name, "value_base64": header.value.as_deref().map(base64)});
+            headers.iter().map(one).collect()
+        };
+        described["template"] = json!({
+            "definition": template.definition,
+            "inputs_base64": template.inputs.as_deref().map(base64),
+            "method_base64": base64(&template.method),
+            "path_base64": base64(&template.path),
+            "query_base64": base64(&template.query),
+            "headers": pairs(&template.headers),
+            "by": pairs(&template.by),
+            "topics": template.topics,
+        });
+    }
     described
 }

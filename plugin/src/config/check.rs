@@ -6,6 +6,7 @@ use std::time::Duration;
 use sluice_settings::Problem;
 
 use super::layer::{Layer, Topics};
+use super::payload;
 use super::route::{
     CloudEvents, Delivery, Forward, HeaderRules, Named, OnError, Outstanding, Repeated, Route, Then,
     Transport, Value,
@@ -113,6 +114,42 @@ const ON_ERROR_ALONE: Contradiction = Contradiction {
     message: "has an effect only with `then: continue`",
 };
 
+const PAYLOAD_VALUE: Contradiction = Contradiction {
+    field: "payload",
+    involves: &["payload", "value"],
+    message: "takes the place of `value`: set one of them",
+};
+
+const PAYLOAD_METHOD: Contradiction = Contradiction {
+    field: "value_by_method",
+    involves: &["payload", "value_by_method"],
+    message: "is not for a route with a `payload`, which is made of every request: leave one of them out",
+};
+
+const TEMPLATE_EVENT: Contradiction = Contradiction {
+    field: "cloudevents",
+    involves: &["payload", "template", "cloudevents"],
+    message: "must be off where `payload` or `template` make the record",
+};
+
+const TWO_KEYS: Contradiction = Contradiction {
+    field: "key",
+    involves: &["key", "key_query_arg", "template"],
+    message: "is made by template.key already: set one of them",
+};
+
+const TWO_PARTITIONS: Contradiction = Contradiction {
+    field: "partition",
+    involves: &["partition", "template"],
+    message: "is made by template.partition already: set one of them",
+};
+
+const ENCRYPT_ALONE: Contradiction = Contradiction {
+    field: "encrypt",
+    involves: &["encrypt", "payload", "value"],
+    message: "is for a route with a `payload`: the value of this one is not made of inputs, and would hold them as they came",
+};
+
 /// The merged layer with every default filled in.
 fn route(merged: &Layer) -> Route {
     let layer = merged.clone();
@@ -123,6 +160,7 @@ fn route(merged: &Layer) -> Route {
     };
     let fixed = || Named::Fixed(String::new());
     Route {
+        template: payload::template(merged),
         value: value(merged),
         forward: forward(merged),
         headers: HeaderRules {
@@ -203,11 +241,12 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
     } = forward(merged);
     let forwards = method || uri || headers || body;
     let continues = merged.then == Some(Then::Continue);
+    let (made, parts) = (merged.payload.is_some(), merged.template.as_ref());
     let chooses = matches!(merged.topics, Some(Topics::Chosen(_)));
     let found = [
         (chooses && merged.topics_query_arg.is_some(), TWO_CHOICES),
         (
-            !forwards && (value(merged) == Value::Envelope || method_envelope),
+            !forwards && !made && (value(merged) == Value::Envelope || method_envelope),
             EMPTY_ENVELOPE,
         ),
         (
@@ -222,6 +261,23 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
             merged.transport == Some(Transport::Http) && merged.max_outstanding_records.is_some(),
             BOUND_OF_CALLS,
         ),
+        (made && merged.value.is_some(), PAYLOAD_VALUE),
+        (made && !by_method.is_empty(), PAYLOAD_METHOD),
+        (
+            events(merged) && (made || merged.template.is_some()),
+            TEMPLATE_EVENT,
+        ),
+        (
+            parts.is_some_and(|parts| parts.key.is_some())
+                && merged.key.as_ref().is_some_and(Option::is_some),
+            TWO_KEYS,
+        ),
+        (
+            parts.is_some_and(|parts| parts.partition.is_some())
+                && merged.partition.as_ref().is_some_and(Option::is_some),
+            TWO_PARTITIONS,
+        ),
+        (!made && merged.encrypt.is_some(), ENCRYPT_ALONE),
     ];
     found
         .into_iter()

@@ -26,6 +26,9 @@ pub struct EnvoyReport {
     pub errors: Vec<Problem>,
     /// What works, and is not safe; or could not be checked.
     pub warnings: Vec<Problem>,
+    /// The definitions that the sidecar is to compile, each with the path of its route: what is wrong with an expression only
+    /// jq knows.
+    pub templates: Vec<(String, String)>,
 }
 
 impl EnvoyReport {

@@ -8,7 +8,7 @@ use super::route::{
     Choice, CloudEvents, Delivery, Idempotency, Key, Named, OnError, PartitionSource, Repeated, Source, Then,
     Transport, Value,
 };
-use super::{fields, refused, source};
+use super::{fields, payload, refused, source};
 
 /// Defines [`Layer`] and how one lies over another, so that no field can be forgotten in a merge.
 macro_rules! layer {
@@ -73,6 +73,10 @@ layer! {
     produce_options: bool,
     transport: Transport,
     max_outstanding_records: usize,
+    payload: serde_json::Value,
+    template: payload::Parts,
+    trigger: payload::Trigger,
+    encrypt: payload::Encrypt,
 }
 
 /// The topics of a route's own.
@@ -155,6 +159,10 @@ impl Layer {
                 &[("stream", Transport::Stream), ("http", Transport::Http)],
             ),
             max_outstanding_records: integer(section, "max_outstanding_records", 1, MAX_OUTSTANDING),
+            payload: payload::payload(section, "payload"),
+            template: payload::parts(section, "template"),
+            trigger: payload::trigger(section, "trigger"),
+            encrypt: payload::encrypt(section, "encrypt"),
             ..Self::default()
         };
         layer.read_headers(section);
@@ -187,7 +195,7 @@ impl Layer {
     /// A choice made here takes away what only made sense with the choice of a lower layer: to answer takes
     /// away `on_error`, to continue takes away the answer's status and message, to handle CloudEvents takes
     /// away `value: envelope`, `transport: http` the bound on what is on the stream, a topic that the request
-    /// chooses another way of choosing.
+    /// chooses another way of choosing, `payload` the `value`, and `value` the `payload` and what of it is encrypted.
     pub(super) fn over(&self, lower: &Self) -> Self {
         let mut merged = self.or(lower);
         match self.then {
@@ -200,6 +208,12 @@ impl Layer {
         }
         if self.transport == Some(Transport::Http) {
             merged.max_outstanding_records = self.max_outstanding_records;
+        }
+        if self.payload.is_some() {
+            merged.value = self.value;
+        } else if self.value.is_some() {
+            merged.payload = None;
+            merged.encrypt.clone_from(&self.encrypt);
         }
         if matches!(self.topics, Some(Topics::Chosen(_))) {
             merged.topics_query_arg.clone_from(&self.topics_query_arg);

@@ -73,6 +73,19 @@ pub struct Route {
     pub transport: Transport,
     /// How many of its records may be without a fate, of one worker.
     pub outstanding: Option<Outstanding>,
+    /// What the sidecar makes of the record by expressions; `None`: nothing.
+    pub template: Option<Box<Template>>,
+}
+
+/// What the sidecar makes of parts of a request, by expressions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// The definition, as the sidecar reads it.
+    pub definition: String,
+    /// Whether the record's value is made, and not taken.
+    pub payload: bool,
+    /// What is told of who asks: names of `.trigger.by`, and where each one's value comes from.
+    pub by: Vec<(String, Source)>,
 }
 
 impl Route {
@@ -87,6 +100,10 @@ impl Route {
             || matches!(&self.partition, Some(PartitionSource::From(source)) if is(source))
             || of(&self.cluster_name)
             || of(&self.producer)
+            || self
+                .template
+                .as_ref()
+                .is_some_and(|template| template.by.iter().any(|(_, source)| is(source)))
     }
 }
 

@@ -191,7 +191,7 @@ fn metadata(map: &Section<'_>, field: &str) -> Option<Vec<String>> {
 }
 
 /// `text` as an RFC 6901 pointer. The empty pointer, the whole document, is refused: it is never a scalar.
-fn json_pointer(text: String) -> Result<String, String> {
+pub(super) fn json_pointer(text: String) -> Result<String, String> {
     let escaped = |part: &str| part.starts_with('0') || part.starts_with('1');
     if text.starts_with('/') && text.split('~').skip(1).all(escaped) {
         Ok(text)

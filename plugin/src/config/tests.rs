@@ -8,6 +8,7 @@ mod files;
 mod hostile;
 mod merge;
 mod metadata_bytes;
+mod payloads;
 
 use serde_json::{Value as Json, json};
 use sluice_settings::Problem;

@@ -74,6 +74,17 @@ pub(crate) fn begin(out: &mut Vec<u8>, field: u8, guess: usize) -> Begun {
     begun
 }
 
+/// As [`begin`], of a field whose number is from 16 to 2047, and whose tag has two bytes.
+pub(crate) fn begin_far(out: &mut Vec<u8>, field: u16, guess: usize) -> Begun {
+    varint(out, u64::from(field) << 3 | 2);
+    let begun = Begun {
+        at: out.len(),
+        width: varint_len(guess),
+    };
+    out.resize(begun.at + begun.width, 0);
+    begun
+}
+
 /// Ends a field: everything after its beginning is its value.
 pub(crate) fn end(out: &mut Vec<u8>, begun: Begun) {
     let from = begun.at + begun.width;

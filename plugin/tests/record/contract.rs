@@ -72,6 +72,23 @@ fn examples() -> Vec<Example> {
             json!({"value": "body", "forward_bearer_token": true}),
             b"POST /\nauthorization: bearer abc.def\n\nv",
         ),
+        one(
+            "template",
+            "a record that the sidecar makes of the request",
+            json!({
+                "topics": ["orders", "audit"], "payload": {"a": "{{ .inputs.n }}", "b": [1, true]},
+                "template": {"key": "{{ .inputs.id }}", "partition": "1", "headers": {"h": "x{{ .request.method }}"}},
+                "trigger": {"trust_request": true, "by": {"user.email": {"header": "x-user"}}, "operation": "CREATE"},
+                "encrypt": {"secret": "org", "inputs": ["/password"]}
+            }),
+            b"POST /a?b=c\ncontent-type: application/json\nx-user: a@example.com\nauthorization: Bearer x\n\n{\"n\":1,\"id\":\"k\"}",
+        ),
+        one(
+            "template_without_body",
+            "a record of a template whose request has no body",
+            json!({"payload": "{{ .request.path }}"}),
+            b"GET /a",
+        ),
         Example {
             name: "several_records",
             says: "three gathered records, id 0 among them",

@@ -23,6 +23,8 @@ mod keys;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod templates;
+#[cfg(test)]
 mod topics;
 #[cfg(test)]
 mod values;

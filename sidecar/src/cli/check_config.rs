@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sluice_filter::config::envoy::check_envoy;
+use sluice_settings::Problem;
 
 use super::{Environment, Failure, complain, target};
 use crate::config::{self, Address, Cluster, Config, Loaded};
 use crate::kafka::connection::{Connection, PATIENCE};
 use crate::kafka::probe::{self, Standing};
+use crate::templates::Definition;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -151,7 +153,12 @@ fn check_envoy_file(file: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Config(vec![format!("{name}: cannot be read: {error}")]))?;
     let tree = crate::config::yaml_tree(&text).map_err(|problem| Failure::of_config(&name, &[problem]))?;
-    let report = check_envoy(&tree);
+    let mut report = check_envoy(&tree);
+    for (path, definition) in std::mem::take(&mut report.templates) {
+        if let Err(message) = Definition::compile(&definition) {
+            report.errors.push(Problem { path, message });
+        }
+    }
     for warning in &report.warnings {
         complain(&format!("{name}: warning: {warning}"));
     }

@@ -122,14 +122,18 @@ fn direction(section: &Section<'_>, key: &str) -> bool {
 }
 
 fn allowed_topics(section: &Section<'_>, produces: bool, context: &Context<'_>) -> TopicAllowlist {
-    let entries = section.strings("allowed_topics");
     if produces && section.raw("allowed_topics").is_none() {
         context.warnings.report(
             section.path_of("allowed_topics"),
             "is not set: no topic of this cluster may be written",
         );
     }
-    let entries = entries.unwrap_or_default();
+    allowlist(section, "allowed_topics")
+}
+
+/// A list of topics, and of starts of topics with a `*` at their ends.
+pub(super) fn allowlist(section: &Section<'_>, key: &str) -> TopicAllowlist {
+    let entries = section.strings(key).unwrap_or_default();
     for (i, entry) in entries.iter().enumerate() {
         let name = entry.strip_suffix('*').unwrap_or(entry);
         if entry == "*" {
@@ -137,7 +141,7 @@ fn allowed_topics(section: &Section<'_>, produces: bool, context: &Context<'_>) 
         }
         if check_topic(name).is_err() {
             section.problem(
-                &format!("allowed_topics[{i}]"),
+                &format!("{key}[{i}]"),
                 format!("{entry:?} is neither a topic's name nor the start of one with a `*` at its end"),
             );
         }

@@ -106,6 +106,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         held,
         state,
         egress,
+        templates,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -188,6 +189,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
     for (i, read) in reads.iter().enumerate() {
         page.read(&format!("reads[{i}]"), read);
     }
+    page.templates(templates);
     page.line("max_readers", max_readers);
     page.line("max_members", max_members);
     if subscriptions.is_empty() {
@@ -272,6 +274,25 @@ impl Page<'_> {
         self.line(&format!("{path}.max_connections"), max_connections);
         if path.ends_with(".data") {
             self.line(&format!("{path}.xff_num_trusted_hops"), xff_num_trusted_hops);
+        }
+    }
+
+    fn templates(&mut self, settings: &crate::templates::Settings) {
+        let crate::templates::Settings {
+            timeout,
+            max_output_bytes,
+            max_waiting_bytes,
+            secrets,
+        } = settings;
+        self.line("templates.timeout", humantime::format_duration(*timeout));
+        self.line("templates.max_output_bytes", max_output_bytes);
+        self.line("templates.max_waiting_bytes", max_waiting_bytes);
+        if secrets.is_empty() {
+            self.line("secrets", "none");
+        }
+        for (name, secret) in secrets {
+            self.line(&format!("secrets.{name}.value"), "***");
+            self.list(&format!("secrets.{name}.topics"), secret.topics.0.iter().cloned());
         }
     }
 
@@ -590,6 +611,8 @@ mod tests {
                     producers: {bulk: {compression: lz4}}\n\
                     listeners: {data: {tokens: [hunter2]}}\n\
                     spool: {directory: /spool}\n\
+                    templates: {max_waiting_bytes: 2048}\n\
+                    secrets: {org: {value: hunter2, topics: [a, 'b.*']}}\n\
                     egress: {allow: [{hosts: ['*.x.org', '[::1]'], schemes: [https], ports: [443]}, {cidrs: [10.0.0.0/8]}]}\n\
                     reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}, \
                     {topics: ['{claims.org}.*', s], jwt: {provider: i, claims: {scope: [a, b]}}, from: earliest}]\n\
@@ -651,6 +674,11 @@ mod tests {
             "jwt.i.clock_skew: 1m (default)",
             "jwt.i.name_claim: sub (default)",
             "reads[0].qos: auto (default)",
+            "templates.timeout: 250ms (default)",
+            "templates.max_output_bytes: 1048576 (default)",
+            "templates.max_waiting_bytes: 2048 (the file)",
+            "secrets.org.value: *** (the file)",
+            "secrets.org.topics: a, b.* (the file)",
             "max_readers: 4 (default)",
             "max_members: 16 (default)",
             "subscriptions: none (default)",

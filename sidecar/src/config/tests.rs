@@ -329,6 +329,15 @@ fn state_and_restates_clusters_are_heeded() {
 fn every_setting_of_an_entry_of_reads_is_heeded() {
     let Loaded { config, .. } = good("full.yaml", SECRETS);
     assert_eq!(config.max_readers, 3);
+    let templates = &config.templates;
+    assert_eq!(templates.timeout, Duration::from_millis(100));
+    assert_eq!(
+        (templates.max_output_bytes, templates.max_waiting_bytes),
+        (2048, 4096)
+    );
+    let secret = &templates.secrets["org"];
+    assert!(!secret.value.expose().is_empty());
+    assert!(secret.topics.allows("audit.x") && secret.topics.allows("orders") && !secret.topics.allows("x"));
     let [one, other, claimed, chosen] = &config.reads[..] else {
         panic!("{:?}", config.reads)
     };
@@ -713,7 +722,7 @@ fn every_key_is_documented() {
     let mut tree = yaml_tree(&text).unwrap();
     // Names that are the operator's own.
     let mut found = Vec::new();
-    for named in ["clusters", "producers", "certificates", "jwt"] {
+    for named in ["clusters", "producers", "certificates", "jwt", "secrets"] {
         let mappings = tree[named].take();
         for one in mappings.as_object().unwrap().values() {
             keys(one, &mut found);

@@ -1,5 +1,6 @@
 //! Where programs run: threads of their own, since what a program may take of a stack is more than a task has.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -60,6 +61,7 @@ impl Turn {
     ) -> Result<T, Failure> {
         let scope = Scope {
             limits,
+            withholds: Cell::new(false),
             _stays: PhantomData,
         };
         match meter::run(limits, || evaluate(&scope)) {
@@ -78,10 +80,25 @@ impl Turn {
 /// One evaluation, counted.
 pub struct Scope {
     limits: Limits,
+    /// Whether what programs say is wrong is not told.
+    withholds: Cell<bool>,
     _stays: PhantomData<Rc<()>>,
 }
 
 impl Scope {
+    /// Has errors say no more than that a program failed, from now on: they quote values, and its input holds a secret.
+    pub fn withhold(&self) {
+        self.withholds.set(true);
+    }
+
+    /// What a program says is wrong, as it may be told.
+    fn told(&self, why: String) -> Failure {
+        Failure::Error(match self.withholds.get() {
+            false => bounded(why),
+            true => "fails; how is not told, since it may see a secret".to_owned(),
+        })
+    }
+
     /// Runs `program` on `input`, with the values of its variables in their order; `take` has its outputs one by one until it
     /// is false.
     ///
@@ -102,7 +119,7 @@ impl Scope {
         let context = Ctx::<Data>::new(Held::new(lut), Vars::new(variables));
         for output in program.filter.id.run((context, input)) {
             // No program can halt: the function is left out.
-            let output = unwrap_valr(output).map_err(|why| Failure::Error(bounded(why.to_string())))?;
+            let output = unwrap_valr(output).map_err(|why| self.told(why.to_string()))?;
             if !take(output) {
                 break;
             }

@@ -1,13 +1,15 @@
 //! Templates: JSON whose strings hold jq programs, as `{"text": "{{ .record.key }} was written", "at": "{{ .record.timestamp }}"}`.
 //!
 //! A string that is one expression becomes what that gives, of whatever type; in other text what an expression gives is put in,
-//! text as it is and anything else as JSON. What gives nothing is null. `\{{` is `{{` itself. Names of members are no templates.
+//! text as it is and anything else as JSON. What gives nothing is null. `\{{` is `{{` itself. Names of members are no templates, but for
+//! `{{ spreadValue() }}`: the members of what that gives are put in its place, those of their names that are written aside.
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value as Json;
 
 use super::engine::{Failure, Scope};
@@ -17,6 +19,8 @@ use super::value::Value;
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 const ESCAPED: &str = "\\{{";
+/// The name of a member whose value's members are put in its place.
+const SPREAD: &str = "spreadValue()";
 /// The most expressions that a template has.
 const MAX_EXPRESSIONS: usize = 256;
 /// How deep a template may be nested.
@@ -34,6 +38,12 @@ enum Node {
     Text(Vec<Part>),
     Array(Vec<Node>),
     Object(Vec<(String, Node)>),
+    /// What is spread, where it stands, and what is written beside it.
+    Spread {
+        before: Vec<(String, Node)>,
+        spread: Box<Node>,
+        after: Vec<(String, Node)>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +97,28 @@ impl Template {
         let mut out = Vec::new();
         self.0.write(scope, input, variables, &mut out)?;
         Ok(out)
+    }
+
+    /// As [`Self::text`]; `None` where the template is one expression, and that gives null or nothing.
+    ///
+    /// # Errors
+    /// What an expression says is wrong.
+    pub fn text_or_none(
+        &self,
+        scope: &Scope,
+        input: &Value,
+        variables: &[Value],
+    ) -> Result<Option<String>, Failure> {
+        let Node::Expression(program) = &self.0 else {
+            return self.text(scope, input, variables).map(Some);
+        };
+        let value = evaluate(scope, program, input, variables)?;
+        if matches!(value, Value::Null) {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        scope.write_text(&value, &mut out);
+        Ok(Some(String::from_utf8_lossy(&out).into_owned()))
     }
 
     /// The result as text: a string as it is, anything else as JSON.
@@ -145,7 +177,60 @@ impl Node {
             Self::Expression(_) | Self::Text(_) => false,
             Self::Array(nodes) => nodes.iter().all(Self::is_constant),
             Self::Object(members) => members.iter().all(|(_, node)| node.is_constant()),
+            Self::Spread {
+                before,
+                spread,
+                after,
+            } => {
+                let mut members = before.iter().chain(after);
+                spread.is_constant() && members.all(|(_, node)| node.is_constant())
+            }
         }
+    }
+
+    /// What it becomes, as a value.
+    fn value(&self, scope: &Scope, input: &Value, variables: &[Value]) -> Result<Value, Failure> {
+        if let Self::Expression(program) = self {
+            return evaluate(scope, program, input, variables);
+        }
+        let mut json = Vec::new();
+        self.write(scope, input, variables, &mut json)?;
+        Value::from_json(&json).map_err(|why| Failure::Error(why.to_string()))
+    }
+
+    /// An object of what is spread and what is written.
+    fn spread(
+        scope: &Scope,
+        input: &Value,
+        variables: &[Value],
+        (before, spread, after): (&[(String, Self)], &Self, &[(String, Self)]),
+    ) -> Result<Value, Failure> {
+        let name = format!("{OPEN} {SPREAD} {CLOSE}");
+        let within = |why| under(&name, why);
+        let spread = spread.value(scope, input, variables).map_err(within)?;
+        let spread = match spread.members() {
+            Some(members) => members,
+            None if matches!(spread, Value::Null) => Vec::new(),
+            None => {
+                let what = "gives no object, and only the members of one can be put in its place".to_owned();
+                return Err(within(Failure::Error(what)));
+            }
+        };
+        let written = |members: &[(String, Self)]| {
+            let one = |(name, node): &(String, Self)| {
+                let value = node
+                    .value(scope, input, variables)
+                    .map_err(|why| under(name, why))?;
+                Ok((Bytes::copy_from_slice(name.as_bytes()), value))
+            };
+            members.iter().map(one).collect::<Result<Vec<_>, Failure>>()
+        };
+        let (before, after) = (written(before)?, written(after)?);
+        // The place of a name is where it stands first, its value what is given last: what is written.
+        let again = before.clone();
+        Ok(Value::object(
+            before.into_iter().chain(spread).chain(again).chain(after),
+        ))
     }
 
     fn write(
@@ -171,7 +256,8 @@ impl Node {
                     if at > 0 {
                         out.push(b',');
                     }
-                    node.write(scope, input, variables, out)?;
+                    let written = node.write(scope, input, variables, out);
+                    written.map_err(|why| under(&at.to_string(), why))?;
                 }
                 out.push(b']');
             }
@@ -183,9 +269,18 @@ impl Node {
                     }
                     scope.write(&Value::from(name.as_str()), out);
                     out.push(b':');
-                    node.write(scope, input, variables, out)?;
+                    let written = node.write(scope, input, variables, out);
+                    written.map_err(|why| under(name, why))?;
                 }
                 out.push(b'}');
+            }
+            Self::Spread {
+                before,
+                spread,
+                after,
+            } => {
+                let object = Self::spread(scope, input, variables, (before, spread, after))?;
+                scope.write(&object, out);
             }
         }
         Ok(())
@@ -215,16 +310,33 @@ impl Reading<'_> {
                 Ok(Node::Array(nodes))
             }
             Json::Object(members) => {
-                let mut nodes = Vec::new();
+                let (mut nodes, mut spread) = (Vec::new(), None);
                 for (name, value) in members {
-                    path.push(name.replace('~', "~0").replace('/', "~1"));
-                    if name.contains(OPEN) {
-                        return Err(told(path, "is the name of a member, which is no template"));
+                    path.push(escaped(name));
+                    let node = self.node(value, path)?;
+                    if is_spread(name) {
+                        if spread.is_some() {
+                            return Err(told(path, "is there twice: put both into one, as {{ .a + .b }}"));
+                        }
+                        spread = Some((std::mem::take(&mut nodes), Box::new(node)));
+                    } else if name.contains(OPEN) {
+                        return Err(told(
+                            path,
+                            "is the name of a member, which is no template, but for {{ spreadValue() }}",
+                        ));
+                    } else {
+                        nodes.push((name.clone(), node));
                     }
-                    nodes.push((name.clone(), self.node(value, path)?));
                     path.pop();
                 }
-                Ok(Node::Object(nodes))
+                Ok(match spread {
+                    None => Node::Object(nodes),
+                    Some((before, spread)) => Node::Spread {
+                        before,
+                        spread,
+                        after: nodes,
+                    },
+                })
             }
             json => Ok(constant(json)),
         }
@@ -257,6 +369,29 @@ impl Reading<'_> {
             [Part::Expression(program)] => Node::Expression(Arc::clone(program)),
             _ => Node::Text(parts),
         })
+    }
+}
+
+/// A name as a part of a JSON pointer.
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// Whether a member's name says that its value is to be spread.
+fn is_spread(name: &str) -> bool {
+    let inner = name
+        .trim()
+        .strip_prefix(OPEN)
+        .and_then(|rest| rest.strip_suffix(CLOSE));
+    inner.is_some_and(|inner| inner.trim() == SPREAD)
+}
+
+/// What failed in the member or item `name`. What an expression says begins with its braces, and where it is with a slash.
+pub(crate) fn under(name: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Error(why) if why.starts_with('/') => Failure::Error(format!("/{}{why}", escaped(name))),
+        Failure::Error(why) => Failure::Error(format!("/{}: {why}", escaped(name))),
+        failure => failure,
     }
 }
 

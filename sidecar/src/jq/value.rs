@@ -154,6 +154,22 @@ impl Value {
         }
     }
 
+    /// The members of an object, if it is one.
+    pub(super) fn members(&self) -> Option<Vec<(Bytes, Self)>> {
+        match self {
+            Self::Object(object) => {
+                meter::bytes(object.map.len() * MEMBER);
+                let members = object.map.iter();
+                Some(
+                    members
+                        .map(|(name, value)| (name.clone(), value.clone()))
+                        .collect(),
+                )
+            }
+            _ => None,
+        }
+    }
+
     /// An item of an array, if it is one that has it; a negative index counts from the end.
     pub fn item(&self, index: i64) -> Option<Self> {
         match self {

@@ -207,10 +207,12 @@ impl Face {
     async fn messages(&self, topic: &str, client: u64, body: Bytes) -> Result<Response, Failure> {
         let request = v1::ProduceRequest::decode(body)
             .map_err(|error| invalid(format!("no ProduceRequest: {error}")))?;
-        let astray = request
-            .records
-            .iter()
-            .find(|record| record.topics.first().is_none_or(|t| t != topic));
+        let first = |record: &v1::Record| {
+            let of_template = record.template.as_ref().map(|template| &template.topics);
+            let first = record.topics.first().or_else(|| of_template?.first());
+            first.is_none_or(|first| first != topic)
+        };
+        let astray = request.records.iter().find(|record| first(record));
         if let Some(record) = astray {
             return Err(invalid(format!(
                 "the first topic of record {} is not the path's {topic}",

@@ -451,6 +451,21 @@ async fn envoy_is_checked_beside_the_sidecar() {
             .any(|line| line.starts_with("envoy.yaml: ") && line.contains("topik: unknown field")),
         "{lines:?}"
     );
+    kafka.write(
+        "template.yaml",
+        &text.replace(
+            "topic: kong-upstream",
+            "topic: kong-upstream, payload: { a: '{{ nope }}' }",
+        ),
+    );
+    let template = sluice(&kafka, &["check-config", "--envoy", "template.yaml"]).await;
+    assert_eq!(template.code, Some(64));
+    assert!(
+        template
+            .err
+            .contains("payload/a: \"nope\" calls nope, which is not there"),
+        "{template:?}"
+    );
     kafka.write("broken.yaml", "a: [\n");
     let broken = sluice(&kafka, &["check-config", "--envoy", "broken.yaml"]).await;
     assert!(

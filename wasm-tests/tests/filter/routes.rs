@@ -39,6 +39,42 @@ fn metadata_overrides_field_by_field() {
 }
 
 #[test]
+fn a_template_is_sent_with_the_parts_of_the_request_and_who_asks() {
+    let claim = json!(["envoy.filters.http.jwt_authn", "claims", "email"]);
+    let settings = json!({
+        "payload": {"n": 1, "s": "{{ .inputs.s }}"},
+        "trigger": {"by": {"user.email": {"metadata": claim}}},
+    });
+    let mut host = open(json!({}));
+    let claims = json!({"envoy.filters.http.jwt_authn": {"claims": {"email": "a@example.com"}}});
+    let request = Request::post("/p?q=1")
+        .settings(settings)
+        .dynamic_metadata(&claims);
+    host.send(request.header("authorization", "Bearer x").json(r#"{"s": "x"}"#));
+    let sent = arrived(&mut host, 1).remove(0).record;
+    assert!(sent.topics.is_empty() && sent.value.is_none());
+    let template = sent.template.unwrap();
+    assert_eq!(
+        template.definition,
+        r#"{"payload":{"n":1,"s":"{{ .inputs.s }}"},"origin":"API"}"#
+    );
+    assert_eq!(template.inputs.unwrap(), r#"{"s": "x"}"#);
+    assert_eq!(
+        (&template.path[..], &template.query[..]),
+        (&b"/p"[..], &b"q=1"[..])
+    );
+    assert!(
+        template
+            .headers
+            .iter()
+            .all(|header| header.name != "authorization")
+    );
+    let by = template.by.first().map(|by| (&*by.name, by.value.as_deref()));
+    assert_eq!(by, Some(("user.email", Some(&b"a@example.com"[..]))));
+    assert_eq!(template.topics, ["orders"]);
+}
+
+#[test]
 fn metadata_of_others_is_none_of_ours() {
     let mut host = open(json!({}));
     let others = json!({"envoy.lb": {"topic": "theirs"}, "sluice2": {"tpoic": 1}});

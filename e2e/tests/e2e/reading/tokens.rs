@@ -15,7 +15,7 @@ use openssl::ssl::{Ssl, SslAcceptor, SslFiletype, SslMethod};
 use serde_json::{Value, json};
 use sluice_e2e::certificates::Authority;
 use sluice_e2e::client::{Client, Reply, full};
-use sluice_e2e::envoy::{Envoy, reads};
+use sluice_e2e::envoy::{Envoy, produce, reads};
 use sluice_e2e::kafka::{self, Kafka};
 use sluice_e2e::rig::{Parts, Rig};
 use sluice_e2e::scenario::{Scenario, scenario};
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use super::{next, values};
 
 const ISSUER: &str = "https://issuer.example";
+const ORG: &str = "the-first-32-bytes-of-this-are-the-key-and-this-is-not";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A key of the issuer's.
@@ -366,6 +367,93 @@ fn what_envoy_knows_of_the_caller_chooses_and_nobody_can_forge_it() -> Result<()
             "{found}"
         );
         get(&client, "/records", "", &forged).await?.expect(401)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn who_asks_for_a_record_is_in_it_by_what_envoy_verified() -> Result<()> {
+    scenario("templates-jwt", async |s| {
+        let kafka = kafka::shared().await?;
+        let topic = s.topic("runs");
+        kafka.create_topic(&topic, 1).await?;
+        let key = Key::new(s, "RS256", "rs").await?;
+        let jwks = s.dir().join("jwks.json");
+        std::fs::write(&jwks, set(&[&key]))?;
+        let jwt_authn = json!({
+            "name": "envoy.filters.http.jwt_authn",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+                "providers": {"corporate": {
+                    "issuer": ISSUER, "audiences": ["sluice"], "payload_in_metadata": "claims",
+                    "local_jwks": {"filename": jwks},
+                }},
+                "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "corporate"}}],
+            },
+        });
+        let claim = |name: &str| json!({"metadata": ["envoy.filters.http.jwt_authn", "claims", name]});
+        let settings = json!({
+            "topic": topic,
+            "payload": {
+                "action": "deploy",
+                "n": 1,
+                "by": "{{ .trigger.by }}",
+                "operation": "{{ .trigger.operation }}",
+                "seen": "{{ .request.headers.authorization }}",
+                "token": "{{ .secrets[\"api\"] }}",
+                "properties": {"{{ spreadValue() }}": "{{ .inputs }}"},
+            },
+            "template": {"key": "{{ .inputs.service }}", "headers": {"by": "{{ .trigger.by.user.email }}"}},
+            "encrypt": {"secret": "org", "inputs": ["/password"]},
+            "trigger": {"operation": "CREATE", "by": {"user.email": claim("email"), "orgId": claim("org")}},
+        });
+        let wrong = json!({"topic": topic, "payload": {"a": "{{ nope }}"}});
+        let routes = vec![produce("/wrong", wrong), produce("/", settings)];
+        let mut parts = Parts::new(&kafka.bootstrap(), routes).sidecar(
+            "secrets",
+            json!({
+                "api": {"value": "hush", "topics": [topic]},
+                "org": {"value": ORG, "topics": [topic]},
+            }),
+        );
+        parts.before = vec![jwt_authn];
+        let rig = Rig::start(s, parts).await?;
+        let client = rig.envoy.h1();
+        let token = key
+            .token(json!({"email": "alice@example.com", "org": "ACME"}), 600)
+            .await?;
+        let post = async |path: &str, body: &str| {
+            let request = client
+                .request(Method::POST, path)
+                .header("content-type", "application/json")
+                .header("x-user", "mallory")
+                .header("authorization", format!("Bearer {token}"));
+            client.send(request.body(full(body.to_owned()))?).await
+        };
+        let body = r#"{"service": "shop", "version": 7, "password": "geheim ä"}"#;
+        post("/", body).await?.expect(200)?;
+        let record = kafka.only_record(&topic).await?;
+        // Another implementation than the one that encrypted it.
+        let sealed = record.json()?.pointer("/properties/password").cloned();
+        let sealed = sealed.as_ref().and_then(Value::as_str).context("no password")?;
+        ensure!(python(&["open", ORG, sealed]).await? == "geheim ä");
+        let expected = json!({
+            "action": "deploy", "n": 1, "operation": "CREATE", "seen": null,
+            "by": {"user": {"email": "alice@example.com"}, "orgId": "ACME"},
+            "token": "hush",
+            "properties": {"service": "shop", "version": 7, "password": sealed},
+        });
+        ensure!(record.json()? == expected, "{}", record.text()?);
+        ensure!(record.key.as_deref() == Some(&b"shop"[..]), "{:?}", record.key);
+        let refused = post("/", "[1]").await?;
+        refused.expect_error(400, "invalid_request")?;
+        ensure!(refused.text().contains("spreadValue()"), "{}", refused.text());
+        let wrong = post("/wrong", "{}").await?;
+        wrong.expect_error(500, "route_misconfigured")?;
+        ensure!(wrong.text().contains("calls nope"), "{}", wrong.text());
+        let other = client.post("/", "application/json", "{}").await?;
+        other.expect(401)?;
+        kafka.only_record(&topic).await?;
         Ok(())
     })
 }

@@ -42,6 +42,12 @@ pub(super) fn check(
         );
     }
     for produces in &found {
+        if let Some(template) = &produces.template {
+            let found = (route.path().to_owned(), template.definition.clone());
+            if !report.templates.contains(&found) {
+                report.templates.push(found);
+            }
+        }
         check_cluster(&produces.sidecar_cluster, route.path(), clusters, report);
     }
 }

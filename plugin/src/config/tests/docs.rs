@@ -27,7 +27,7 @@ fn examples(page: &str, kind: &str) -> Vec<Json> {
 fn field_names(tree: &Json, names: &mut Vec<String>) {
     for (name, value) in tree.as_object().into_iter().flatten() {
         names.push(name.clone());
-        if !["value_by_method", "name_mappings"].contains(&name.as_str()) {
+        if !["value_by_method", "name_mappings", "payload", "template", "by"].contains(&name.as_str()) {
             field_names(value, names);
         }
     }

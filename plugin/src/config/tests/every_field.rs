@@ -53,6 +53,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         produce_options,
         transport,
         outstanding,
+        template,
     } = route;
     shown![
         topics,
@@ -337,6 +338,41 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
             vec![(
                 "outstanding",
                 "Some(Outstanding { max: 40, now: Cell { value: 0 } })",
+            )],
+        ),
+        (
+            json!({"payload": {"a": ["{{ .inputs }}", 1.0, 1.5]}}),
+            vec![(
+                "template",
+                r#"Some(Template { definition: "{\"payload\":{\"a\":[\"{{ .inputs }}\",1,1.5]},\"origin\":\"API\"}", payload: true, by: [] })"#,
+            )],
+        ),
+        (
+            json!({"template": {"key": "k", "partition": "1", "headers": {"h": "x"}}}),
+            vec![(
+                "template",
+                r#"Some(Template { definition: "{\"key\":\"k\",\"partition\":\"1\",\"headers\":{\"h\":\"x\"},\"origin\":\"API\"}", payload: false, by: [] })"#,
+            )],
+        ),
+        (
+            json!({"payload": "", "trigger": {"origin": "UI", "operation": "DAY-2", "by": {"user.email": {"metadata": ["n", "e"]}}}}),
+            vec![(
+                "template",
+                r#"Some(Template { definition: "{\"payload\":\"\",\"origin\":\"UI\",\"operation\":\"DAY-2\"}", payload: true, by: [("user.email", Metadata(["n", "e"]))] })"#,
+            )],
+        ),
+        (
+            json!({"payload": "", "trigger": {"trust_request": true, "by": {"orgId": {"header": "X-Org"}}}}),
+            vec![(
+                "template",
+                r#"Some(Template { definition: "{\"payload\":\"\",\"origin\":\"API\"}", payload: true, by: [("orgId", Header("x-org"))] })"#,
+            )],
+        ),
+        (
+            json!({"payload": "", "encrypt": {"secret": "org", "inputs": ["/p"], "encryption": "aes256-gcm"}}),
+            vec![(
+                "template",
+                r#"Some(Template { definition: "{\"payload\":\"\",\"encrypt\":{\"secret\":\"org\",\"inputs\":[\"/p\"]},\"origin\":\"API\"}", payload: true, by: [] })"#,
             )],
         ),
     ]

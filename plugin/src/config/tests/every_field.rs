@@ -95,6 +95,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         produce_options,
         transport,
         outstanding,
+        template,
     ]
 }
 
@@ -483,6 +484,7 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
         reply_headers: true,
         produce_options: false,
         transport: Transport::Stream,
+        template: None,
         outstanding: None,
     };
     assert_eq!(route, expected);

@@ -38,7 +38,7 @@ use crate::read::filter::Filter;
 use crate::subscriptions::sink::egress::Egress;
 use crate::subscriptions::spec::Spec;
 
-pub use choices::{Choice, From as ChosenFrom, NoChoice};
+pub use choices::{Choice, From as ChosenFrom, NoChoice, Said};
 pub use clusters::cluster_of;
 pub use jwt::Bearers;
 
@@ -243,6 +243,8 @@ pub struct Read {
     pub groups: ReadGroups,
     /// What every reader's records go through, whatever it asks for.
     pub filter: Option<Arc<Filter>>,
+    /// What of the request says the key of the records that it gets.
+    pub key: Option<Said>,
     /// The most keys that a view of one of the topics holds.
     pub max_view_keys: usize,
     /// The most bytes of keys, values and headers that it holds.

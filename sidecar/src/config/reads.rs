@@ -12,7 +12,7 @@ use sluice_settings::Section;
 
 use super::read::{Context, check_topic};
 use super::{
-    Bearers, Choice, ChosenFrom, ClaimedTopics, Cluster, Read, ReadTopics, Reset, Template, jwt, secret,
+    Bearers, Choice, ChosenFrom, ClaimedTopics, Cluster, Read, ReadTopics, Reset, Said, Template, jwt, secret,
 };
 use crate::auth::jwt::Provider;
 use crate::read::filter::Filter;
@@ -110,23 +110,24 @@ fn one(
     };
     let from = from(&section);
     let remove_confluent_header = section.bool("remove_confluent_header").unwrap_or_default();
-    for (key, choice) in [("from", &from), ("auto_offset_reset", &chosen_reset)] {
-        if section.raw("jwt").is_none()
-            && matches!(
-                choice,
-                Some(Choice {
-                    from: ChosenFrom::Claim(_),
-                    ..
-                })
-            )
-        {
-            section.problem(key, "names a claim, which only a token has: set `jwt`");
-        }
-    }
     let encode_message_id = section.bool("encodeMessageId").unwrap_or(true);
     let check_topic_existence = section.bool("check_topic_existence").unwrap_or(true);
     let groups = groups::read(&section);
     let filter = section.section("filter").and_then(filter);
+    let key = key(&section);
+    for (name, by) in [
+        ("from", from.as_ref().map(|choice| &choice.from)),
+        (
+            "auto_offset_reset",
+            chosen_reset.as_ref().map(|choice| &choice.from),
+        ),
+        ("group", groups.said.as_ref().map(Said::from)),
+        ("key", key.as_ref().map(Said::from)),
+    ] {
+        if section.raw("jwt").is_none() && matches!(by, Some(ChosenFrom::Claim(_))) {
+            section.problem(name, "names a claim, which only a token has: set `jwt`");
+        }
+    }
     let max_view_keys = section
         .integer("max_view_keys", 1..=MAX_VIEW_KEYS)
         .unwrap_or(VIEW_KEYS);
@@ -151,6 +152,7 @@ fn one(
         check_topic_existence,
         groups,
         filter,
+        key,
         max_view_keys: usize::try_from(max_view_keys).unwrap_or_default(),
         max_view_bytes: usize::try_from(max_view_bytes).unwrap_or_default(),
     })
@@ -213,6 +215,26 @@ fn from(section: &Section<'_>) -> Option<Choice> {
         allowed: vec![fixed.clone()],
         default: Some(fixed),
     })
+}
+
+/// `key`: the records that a request gets are those of the key that it says.
+fn key(section: &Section<'_>) -> Option<Said> {
+    let said = Said::read(section, "key", |_| Ok(()), |_| ())?;
+    match &said {
+        Said::Listed(Choice {
+            from: ChosenFrom::Query(name),
+            ..
+        }) if name == "key" => section.problem(
+            "key.query",
+            "\"key\" is the argument by which readers filter by themselves: name another one",
+        ),
+        Said::Any(from @ (ChosenFrom::Header(_) | ChosenFrom::Query(_))) => section.problem(
+            "key.allowed",
+            format!("is required: what {from} says is anybody's word, and only a claim is an issuer's"),
+        ),
+        _ => {}
+    }
+    Some(said)
 }
 
 fn filter(section: Section<'_>) -> Option<Arc<Filter>> {

@@ -9,7 +9,7 @@ use super::env::Overrides;
 use super::{
     Address, AwsIam, AwsKeys, AwsRole, BearerToken, Bearers, Callers, ClaimedTopics, Cluster, Config,
     DeadLetters, DelegationToken, DevBroker, HeldTopic, Idempotency, Kerberos, Listener, Listeners, Profile,
-    Read, ReadGroups, ReadTopics, Reset, ScramHash, Secret, Spool, State, TokenSource,
+    Read, ReadGroups, ReadTopics, Reset, Said, ScramHash, Secret, Spool, State, TokenSource,
 };
 use crate::auth::jwt::{Jwks, Settings};
 use crate::fetch::Trust;
@@ -335,6 +335,7 @@ impl Page<'_> {
             check_topic_existence,
             groups,
             filter,
+            key,
             max_view_keys,
             max_view_bytes,
         } = read;
@@ -388,22 +389,32 @@ impl Page<'_> {
         self.line(&format!("{path}.check_topic_existence"), check_topic_existence);
         let ReadGroups {
             allowed,
-            header,
+            said,
             prefix,
             qos,
         } = groups;
         self.list(&format!("{path}.groups"), allowed.0.iter().cloned());
-        if let Some(header) = header {
-            self.line(&format!("{path}.group.header"), header);
-        }
+        self.said(&format!("{path}.group"), said.as_ref());
         if !prefix.is_empty() {
             self.line(&format!("{path}.group.prefix"), prefix);
         }
         self.line(&format!("{path}.qos"), qos.name());
+        self.said(&format!("{path}.key"), key.as_ref());
         self.line(&format!("{path}.max_view_keys"), max_view_keys);
         self.line(&format!("{path}.max_view_bytes"), max_view_bytes);
         for (kind, text) in filter.iter().flat_map(|filter| filter.shown()) {
             self.line(&format!("{path}.filter.{kind}"), text);
+        }
+    }
+
+    fn said(&mut self, path: &str, said: Option<&Said>) {
+        match said {
+            None => {}
+            Some(Said::Listed(choice)) => self.line(path, choice),
+            Some(Said::Any(from)) => {
+                let (kind, name) = from.named();
+                self.line(&format!("{path}.{kind}"), name);
+            }
         }
     }
 
@@ -592,7 +603,9 @@ mod tests {
                     spool: {directory: /spool}\n\
                     egress: {allow: [{hosts: ['*.x.org', '[::1]'], schemes: [https], ports: [443]}, {cidrs: [10.0.0.0/8]}]}\n\
                     reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}, \
-                    {topics: ['{claims.org}.*', s], jwt: {provider: i, claims: {scope: [a, b]}}, from: earliest}]\n\
+                    {topics: ['{claims.org}.*', s], jwt: {provider: i, claims: {scope: [a, b]}}, from: earliest, \
+                    group: {claim: app, prefix: o.}, key: {claim: customer}}, \
+                    {topics: [t], anonymous: true, group: {header: h, allowed: [g]}, key: {query: q, allowed: [a, b], default: a}}]\n\
                     jwt: {i: {issuer: x, audiences: [y], jwks: {url: 'https://keys/?key=hunter2'}}}";
         let env = [
             ("SLUICE__MAX_PRODUCERS", "3"),
@@ -643,6 +656,12 @@ mod tests {
             "reads[1].jwt.provider: i (the file)",
             "reads[1].jwt.claims: scope says a and b (the file)",
             "reads[1].from: by query argument from among earliest, or else earliest (the file)",
+            "reads[1].groups: o.* (default)",
+            "reads[1].group.claim: app (the file)",
+            "reads[1].group.prefix: o. (the file)",
+            "reads[1].key.claim: customer (the file)",
+            "reads[2].group: by header h among g (the file)",
+            "reads[2].key: by query argument q among a, b, or else a (the file)",
             "jwt.i.issuer: x (the file)",
             "jwt.i.audiences: y (the file)",
             "jwt.i.jwks.url: on keys (the file)",

@@ -233,7 +233,7 @@ impl Asked {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(Failure::invalid(format!("partition {partition} is negative")));
         }
-        let group = self.wish(entry, granted, request.headers)?;
+        let group = self.wish(entry, granted, first)?;
         if group.is_some() && self.partition.is_some() {
             return Err(Failure::invalid(
                 "partition and group are both there: the group says which partitions a reader has",
@@ -285,8 +285,9 @@ impl Asked {
     ) -> Result<Filters, Failure> {
         let mut forced = HashMap::new();
         for topic in topics {
-            if let Some(filter) = &granted.check(topic)?.filter {
-                forced.insert(Arc::clone(topic), Arc::clone(filter));
+            let filters = granted.forced(granted.check(topic)?, topic)?;
+            if !filters.is_empty() {
+                forced.insert(Arc::clone(topic), filters);
             }
         }
         let Repeated {
@@ -332,12 +333,7 @@ impl Asked {
     }
 
     /// The group, and what is to hold for its records.
-    fn wish(
-        &self,
-        entry: &Read,
-        granted: &Granted<'_>,
-        headers: &HeaderMap,
-    ) -> Result<Option<Wish>, Failure> {
+    fn wish(&self, entry: &Read, granted: &Granted<'_>, topic: &str) -> Result<Option<Wish>, Failure> {
         let qos = match self.qos.as_deref() {
             None => None,
             Some(name) => Some(Qos::of(name).ok_or_else(|| {
@@ -346,7 +342,7 @@ impl Asked {
                 ))
             })?),
         };
-        match granted.group(entry, self.group.as_deref(), headers)? {
+        match granted.group(entry, topic, self.group.as_deref())? {
             Some(group) => Ok(Some(Wish {
                 group,
                 qos: qos.unwrap_or(entry.groups.qos),

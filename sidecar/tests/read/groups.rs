@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sluice::config::{Qos, Read, ReadGroups, Reset, TopicAllowlist};
+use sluice::config::{ChosenFrom, Qos, Read, ReadGroups, Reset, Said, TopicAllowlist};
 
 use crate::support::{Mock, Sidecar, mock};
 use crate::world::{Events, config, entry, get, page, reading, values, write};
@@ -14,7 +14,7 @@ fn shared(topics: &[&str], qos: Qos) -> Read {
         auto_offset_reset: Reset::Earliest,
         groups: ReadGroups {
             allowed: TopicAllowlist(vec!["app-*".to_owned()]),
-            header: Some("x-client".to_owned()),
+            said: Some(Said::Any(ChosenFrom::Header("x-client".parse().unwrap()))),
             prefix: "app-".to_owned(),
             qos,
         },

@@ -22,10 +22,25 @@ pub struct EnvoyReport {
     pub filters: usize,
     /// How many of its routes produce.
     pub produce_routes: usize,
+    /// What those name of the sidecar's configuration.
+    pub wanted: Vec<Wanted>,
     /// What does not work: a bad configuration, bad metadata, a filter that would hang.
     pub errors: Vec<Problem>,
     /// What works, and is not safe; or could not be checked.
     pub warnings: Vec<Problem>,
+}
+
+/// What a route that produces names of the sidecar's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The route's path in the bootstrap.
+    pub path: String,
+    /// Whole names of topics that its records may go to. Starts of names, and what requests say besides, are not here.
+    pub topics: Vec<String>,
+    /// The sidecar's names of the clusters they may go to; an empty one is its default.
+    pub clusters: Vec<String>,
+    /// The producers that may write them; an empty one is the default.
+    pub producers: Vec<String>,
 }
 
 impl EnvoyReport {

@@ -265,10 +265,6 @@ impl<D: Deliver> Runner<D> {
                     self.ended(&partition, end);
                 }
             }
-            Event::NotCommitted(error) => {
-                self.uncommitted();
-                self.trouble(&error.to_string(), None);
-            }
             Event::Failed(error @ group::Error::Fatal { .. }) => return Err(error.to_string()),
             Event::Failed(error) => self.trouble(&error.to_string(), None),
         }

@@ -123,13 +123,6 @@ impl<D: Deliver> Runner<D> {
         }
     }
 
-    /// Something that was committed was not: all of it is committed again.
-    pub(super) fn uncommitted(&mut self) {
-        for part in self.parts.values_mut() {
-            part.committed = None;
-        }
-    }
-
     /// Tells how it is.
     pub(super) fn report(&self) {
         let mut partitions: Vec<Partition> = self

@@ -1,8 +1,10 @@
 //! What a request chooses of what its entry leaves to it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
-use crate::support::{Sidecar, mock};
+use crate::support::{PATIENCE, Sidecar, mock};
 use crate::world::{Events, get, put, reading_as, values, write};
 
 async fn answer(sidecar: &Sidecar, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
@@ -193,7 +195,11 @@ async fn a_request_chooses_its_group() {
         let (_, body) = answer(&sidecar, "/topics/t", header).await;
         body["partitions"][0]["committed"].clone()
     };
-    assert_eq!(committed(&header).await, 1);
+    let until = Instant::now() + PATIENCE;
+    while committed(&header).await != 1 {
+        assert!(Instant::now() < until, "{}", committed(&header).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(committed(&[("x-group", "app-b")]).await, Value::Null);
     // An argument that the group is made of, with what comes before it.
     assert_eq!(

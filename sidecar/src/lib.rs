@@ -18,3 +18,4 @@ pub mod read;
 pub mod reload;
 pub mod shutdown;
 pub mod spool;
+pub mod subscriptions;

@@ -35,6 +35,7 @@ mod relay;
 mod reply;
 mod request;
 mod rest;
+mod socket;
 mod spool;
 mod token;
 
@@ -68,6 +69,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rest_records", bodies::records),
     ("route_metadata", metadata::route_metadata),
     ("sidecar_config", config::sidecar),
+    ("socket_message", socket::message),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
     ("token_answer", token::answer_of_issuer),

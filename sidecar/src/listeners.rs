@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod full;
+mod place;
 mod socket;
 
 use std::io;
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use self::full::Farewells;
+pub use self::place::Place;
 pub use self::socket::{Bound, Peer, Stream};
 use crate::config::Listener;
 use crate::metrics::Metrics;
@@ -81,7 +83,7 @@ impl Server {
     }
 
     /// Serves until the shutdown drains, then waits for the connections to end: idle ones at once, others when
-    /// their requests are answered, all of them at [`Phase::Stopping`].
+    /// their requests are answered and what they were upgraded to has ended, all of them at [`Phase::Stopping`].
     pub async fn serve(self, mut shutdown: Shutdown) {
         let http = Arc::new(http());
         let graceful = GracefulShutdown::new();
@@ -102,7 +104,7 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                 self.turned_away.inc();
                 if !full {
                     let (address, max_connections) = (self.address(), self.max_connections);
@@ -113,14 +115,17 @@ impl Server {
                 continue;
             };
             full = false;
-            let connections = self.connections.clone();
-            connections.inc();
+            let place = Place::new(permit, &self.connections);
+            let held = place.clone();
             let service = self.router.clone().map_request(move |mut request: Request<_>| {
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(held.clone());
                 request
             });
             let service = TowerToHyperService::new(service);
-            let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = http
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .into_owned();
             let connection = graceful.watch(connection);
             let mut stopping = shutdown.clone();
             tokio::spawn(async move {
@@ -132,13 +137,18 @@ impl Server {
                     }
                     () = stopping.reached(Phase::Stopping) => {}
                 }
-                connections.dec();
                 drop(place);
             });
         }
         drop(self.socket);
+        let ended = async {
+            graceful.shutdown().await;
+            // What connections were upgraded to is not known to them any more.
+            let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+            drop(room.acquire_many(all).await);
+        };
         tokio::select! {
-            () = graceful.shutdown() => {}
+            () = ended => {}
             () = shutdown.reached(Phase::Stopping) => {}
         }
     }
@@ -151,6 +161,8 @@ fn http() -> auto::Builder<TokioExecutor> {
         .header_read_timeout(HEAD_TIMEOUT);
     http.http2()
         .timer(TokioTimer::new())
+        // WebSockets over HTTP/2 (RFC 8441).
+        .enable_connect_protocol()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(KEEP_ALIVE)

@@ -29,7 +29,7 @@ use crate::config::Expiry;
 pub use self::idempotency::IdempotencyMetrics;
 pub use self::load::{Load, Loads};
 pub use self::producer::{CallerGauges, ProducerMetrics};
-pub use self::reads::ReadMetrics;
+pub use self::reads::{Open, ReadMetrics};
 pub use self::spool::SpoolMetrics;
 pub use self::topic::{ByOutcome, ByReason, Shed, TopicMetrics};
 
@@ -246,6 +246,8 @@ impl Default for Metrics {
             READ_RECORDS => reads.records,
             READ_BYTES => reads.bytes,
             READ_STREAMS => reads.streams,
+            READ_SOCKETS => reads.sockets,
+            READ_CLOSES => reads.closes,
             READ_TAILS => reads.tails,
         }
         Self { registry, ..this }

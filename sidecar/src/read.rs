@@ -1,7 +1,7 @@
 //! Reading: `GET /topics/{topic}/records` and what goes with it. `docs/reading.md` is its reference.
 //!
 //! [`access`] says who may read what, [`query`] what is asked for, [`feed`] reads it, [`poll`] answers once and
-//! [`stream`] for as long as the client listens.
+//! [`stream`] and [`ws`] for as long as the client listens, which both are what [`session`] gives them.
 
 mod access;
 pub mod cursor;
@@ -11,8 +11,10 @@ pub mod from;
 mod item;
 mod poll;
 mod query;
+mod session;
 mod stream;
 mod topics;
+pub mod ws;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +31,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::access::Access;
 use self::failure::{Failure, Kind};
-use self::query::Asked;
+use self::query::{Asked, Way};
 use crate::config::{Cluster, Config};
 use crate::metrics::{Metrics, ReadMetrics};
+use crate::produce::Gateway;
 use crate::shutdown::Shutdown;
 
 /// What all replies that are under way may hold, in KiB of what they were asked to hold at most.
@@ -45,16 +48,19 @@ pub struct Reads {
     budget: Arc<Semaphore>,
     metrics: ReadMetrics,
     shutdown: Shutdown,
+    publishing: ws::Publishing,
 }
 
 impl Reads {
-    /// What `config` lets be read. Connects to nothing: who is asked for first is. Streams end when `shutdown` drains.
-    pub fn new(config: &Config, metrics: &Metrics, shutdown: Shutdown) -> Arc<Self> {
+    /// What `config` lets be read. Connects to nothing: who is asked for first is. Streams end when `shutdown` drains. What
+    /// is written on WebSockets goes to `gateway`.
+    pub fn new(config: &Config, metrics: &Metrics, shutdown: Shutdown, gateway: Arc<Gateway>) -> Arc<Self> {
         Arc::new(Self {
             access: Access::new(config, metrics.reads().tails()),
             budget: Arc::new(Semaphore::new(BUDGET)),
             metrics: metrics.reads(),
             shutdown,
+            publishing: ws::Publishing::new(config, gateway),
         })
     }
 
@@ -100,6 +106,15 @@ pub fn router(reads: Arc<Reads>) -> Router {
         )
         .route("/records", get(records).fallback(not_allowed))
         .route("/stream", get(streamed).fallback(not_allowed))
+        // Over HTTP/2 it is a CONNECT (RFC 8441).
+        .route(
+            "/topics/{topic}/ws",
+            get(ws::of_topic).connect(ws::of_topic).fallback(not_allowed),
+        )
+        .route(
+            "/ws",
+            get(ws::of_several).connect(ws::of_several).fallback(not_allowed),
+        )
         .with_state(reads)
 }
 
@@ -122,27 +137,29 @@ async fn streamed(State(reads): State<Arc<Reads>>, request: Parts) -> Response {
 }
 
 async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, request: Parts, streamed: bool) -> Response {
-    let topic = match topic.transpose() {
-        Ok(topic) => topic.map(|Path(topic)| topic),
-        Err(rejection) => {
-            return Failure::invalid(format!("path: {}", rejection.body_text())).into_response();
-        }
-    };
     let answered = async {
+        let topic = named(topic)?;
         let asked = Asked::parse(&request.uri)?;
         let granted = reads
             .access
             .grant(asked.cluster_name.as_deref(), &request.headers)?;
         let wanted = asked.check(topic.as_deref(), &granted, &request.headers).await?;
-        let streamed = streamed || accepts(&request.headers, "text/event-stream");
-        asked.refuse_strangers(streamed)?;
-        if streamed {
+        if streamed || accepts(&request.headers, "text/event-stream") {
+            asked.refuse_strangers(Way::Events)?;
             return stream::open(reads, &granted, &asked, wanted).await;
         }
+        asked.refuse_strangers(Way::Page)?;
         let ndjson = accepts(&request.headers, "application/x-ndjson");
         poll::answer(reads, &granted, &asked, wanted, &request.uri, ndjson).await
     };
     answered.await.unwrap_or_else(Failure::into_response)
+}
+
+/// The topic that the path names.
+fn named(topic: Option<Topic>) -> Result<Option<String>, Failure> {
+    let topic = topic.transpose();
+    let topic = topic.map_err(|rejection| Failure::invalid(format!("path: {}", rejection.body_text())))?;
+    Ok(topic.map(|Path(topic)| topic))
 }
 
 /// Whether the client asks for this media type by its name.

@@ -21,3 +21,7 @@ mod sse;
 mod support;
 #[path = "read/world.rs"]
 mod world;
+#[path = "read/ws.rs"]
+mod ws;
+#[path = "read/ws_world.rs"]
+mod ws_world;

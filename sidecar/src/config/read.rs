@@ -70,7 +70,16 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let dev_broker = root
         .section("dev_broker")
         .and_then(|section| dev_broker(section, context));
-    let reads = reads::read(&root, &clusters, default_cluster.as_deref(), context);
+    let writing_takes_tokens = listeners
+        .as_ref()
+        .is_some_and(|listeners| !listeners.data.tokens.is_empty());
+    let reads = reads::read(
+        &root,
+        &clusters,
+        default_cluster.as_deref(),
+        writing_takes_tokens,
+        context,
+    );
     let max_readers = root.integer("max_readers", 1..=64).unwrap_or(4);
     root.finish();
     Some(Config {

@@ -30,12 +30,13 @@ pub(super) fn read(
     root: &Section<'_>,
     clusters: &BTreeMap<String, Cluster>,
     default_cluster: Option<&str>,
+    writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Vec<Read> {
     let sections = root.sections("reads").unwrap_or_default();
     let entries = sections.into_iter();
     entries
-        .filter_map(|section| one(section, clusters, default_cluster, context))
+        .filter_map(|section| one(section, clusters, default_cluster, writing_takes_tokens, context))
         .collect()
 }
 
@@ -43,6 +44,7 @@ fn one(
     section: Section<'_>,
     clusters: &BTreeMap<String, Cluster>,
     default_cluster: Option<&str>,
+    writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Option<Read> {
     let cluster = section.name("cluster").or_else(|| {
@@ -92,6 +94,23 @@ fn one(
         .unwrap_or(Reset::Latest);
     let encode_message_id = section.bool("encodeMessageId").unwrap_or(true);
     let check_topic_existence = section.bool("check_topic_existence").unwrap_or(true);
+    let publish = section.bool("publish").unwrap_or_default();
+    if publish && anonymous && writing_takes_tokens {
+        section.problem(
+            "publish",
+            "would let anybody write what `listeners.data.tokens` are asked for elsewhere, since `anonymous` is true: give \
+             the entry tokens",
+        );
+    }
+    if let Some(name) = cluster.as_ref().filter(|_| publish)
+        && clusters.get(name).is_some_and(|cluster| !cluster.produces)
+    {
+        section.problem(
+            "publish",
+            format!("cannot be: cluster {name:?} takes no records, its producer.enabled is false"),
+        );
+    }
+    let allowed_origins = allowed_origins(&section);
     section.finish();
     Some(Read {
         cluster: cluster?,
@@ -104,7 +123,36 @@ fn one(
         auto_offset_reset,
         encode_message_id,
         check_topic_existence,
+        publish,
+        allowed_origins,
     })
+}
+
+/// `allowed_origins:`, as browsers write them (RFC 6454, section 6.2): scheme and host in lower case, and a port where it is
+/// not the scheme's own.
+fn allowed_origins(section: &Section<'_>) -> Vec<String> {
+    let origins = section.strings("allowed_origins").unwrap_or_default();
+    for (i, origin) in origins.iter().enumerate() {
+        let host = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| origin.strip_prefix(scheme));
+        let good = host.is_some_and(|host| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_graphic())
+                && !host.contains(['/', '?', '#', '@', '*'])
+                && !host.bytes().any(|byte| byte.is_ascii_uppercase())
+        });
+        if origin != "*" && !good {
+            section.problem(
+                &format!("allowed_origins[{i}]"),
+                format!(
+                    "{origin:?} is no origin as browsers send it, as https://app.example.com or http://localhost:8080, \
+                     and not \"*\""
+                ),
+            );
+        }
+    }
+    origins
 }
 
 fn topics(section: &Section<'_>) -> Option<ReadTopics> {

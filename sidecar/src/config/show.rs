@@ -234,6 +234,8 @@ impl Page<'_> {
             auto_offset_reset,
             encode_message_id,
             check_topic_existence,
+            publish,
+            allowed_origins,
         } = read;
         self.line(&format!("{path}.cluster"), cluster);
         match topics {
@@ -258,6 +260,11 @@ impl Page<'_> {
         self.line(&format!("{path}.auto_offset_reset"), reset);
         self.line(&format!("{path}.encodeMessageId"), encode_message_id);
         self.line(&format!("{path}.check_topic_existence"), check_topic_existence);
+        self.line(&format!("{path}.publish"), publish);
+        self.list(
+            &format!("{path}.allowed_origins"),
+            allowed_origins.iter().cloned(),
+        );
     }
 
     fn cluster(&mut self, path: &str, cluster: &Cluster) {
@@ -488,6 +495,8 @@ mod tests {
             "reads[0].limit: 7 (the file)",
             "reads[0].max_wait: 5s (default)",
             "reads[0].auto_offset_reset: latest (default)",
+            "reads[0].publish: false (default)",
+            "reads[0].allowed_origins: none (default)",
             "max_readers: 4 (default)",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

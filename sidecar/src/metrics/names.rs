@@ -204,3 +204,8 @@ pub(super) const READ_BYTES: Name = (
 pub(super) const READ_STREAMS: Name = ("sluice_read_streams", "Event streams that are open");
 /// No labels.
 pub(super) const READ_TAILS: Name = ("sluice_read_tails", "Partitions that are followed for readers");
+pub(super) const READ_SOCKETS: Name = ("sluice_read_websockets", "WebSockets that are open");
+pub(super) const READ_CLOSES: Name = (
+    "sluice_read_websocket_closes",
+    "WebSockets that ended, by the code that their clients were told, or told; 1006 where it was none",
+);

@@ -178,6 +178,13 @@ impl<'a> Granted<'a> {
         ))
     }
 
+    /// The entries that let the caller write what they name, on a WebSocket.
+    pub(super) fn publishing(&self) -> impl Iterator<Item = &'a Arc<Read>> {
+        let open = self.entries.iter().zip(&self.open);
+        open.filter(|(entry, open)| **open && entry.publish)
+            .map(|(entry, _)| entry)
+    }
+
     /// Whether the caller may read anything.
     pub(super) fn anything(&self) -> Result<(), Failure> {
         if self.open.contains(&true) {

@@ -3,39 +3,28 @@
 //! A stream is asked for its next piece when the client has taken the one before. What it holds is its positions: a client
 //! that is slow is behind, is caught up from Kafka when it goes on, and holds up nobody.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::http::HeaderName;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::Reads;
 use super::access::Granted;
 use super::cursor::Cursor;
-use super::failure::{Failure, Kind};
-use super::feed::{Feed, Selection};
+use super::failure::Failure;
 use super::item::{self, Parts};
-use super::poll::{LOOK, appears, reset};
+use super::poll::reset;
 use super::query::{Asked, Wanted};
-use crate::kafka::reader::{Limits, Reader, Record};
+use super::session::{PAUSE, PIECE, Session, Step};
+use crate::kafka::reader::Record;
+use crate::metrics::Open;
 use crate::shutdown::{Phase, Shutdown};
 
-/// What a stream reads at once.
-const PIECE: Limits = Limits {
-    records: 500,
-    bytes: 64 * 1024,
-};
 /// After how many milliseconds a client comes back whose stream has ended.
 const RETRY: u64 = 1000;
-/// How often partitions are looked for that a topic did not have.
-const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
-/// How long Kafka is left alone when it did not answer.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Proxies that gather what they pass on are asked not to.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -43,36 +32,22 @@ pub(super) async fn open(
     reads: &Reads,
     granted: &Granted<'_>,
     asked: &Asked,
-    mut wanted: Wanted,
+    wanted: Wanted,
 ) -> Result<Response, Failure> {
     let heartbeat = asked.heartbeat()?;
-    let feed = match Feed::open(&granted.reader, &wanted.selection).await {
-        Ok(feed) => Some(feed),
-        Err(failure) if failure.kind() == Kind::UnknownTopic && !wanted.must_exist => {
-            appears(&mut wanted);
-            None
-        }
-        Err(failure) => return Err(failure),
-    };
-    let now = Instant::now();
-    let look = if feed.is_some() { LOOK_FOR_PARTITIONS } else { LOOK };
+    let encoded_ids = wanted.encoded_ids;
     let stream = Stream {
-        reader: Arc::clone(&granted.reader),
-        selection: wanted.selection,
-        seen: feed.as_ref().map(Feed::cursor).unwrap_or_default(),
-        feed,
+        session: Session::open(granted, wanted, reads.metrics.clone()).await?,
         shape: Shape {
             format: asked.format,
             metadata: asked.metadata_as_comment,
             headers: asked.headers_as_comment,
-            encoded_ids: wanted.encoded_ids,
+            encoded_ids,
         },
         heartbeat,
-        quiet_until: now + heartbeat,
-        look_at: now + look,
+        quiet_until: Instant::now() + heartbeat,
         state: State::Opening,
         shutdown: reads.shutdown.clone(),
-        count: reads.metrics.clone(),
         _open: Open::new(reads.metrics.streams()),
     };
     let body = futures_util::stream::unfold(stream, |mut stream| async move {
@@ -89,21 +64,13 @@ pub(super) async fn open(
 
 /// One client's stream.
 struct Stream {
-    reader: Arc<Reader>,
-    selection: Selection,
-    /// None while the topic does not exist.
-    feed: Option<Feed>,
-    /// The last record that was sent, of each partition: what an event's id says.
-    seen: Cursor,
+    session: Session,
     shape: Shape,
     heartbeat: Duration,
     /// When the client is told that the stream is there, if nothing else is sent.
     quiet_until: Instant,
-    /// When the topics are looked at again.
-    look_at: Instant,
     state: State,
     shutdown: Shutdown,
-    count: crate::metrics::ReadMetrics,
     _open: Open,
 }
 
@@ -111,11 +78,9 @@ struct Stream {
 enum State {
     /// Nothing was sent.
     Opening,
-    /// What is there is read.
-    Behind,
-    /// The client knows that it has seen what was there.
-    Live,
-    /// It was told why it ends.
+    /// What there is to say is said.
+    Sending,
+    /// The client was told why it ends.
     Over,
 }
 
@@ -136,14 +101,14 @@ impl Stream {
             match self.state {
                 State::Over => return None,
                 State::Opening => {
-                    self.state = State::Behind;
+                    self.state = State::Sending;
                     out = format!("retry: {RETRY}\n\n").into_bytes();
                 }
-                _ if self.shutdown.phase() >= Phase::Draining => {
+                State::Sending if self.shutdown.phase() >= Phase::Draining => {
                     self.state = State::Over;
                     out = format!(": the sidecar is going away; come back\nretry: {RETRY}\n\n").into_bytes();
                 }
-                State::Behind | State::Live => self.turn(&mut out).await,
+                State::Sending => self.turn(&mut out).await,
             }
         }
         self.quiet_until = Instant::now() + self.heartbeat;
@@ -168,83 +133,34 @@ impl Stream {
     }
 
     async fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let now = Instant::now();
-        if now >= self.look_at {
-            self.look().await?;
-        }
-        let until = self.quiet_until.min(self.look_at);
-        let mut shutdown = self.shutdown.clone();
-        let Some(feed) = &mut self.feed else {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => self.beat(out),
-                () = shutdown.reached(Phase::Draining) => {}
+        match self.session.advance(PIECE).await? {
+            Step::Piece(moved, records) => {
+                for moved in &moved {
+                    event("reset", None, &reset(moved), out);
+                }
+                for record in &records {
+                    self.session.saw(record);
+                    self.shape.message(record, self.session.seen(), out);
+                }
             }
-            return Ok(());
-        };
-        let records = feed.collect(PIECE).await?;
-        for moved in feed.moved() {
-            self.seen
-                .see(&moved.topic, moved.partition, moved.position.saturating_sub(1));
-            event("reset", None, &reset(&moved), out);
-        }
-        for record in &records {
-            self.seen.see(&record.topic, record.partition, record.offset);
-            self.shape.message(record, &self.seen, out);
-        }
-        self.count.records(&records);
-        let cursor = feed.cursor();
-        if !records.is_empty() {
-            return Ok(());
-        }
-        // Past what is no record.
-        self.seen = cursor;
-        if !feed.caught_up() {
-            return Ok(());
-        }
-        if self.state == State::Behind {
-            self.state = State::Live;
-            let id = self.seen.text(self.shape.encoded_ids);
-            event("caught-up", Some(&id), &json!({ "cursor": id }), out);
-            return Ok(());
-        }
-        if !out.is_empty() {
-            return Ok(());
-        }
-        tokio::select! {
-            waited = feed.wait(until) => waited?,
-            () = shutdown.reached(Phase::Draining) => {}
-        }
-        self.beat(out);
-        Ok(())
-    }
-
-    /// Says that the stream is there, when nothing was sent for long.
-    fn beat(&mut self, out: &mut Vec<u8>) {
-        if Instant::now() >= self.quiet_until {
-            comment("", out);
-        }
-    }
-
-    /// Looks for a topic that was not there, or for partitions that were not.
-    async fn look(&mut self) -> Result<(), Failure> {
-        match &mut self.feed {
-            Some(feed) => {
-                self.look_at = Instant::now() + LOOK_FOR_PARTITIONS;
-                feed.look_for_partitions(&self.selection).await
+            Step::CaughtUp => {
+                let id = self.session.seen().text(self.shape.encoded_ids);
+                event("caught-up", Some(&id), &json!({ "cursor": id }), out);
             }
-            None => {
-                self.look_at = Instant::now() + LOOK;
-                match Feed::open(&self.reader, &self.selection).await {
-                    Ok(feed) => {
-                        self.seen = feed.cursor();
-                        self.feed = Some(feed);
-                        Ok(())
-                    }
-                    Err(failure) if failure.kind() == Kind::UnknownTopic => Ok(()),
-                    Err(failure) => Err(failure),
+            Step::More => {}
+            Step::Quiet => {
+                let mut shutdown = self.shutdown.clone();
+                tokio::select! {
+                    waited = self.session.wait(self.quiet_until) => waited?,
+                    () = shutdown.reached(Phase::Draining) => {}
+                }
+                // Says that the stream is there, when nothing was sent for long.
+                if Instant::now() >= self.quiet_until {
+                    comment("", out);
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -313,20 +229,4 @@ fn event(name: &str, id: Option<&str>, data: &Value, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
     out.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
-}
-
-/// Counts a stream while it is open.
-struct Open(Gauge);
-
-impl Open {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }

@@ -329,7 +329,7 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
 fn what_is_written_with_a_token_is_not_written_by_anybody() {
     let yaml = "listeners: {data: {tokens: [abc]}}\nclusters: {main: {bootstrap_servers: a, allowed_topics: [t]}}\n\
                 reads: [{topics: [t], anonymous: true, publish: true}]";
-    let problems = load(yaml, env(&[])).unwrap_err().to_string();
+    let problems = lines(&load(yaml, env(&[])).unwrap_err());
     assert!(
         problems.starts_with("reads[0].publish: would let anybody write"),
         "{problems}"

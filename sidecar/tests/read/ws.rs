@@ -471,7 +471,7 @@ async fn a_client_that_writes_more_than_it_reads_waits() {
             answers.push((answer["id"].as_u64().unwrap(), answer["offset"].as_u64().unwrap()));
         }
     }
-    writing.await.unwrap();
+    drop(writing.await.unwrap());
     answers.sort_unstable();
     let expected: Vec<_> = (0..RECORDS as u64).map(|n| (n, n)).collect();
     assert_eq!(answers, expected, "in the order in which they were sent");

@@ -22,10 +22,13 @@ use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderValue;
+use axum::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use openssl::sha::Sha1;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -56,6 +59,8 @@ const MAX_MESSAGE: usize = 2 << 20;
 const MAX_COMMAND: usize = 128 << 10;
 /// What the library reads at once, and what it gathers before it writes.
 const BUFFER: usize = 4096;
+/// What a key is hashed with (RFC 6455, section 1.3).
+const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What the records of all sockets that are under way may hold, as a multiple of `max_request_bytes`: as with REST's.
 const TOGETHER: usize = 4;
 /// How long a client may take to answer the end.
@@ -187,12 +192,13 @@ async fn open(
     let open = Open::new(reads.metrics.sockets());
     let (metrics, shutdown) = (reads.metrics.clone(), reads.shutdown.clone());
     let paused = asked.paused();
+    let accept = accept(&request);
     let upgrade = upgrade
         .max_message_size(max_message)
         .max_frame_size(max_message)
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER);
-    Ok(upgrade.on_upgrade(move |socket| async move {
+    let mut response = upgrade.on_upgrade(move |socket| async move {
         // The listener waits for it, and counts it.
         let _held = (place, open);
         let (to, from) = socket.split();
@@ -212,7 +218,21 @@ async fn open(
         };
         let end = converse(outbound, from, publisher.as_ref(), orders, &life, shutdown).await;
         metrics.closed(end.code);
-    }))
+    });
+    if let Some(accept) = accept {
+        response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    Ok(response)
+}
+
+/// The answer to a key that comes with an extended CONNECT: Envoy passes an HTTP/1.1 client's on and makes no answer of its own
+/// (RFC 6455, section 4.2.2; RFC 8441 has neither).
+fn accept(request: &Parts) -> Option<HeaderValue> {
+    let key = request.headers.get(SEC_WEBSOCKET_KEY)?;
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(KEY_SUFFIX);
+    HeaderValue::from_str(&STANDARD.encode(hash.finish())).ok()
 }
 
 /// Serves a socket until it is over.

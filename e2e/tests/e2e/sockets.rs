@@ -84,7 +84,7 @@ impl Socket {
     async fn until(&mut self, kind: &str) -> Result<Value> {
         loop {
             let next = self.next().await?;
-            if next["type"] == kind {
+            if next.get("type").is_some_and(|found| found == kind) {
                 return Ok(next);
             }
         }
@@ -265,15 +265,22 @@ async fn read_all(port: u16, topic: String, reader: usize, records: usize) -> Re
         let upto = records.min(seen.len() + 17 * reader);
         while seen.len() < upto {
             let Ok(message) = socket.next().await else { break };
-            if let Some(cursor) = message["cursor"].as_str() {
+            if let Some(cursor) = message.get("cursor").and_then(Value::as_str) {
                 last = cursor.replace('#', "%23");
             }
-            if message["type"] == "message" {
+            if message.get("type").is_some_and(|kind| kind == "message") {
                 // The value is JSON: a number.
-                let value = message["value"].as_u64().with_context(|| message.to_string())?;
+                let value = message
+                    .get("value")
+                    .and_then(Value::as_u64)
+                    .with_context(|| message.to_string())?;
                 seen.push(usize::try_from(value)?);
                 // Its sidecar may be gone by now; what comes next says so.
-                drop(socket.say(&json!({"type": "ack", "cursor": message["id"]})).await);
+                drop(
+                    socket
+                        .say(&json!({"type": "ack", "cursor": message.get("id")}))
+                        .await,
+                );
             }
         }
     }

@@ -337,9 +337,11 @@ async fn what_cannot_be_understood_ends_it_with_its_code() {
             true,
         ))
     };
-    let mut reserved = FrameHeader::default();
-    reserved.rsv1 = true;
-    reserved.opcode = OpCode::Data(Data::Text);
+    let reserved = FrameHeader {
+        rsv1: true,
+        opcode: OpCode::Data(Data::Text),
+        ..FrameHeader::default()
+    };
     for (message, code) in [
         (Message::text("hello"), 1007),
         (Message::text("[]"), 1007),
@@ -489,7 +491,11 @@ async fn nothing_is_missed_and_nothing_comes_twice() {
         let mut seen = Vec::new();
         let mut last = String::new();
         while seen.len() < RECORDS {
-            let window = if reader % 2 == 0 { "&max_in_flight=7" } else { "" };
+            let window = if reader.is_multiple_of(2) {
+                "&max_in_flight=7"
+            } else {
+                ""
+            };
             let path = format!(
                 "/topics/t/ws?from=earliest&cursor={}{window}",
                 last.replace('#', "%23")
@@ -503,7 +509,7 @@ async fn nothing_is_missed_and_nothing_comes_twice() {
                 }
                 if message["type"] == "message" {
                     seen.push(message["value"].to_string());
-                    if reader % 2 == 0 {
+                    if reader.is_multiple_of(2) {
                         let ack = json!({"type": "ack", "cursor": message["id"]});
                         socket.say(ack.to_string()).await;
                     }

@@ -36,12 +36,12 @@ pub(super) fn settle<'a>(
         let text = value.to_str().unwrap_or_default();
         if text == PROTOCOL {
             ours = true;
-        } else if let Some(given) = token_of(text) {
-            if token.replace(given?).is_some() {
-                return Err(Failure::invalid(
-                    "Sec-WebSocket-Protocol offers two tokens: offer one",
-                ));
-            }
+        } else if let Some(given) = token_of(text)
+            && token.replace(given?).is_some()
+        {
+            return Err(Failure::invalid(
+                "Sec-WebSocket-Protocol offers two tokens: offer one",
+            ));
         }
     }
     if any && !ours {

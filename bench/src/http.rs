@@ -26,6 +26,12 @@ pub(crate) fn post(path: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// The bytes of a GET of `path`.
+pub(crate) fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: bench.local\r\nuser-agent: sluice-bench/1\r\naccept: */*\r\n\r\n")
+        .into_bytes()
+}
+
 /// Reads the reply at the start of `bytes`: `None` until it is there to its end.
 ///
 /// # Errors

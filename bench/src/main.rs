@@ -10,6 +10,7 @@ mod http;
 mod load;
 mod measure;
 mod options;
+mod read;
 mod results;
 mod rig;
 mod rows;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Some(Command::Service(service)) => service::run(service),
+        Some(Command::Each(each)) => read::each::run(each),
+        Some(Command::Read(read)) => read::run(read, &cli.options),
         Some(Command::Spool(spool)) => spool::run(spool, &cli.options),
         None => run::run(&cli.options),
     };

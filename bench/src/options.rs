@@ -25,6 +25,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The small producing service that Sluice is compared with: axum and rdkafka.
     Service(Service),
+    /// The service that reading is compared with: a Kafka consumer for each client, axum and rdkafka.
+    Each(crate::read::each::Each),
+    /// Measure reading: event streams, fan-out, pages.
+    Read(crate::read::ReadBench),
     /// Measure the spool, next to acked records.
     Spool(crate::spool::Spool),
 }

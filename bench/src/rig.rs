@@ -60,12 +60,20 @@ impl Broker {
     /// # Errors
     /// It does not come up.
     pub(crate) async fn kafka(dir: &Path, cpus: &[usize]) -> Result<Self> {
+        Self::kafka_with(dir, cpus, TOPIC, PARTITIONS).await
+    }
+
+    /// Starts Apache Kafka with a topic of so many partitions.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub(crate) async fn kafka_with(dir: &Path, cpus: &[usize], topic: &str, partitions: i32) -> Result<Self> {
         let setup = Setup {
             cpus: cpus.to_vec(),
             ..Setup::default()
         };
         let kafka = Kafka::start(dir, &setup).await?;
-        kafka.create_topic(TOPIC, PARTITIONS).await?;
+        kafka.create_topic(topic, partitions).await?;
         Ok(Self::Kafka(Box::new(kafka)))
     }
 
@@ -230,12 +238,18 @@ fn small_service(
 }
 
 /// A free address on loopback.
-fn local() -> Result<SocketAddr> {
+///
+/// # Errors
+/// There is none.
+pub(crate) fn local() -> Result<SocketAddr> {
     Ok((Ipv4Addr::LOCALHOST, ports::pick()?).into())
 }
 
 /// Waits until something listens at `address`.
-async fn listens(what: &str, address: SocketAddr) -> Result<()> {
+///
+/// # Errors
+/// Nothing does within a minute.
+pub(crate) async fn listens(what: &str, address: SocketAddr) -> Result<()> {
     let connecting = async || Ok(tokio::net::TcpStream::connect(address).await?);
     wait::until(
         &format!("{what} listens at {address}"),

@@ -5,9 +5,11 @@
 //!
 //! [`scenario::scenario`] runs one test; [`rig::Rig`] is sidecar and Envoy wired to a Kafka.
 
+pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod envoy;
+pub mod franz;
 pub mod kafka;
 pub mod load;
 pub mod parts;

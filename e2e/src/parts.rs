@@ -61,6 +61,36 @@ pub fn envoy() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// The program that writes with franz-go.
+///
+/// # Errors
+/// When it is missing, or older than its source.
+pub fn franz() -> Result<PathBuf> {
+    let binary = root().join("target/franz/writer");
+    let source = modified(&root().join("e2e/franz/main.go"))?;
+    let built = modified(&binary);
+    ensure!(
+        built.is_ok_and(|built| built >= source),
+        "{} is missing, or older than e2e/franz: run `make franz`",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+/// A Python that has PyJWT.
+///
+/// # Errors
+/// When it is missing.
+pub fn pyjwt() -> Result<PathBuf> {
+    let directory = root().join("target/pyjwt");
+    ensure!(
+        directory.join(".complete").exists(),
+        "{} is missing: run `make pyjwt`",
+        directory.display()
+    );
+    Ok(directory.join("venv/bin/python"))
+}
+
 /// The version of Apache Kafka to run instead of the pinned one: `$KAFKA_VERSION`.
 pub fn kafka_version() -> Option<String> {
     #[allow(

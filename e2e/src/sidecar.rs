@@ -100,6 +100,11 @@ impl Sidecar {
         Client::h1(self.admin)
     }
 
+    /// Where its admin listener is: `host:port`.
+    pub fn admin_address(&self) -> String {
+        format!("127.0.0.1:{}", self.admin)
+    }
+
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)

@@ -15,13 +15,17 @@
 
 mod bodies;
 mod config;
+mod control;
 mod cursor;
 mod damage;
 mod environment;
 mod form;
+mod held;
 mod idempotency;
 mod jks;
+mod jq;
 mod json;
+mod jwt;
 mod keys;
 mod keytab;
 mod media;
@@ -38,6 +42,7 @@ mod rest;
 mod socket;
 mod spool;
 mod token;
+mod webhook;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -46,14 +51,22 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("broker_answer", relay::broker_answer),
     ("cursor", cursor::cursor),
+    ("deployment_manifest", control::manifest),
     ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),
     ("form", form::form),
     ("header_pairs", pairs::pairs),
+    ("held_event", held::held),
     ("idempotency_key", idempotency::key),
     ("jks", jks::jks),
+    ("jq_fields", jq::fields),
+    ("jq_place", jq::place),
+    ("jq_program", jq::program),
+    ("jq_template", jq::template),
     ("json", json::json),
+    ("jwt", jwt::token),
+    ("jwt_keys", jwt::keys),
     ("keys_file", keys::file),
     ("keys_row", keys::row),
     ("keytab", keytab::keytab),
@@ -72,8 +85,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("socket_message", socket::message),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
+    ("state_records", control::state_records),
     ("token_answer", token::answer_of_issuer),
     ("topics_pattern", config::topics_pattern),
+    ("topics_template", jwt::template),
+    ("webhook_answer", webhook::answer),
+    ("webhook_target", webhook::target),
 ];
 
 /// The target of that name.

@@ -153,6 +153,59 @@ const RECORDS: &[&[u8]] = &[
     b"\x0b",
 ];
 
+const TARGET: &[&[u8]] = &[
+    b"http",
+    b"https",
+    b"://",
+    b"//",
+    b"/",
+    b"\\",
+    b"@",
+    b":",
+    b":80",
+    b"[",
+    b"]",
+    b"::ffff:",
+    b"::1",
+    b"169.254.169.254",
+    b"0xa9fea9fe",
+    b"2852039166",
+    b"0251.",
+    b"127.1",
+    b"localhost",
+    b".",
+    b"?",
+    b"#",
+    b"%2e",
+    "\u{e9}".as_bytes(),
+    "\u{3002}".as_bytes(),
+    "\u{ff11}".as_bytes(),
+    b"\t",
+    b" ",
+];
+
+const ANSWER: &[&[u8]] = &[
+    b"1",
+    b"99999999999999999999",
+    b"Thu, ",
+    b"01 Jan 1970 ",
+    b"Jan",
+    b"00:00:07",
+    b" GMT",
+    b"Thursday, 01-Jan-70 ",
+    b" ",
+    b"\t",
+    b"-",
+    b"{\"status\":",
+    b"\"SUCCESS\"",
+    b"\"RETRY\"",
+    b"\"DROP\"",
+    b"null",
+    b"{}",
+    b"}",
+    b"\xff",
+];
+
 /// A field or file: its name, filename, type and content.
 type Field = (String, Option<String>, Option<&'static str>, Vec<u8>);
 
@@ -213,6 +266,17 @@ proptest! {
     #[test]
     fn records_as_json_are_what_the_documentation_says(body in pieces(RECORDS, 16)) {
         check("rest_records", &body);
+    }
+
+    #[test]
+    fn targets_lead_where_the_url_standard_says(text in pieces(TARGET, 10), host in pieces(TARGET, 5)) {
+        check("webhook_target", &text);
+        check("webhook_target", &[b"http://", &host[..], b"/"].concat());
+    }
+
+    #[test]
+    fn answers_are_read_or_not(text in pieces(ANSWER, 8)) {
+        check("webhook_answer", &text);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::config::Config;
+use crate::control::{Control, api};
 use crate::idempotency;
 use crate::kafka::dev_broker::{self, DevBroker};
 use crate::listeners::{Bound, Server};
@@ -19,6 +20,8 @@ use crate::read;
 use crate::reload::{Status, Watcher};
 use crate::shutdown::{self, Phase, Shutdown, Stopper};
 use crate::spool;
+use crate::subscriptions::connect::{Directory, Sinks};
+use crate::subscriptions::engine::Engine;
 
 /// Why the sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +68,12 @@ pub struct App {
     config: Config,
     watcher: Watcher,
     gateway: Arc<Gateway>,
+    reads: Arc<read::Reads>,
+    subscriptions: Engine,
     stream: Server,
     data: Server,
     admin: Server,
+    control: Arc<Control>,
     shutdown: Shutdown,
     /// The phase of the faces. They drain with the process, and stop when the last fates are told.
     faces: (Stopper, Shutdown),
@@ -98,6 +104,12 @@ impl App {
             Some(dev_broker) => Some(DevBroker::start(dev_broker).await?),
             None => None,
         };
+        if let Some(dev_broker) = &dev_broker
+            && !config.subscriptions.is_empty()
+        {
+            // It has no CreateTopics.
+            dev_broker.hold_events_in(&config.held)?;
+        }
         let metrics = Arc::new(Metrics::default());
         let gateway = Gateway::new(&config, Arc::clone(&metrics))?;
         let faces = shutdown::channel();
@@ -135,15 +147,39 @@ impl App {
         if let Some(dev_broker) = &dev_broker {
             admin = admin.merge(dev_broker.admin_routes());
         }
+        let control = Control::new(&config);
+        let sinks = Sinks {
+            egress: Arc::clone(&config.egress),
+            metrics: Arc::clone(&metrics),
+            directory: Arc::clone(&control) as Arc<dyn Directory>,
+        };
+        let subscriptions = Engine::start(
+            control.desired(),
+            sinks,
+            config.held.clone(),
+            Arc::clone(&metrics),
+        );
+        admin = admin.merge(api::router(
+            Arc::clone(&control),
+            Arc::new(subscriptions.handle()),
+        ));
         let admin = Server::bind("admin", &listeners.admin, &metrics, admin).await?;
-        let watcher = Watcher::new(&config, (Arc::clone(&gateway), reads), metrics, reloads);
+        let watcher = Watcher::new(
+            &config,
+            (Arc::clone(&gateway), Arc::clone(&reads), Arc::clone(&control)),
+            metrics,
+            reloads,
+        );
         Ok(Self {
             config,
             watcher,
             gateway,
+            reads,
+            subscriptions,
             stream,
             data,
             admin,
+            control,
             shutdown,
             faces,
             dev_broker,
@@ -163,7 +199,7 @@ impl App {
     /// Serves until the shutdown drains, then ends in order:
     ///
     /// 1. readiness fails, the stream and data listeners accept nothing more, streams are told to drain;
-    /// 2. requests and streams in hand are answered, and what was taken on is flushed; nothing more of the spool is handed
+    /// 2. subscriptions take no more records, and finish and commit what is with their handlers; requests and streams in hand are answered, and what was taken on is flushed; nothing more of the spool is handed
     ///    over, since it is delivered when the sidecar is started again;
     /// 3. what is not flushed when `grace_period` is over, or at the second signal, is given up and counted;
     /// 4. the admin listener closes last.
@@ -172,9 +208,12 @@ impl App {
             config,
             watcher,
             gateway,
+            reads,
+            subscriptions,
             stream,
             data,
             admin,
+            control,
             mut shutdown,
             faces,
             dev_broker,
@@ -189,6 +228,7 @@ impl App {
         let (admin_stopper, admin_phase) = shutdown::channel();
         let admin = tokio::spawn(admin.serve(admin_phase));
         let watching = tokio::spawn(watcher.run());
+        let control = tokio::spawn(control.run());
 
         shutdown.reached(Phase::Draining).await;
         let until = Instant::now() + config.grace_period;
@@ -199,10 +239,13 @@ impl App {
         let flushed = async {
             while faces.join_next().await.is_some() {}
             gateway.flush(until).await;
+            reads.drained().await;
         };
+        let flushed = tokio::time::timeout_at(until.into(), flushed);
+        let flushed = async { tokio::join!(flushed, subscriptions.stop(until)) };
         tokio::select! {
-            () = flushed => {}
-            () = tokio::time::sleep_until(until.into()) => {}
+            _ = flushed => {}
+            () = tokio::time::sleep_until((until + LEAVING).into()) => {}
             () = shutdown.reached(Phase::Stopping) => {}
         }
         let closing = Arc::clone(&gateway);
@@ -225,10 +268,13 @@ impl App {
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");
         }
+        control.abort();
         drop(dev_broker);
         Ended { given_up }
     }
 }
 
+/// How long leaving the groups of subscriptions may take once `grace_period` is over.
+const LEAVING: Duration = Duration::from_secs(2);
 /// How long the last fates may take on their way out.
 const LAST_REPLIES: Duration = Duration::from_millis(300);

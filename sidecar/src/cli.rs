@@ -2,6 +2,7 @@
 
 mod admin;
 mod check_config;
+mod control;
 mod format;
 mod send;
 mod serve;
@@ -54,6 +55,17 @@ enum Command {
     Topics(topics::Command),
     /// Look into the spool, and deliver or drop dead letters
     Spool(spool::Arguments),
+    /// Make, watch and steer subscriptions of a running sidecar
+    #[command(visible_alias = "sub")]
+    Subscriptions(control::Subscriptions),
+    /// Make and change the Kafka clusters that a running sidecar's subscriptions read
+    #[command(visible_alias = "kc")]
+    KafkaClusters(control::KafkaClusters),
+    /// Register the services that a running sidecar's subscriptions call
+    #[command(visible_alias = "dp")]
+    Deployments(control::Deployments),
+    /// List the services that are registered
+    Services(control::Services),
 }
 
 /// Why a command failed.
@@ -112,6 +124,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>, environment: Environment)
         Command::Send(arguments) => send::run(arguments, environment),
         Command::Topics(command) => topics::run(command, environment),
         Command::Spool(arguments) => spool::run(arguments, environment),
+        Command::Subscriptions(arguments) => control::subscriptions(arguments, environment),
+        Command::KafkaClusters(arguments) => control::kafka_clusters(arguments, environment),
+        Command::Deployments(arguments) => control::deployments(arguments, environment),
+        Command::Services(arguments) => control::services(&arguments, environment),
     };
     match done {
         Ok(()) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,

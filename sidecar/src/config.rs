@@ -3,8 +3,10 @@
 //! [`load`] goes from text to a [`Config`]: YAML to a tree, the environment over it, the tree to checked types. It
 //! finds every problem in one go.
 
+mod choices;
 mod clusters;
 mod env;
+mod jwt;
 mod listeners;
 mod platform;
 mod producers;
@@ -14,6 +16,9 @@ mod reads;
 mod secret;
 mod show;
 mod source;
+mod state;
+mod subscriptions;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod try_out;
@@ -27,12 +32,25 @@ use std::time::{Duration, SystemTime};
 
 use sluice_settings::{Problem, Problems};
 
+use crate::auth::jwt::Provider;
 use crate::kafka::oidc::Issuer;
+use crate::read::filter::Filter;
+use crate::subscriptions::sink::egress::Egress;
+use crate::subscriptions::spec::Spec;
+
+pub use choices::{Choice, From as ChosenFrom, NoChoice};
+pub use clusters::cluster_of;
+pub use jwt::Bearers;
 
 pub use read::{DEV_BROKER_PARTITIONS, check_topic};
-pub use reads::{MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, topics_pattern};
+pub use reads::{
+    MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, ReadGroups, check_group, reset, topics_pattern,
+};
 pub use show::{Origins, show};
 pub use source::Source;
+pub use state::{STATE_TOPIC, State};
+pub use subscriptions::HELD_TOPIC;
+pub use templates::{ClaimedTopics, Template};
 
 /// A configuration that may be run, and what is odd about it.
 #[derive(Debug)]
@@ -150,10 +168,44 @@ pub struct Config {
     pub reload_interval: Duration,
     /// Where it is from, to read the clusters again.
     pub source: Source,
+    /// The issuers whose tokens are taken, by name.
+    pub jwt: BTreeMap<String, Arc<Provider>>,
     /// Which topics may be read, and how; no others may.
     pub reads: Vec<Read>,
     /// How many clients read what is in the past, per cluster.
     pub max_readers: usize,
+    /// How many members of consumer groups there may be at once, over all groups.
+    pub max_members: usize,
+    /// What may be called, of what the admin API names.
+    pub egress: Arc<Egress>,
+    /// Where what is made by the admin API is kept; without it nothing can be made by it.
+    pub state: Option<State>,
+    /// The subscriptions by their ids.
+    pub subscriptions: BTreeMap<String, Arc<Spec>>,
+    /// Where their events are held that are to be tried again.
+    pub held: HeldTopic,
+}
+
+/// The topic, one of each subscription's own cluster, where its events are held: those that are to be tried again, those that
+/// wait behind them, and those that are parked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldTopic {
+    /// Its name.
+    pub topic: String,
+    /// How many partitions it is created with.
+    pub partitions: i32,
+    /// How many replicas it is created with; as the brokers have it without.
+    pub replication_factor: Option<i32>,
+}
+
+impl Default for HeldTopic {
+    fn default() -> Self {
+        Self {
+            topic: HELD_TOPIC.to_owned(),
+            partitions: 8,
+            replication_factor: None,
+        }
+    }
 }
 
 /// Topics that may be read, and how.
@@ -167,6 +219,14 @@ pub struct Read {
     pub anonymous: bool,
     /// Whoever has one of these may read them.
     pub tokens: Vec<Secret>,
+    /// Whoever has a token of an issuer's that says this may read them.
+    pub jwt: Option<Bearers>,
+    /// Where reading starts without a cursor, if the request does not simply say.
+    pub from: Option<Choice>,
+    /// What chooses `auto_offset_reset`, where it is not always the same.
+    pub chosen_reset: Option<Choice>,
+    /// Whether the schema's id, and the magic byte before it, are taken off values.
+    pub remove_confluent_header: bool,
     /// Records in one reply, where the request does not say.
     pub limit: usize,
     /// How long a request waits for a record, where it does not say.
@@ -183,6 +243,14 @@ pub struct Read {
     pub publish: bool,
     /// The origins of pages, besides those of the same host, that may open WebSockets; `*` is any.
     pub allowed_origins: Vec<String>,
+    /// The consumer groups that its readers may use.
+    pub groups: ReadGroups,
+    /// What every reader's records go through, whatever it asks for.
+    pub filter: Option<Arc<Filter>>,
+    /// The most keys that a view of one of the topics holds.
+    pub max_view_keys: usize,
+    /// The most bytes of keys, values and headers that it holds.
+    pub max_view_bytes: usize,
 }
 
 /// The topics of a [`Read`].
@@ -192,14 +260,21 @@ pub enum ReadTopics {
     Names(TopicAllowlist),
     /// Those whose whole name matches.
     Pattern(regex::Regex),
+    /// What the caller's claims make of this.
+    Claimed(ClaimedTopics),
+    /// The one that the request chooses.
+    Chosen(Choice),
 }
 
 impl ReadTopics {
-    /// Whether `topic` is one of them.
+    /// Whether `topic` is one of them for anybody.
     pub fn allows(&self, topic: &str) -> bool {
         match self {
             Self::Names(list) => list.allows(topic),
             Self::Pattern(pattern) => pattern.is_match(topic),
+            // Whose it is only a token tells.
+            Self::Claimed(_) => true,
+            Self::Chosen(choice) => choice.allowed.iter().any(|allowed| allowed == topic),
         }
     }
 }

@@ -2,12 +2,16 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod control;
 mod database;
 #[cfg(test)]
 mod disk;
+pub mod fetch;
 pub mod idempotency;
+pub mod jq;
 pub mod kafka;
 pub mod kerberos;
 pub mod keystore;
@@ -15,6 +19,7 @@ pub mod listeners;
 pub mod metrics;
 pub mod produce;
 pub mod read;
+pub mod registry;
 pub mod reload;
 pub mod shutdown;
 pub mod spool;

@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod full;
 mod place;
 mod socket;
+mod version;
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tower::ServiceExt;
 use self::full::Farewells;
 pub use self::place::Place;
 pub use self::socket::{Bound, Peer, Stream};
+use self::version::{Version, spoken};
 use crate::config::Listener;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
@@ -85,7 +87,7 @@ impl Server {
     /// Serves until the shutdown drains, then waits for the connections to end: idle ones at once, others when
     /// their requests are answered and what they were upgraded to has ended, all of them at [`Phase::Stopping`].
     pub async fn serve(self, mut shutdown: Shutdown) {
-        let http = Arc::new(http());
+        let http = Arc::new(Http::new());
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(self.max_connections));
         let farewells = Farewells::new(self.max_connections);
@@ -123,18 +125,24 @@ impl Server {
                 request
             });
             let service = TowerToHyperService::new(service);
-            let connection = http
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .into_owned();
-            let connection = graceful.watch(connection);
-            let mut stopping = shutdown.clone();
+            let (http, watcher) = (Arc::clone(&http), graceful.watcher());
+            let (mut draining, mut stopping) = (shutdown.clone(), shutdown.clone());
             tokio::spawn(async move {
-                tokio::select! {
-                    served = connection => {
-                        if let Err(error) = served {
-                            tracing::debug!(error, "a connection ended badly");
-                        }
+                let served = async {
+                    let version = tokio::select! {
+                        version = tokio::time::timeout(HEAD_TIMEOUT, spoken(&stream)) => version,
+                        () = draining.reached(Phase::Draining) => return,
+                    };
+                    let Ok(version) = version else { return };
+                    let connection = http
+                        .of(version)
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service);
+                    if let Err(error) = watcher.watch(connection.into_owned()).await {
+                        tracing::debug!(error, "a connection ended badly");
                     }
+                };
+                tokio::select! {
+                    () = served => {}
                     () = stopping.reached(Phase::Stopping) => {}
                 }
                 drop(place);
@@ -150,6 +158,31 @@ impl Server {
         tokio::select! {
             () = ended => {}
             () = shutdown.reached(Phase::Stopping) => {}
+        }
+    }
+}
+
+/// How connections are served, by what they speak.
+struct Http {
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Http {
+    fn new() -> Self {
+        Self {
+            http1: http().http1_only(),
+            http2: http().http2_only(),
+            either: http(),
+        }
+    }
+
+    fn of(&self, version: Version) -> &auto::Builder<TokioExecutor> {
+        match version {
+            Version::Http1 => &self.http1,
+            Version::Http2 => &self.http2,
+            Version::Unknown => &self.either,
         }
     }
 }

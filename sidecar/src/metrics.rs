@@ -5,7 +5,9 @@ mod load;
 mod names;
 mod producer;
 mod reads;
+mod sinks;
 mod spool;
+mod subscriptions;
 mod topic;
 
 use std::fmt;
@@ -30,7 +32,9 @@ pub use self::idempotency::IdempotencyMetrics;
 pub use self::load::{Load, Loads};
 pub use self::producer::{CallerGauges, ProducerMetrics};
 pub use self::reads::{Open, ReadMetrics};
+pub use self::sinks::SinkMetrics;
 pub use self::spool::SpoolMetrics;
+pub use self::subscriptions::SubscriptionMetrics;
 pub use self::topic::{ByOutcome, ByReason, Shed, TopicMetrics};
 
 /// The buckets of the produce latency, in seconds.
@@ -152,6 +156,8 @@ pub struct Metrics {
     idempotency_sync: Histogram,
     idempotency: IdempotencyFamilies,
     reads: ReadMetrics,
+    subscriptions: subscriptions::Families,
+    sinks: SinkMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -193,6 +199,8 @@ impl Default for Metrics {
             idempotency_sync: Histogram::new(SYNC),
             idempotency: IdempotencyFamilies::default(),
             reads: ReadMetrics::default(),
+            subscriptions: subscriptions::Families::default(),
+            sinks: SinkMetrics::default(),
             registry: Registry::default(),
         };
         macro_rules! register {
@@ -245,10 +253,24 @@ impl Default for Metrics {
             IDEMPOTENCY_SYNC => idempotency_sync,
             READ_RECORDS => reads.records,
             READ_BYTES => reads.bytes,
+            READ_FILTER_FAILURES => reads.filter_failures,
             READ_STREAMS => reads.streams,
             READ_SOCKETS => reads.sockets,
             READ_CLOSES => reads.closes,
             READ_TAILS => reads.tails,
+            READ_MEMBERS => reads.members,
+            READ_COMMITS => reads.commits,
+            READ_NOT_COMMITTED => reads.not_committed,
+            READ_GROUPS_REFUSED => reads.groups_refused,
+            SUBSCRIPTION_EVENTS => subscriptions.events,
+            SUBSCRIPTION_SECONDS => subscriptions.seconds,
+            SUBSCRIPTION_IN_FLIGHT => subscriptions.in_flight,
+            SUBSCRIPTION_HELD => subscriptions.held,
+            SUBSCRIPTION_LAG => subscriptions.lag,
+            SUBSCRIPTION_PARTITIONS => subscriptions.partitions,
+            SUBSCRIPTION_RESTARTS => subscriptions.restarts,
+            SUBSCRIPTION_WRITE_FAILURES => subscriptions.write_failures,
+            SINK_DROPPED_HEADERS => sinks.dropped_headers,
         }
         Self { registry, ..this }
     }
@@ -278,6 +300,11 @@ impl Metrics {
     /// What reading counts.
     pub fn reads(&self) -> ReadMetrics {
         self.reads.clone()
+    }
+
+    /// What handing events to handlers counts.
+    pub fn sinks(&self) -> SinkMetrics {
+        self.sinks.clone()
     }
 
     /// A record that no producer saw.

@@ -1,19 +1,26 @@
 //! Reading: `GET /topics/{topic}/records` and what goes with it. `docs/reading.md` is its reference.
 //!
-//! [`access`] says who may read what, [`query`] what is asked for, [`feed`] reads it, [`poll`] answers once and
-//! [`stream`] and [`ws`] for as long as the client listens, which both are what [`session`] gives them.
+//! [`access`] says who may read what, [`query`] what is asked for, [`feed`] reads it, [`filter`] leaves out what is not wanted,
+//! [`poll`] answers once, [`latest`] with the newest of each key that a [`view`] has, and [`stream`] and [`ws`] for as long as the
+//! client listens, which both are what [`flow`] gives them.
 
 mod access;
+mod choice;
 pub mod cursor;
 mod failure;
 mod feed;
+pub mod fields;
+pub mod filter;
+mod flow;
 pub mod from;
-mod item;
+mod groups;
+pub(crate) mod item;
+mod latest;
 mod poll;
 mod query;
-mod session;
 mod stream;
 mod topics;
+mod view;
 pub mod ws;
 
 use std::sync::Arc;
@@ -30,8 +37,11 @@ use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::access::Access;
+use self::choice::Request;
 use self::failure::{Failure, Kind};
+use self::groups::Groups;
 use self::query::{Asked, Way};
+use self::view::Views;
 use crate::config::{Cluster, Config};
 use crate::metrics::{Metrics, ReadMetrics};
 use crate::produce::Gateway;
@@ -48,6 +58,8 @@ pub struct Reads {
     budget: Arc<Semaphore>,
     metrics: ReadMetrics,
     shutdown: Shutdown,
+    groups: Arc<Groups>,
+    views: Views,
     publishing: ws::Publishing,
 }
 
@@ -59,7 +71,9 @@ impl Reads {
             access: Access::new(config, metrics.reads().tails()),
             budget: Arc::new(Semaphore::new(BUDGET)),
             metrics: metrics.reads(),
+            groups: Groups::new(config.max_members, metrics.reads(), shutdown.clone()),
             shutdown,
+            views: Views::default(),
             publishing: ws::Publishing::new(config, gateway),
         })
     }
@@ -71,6 +85,20 @@ impl Reads {
     /// Why the old ones stay in use: the cluster can be reached with them, and not with the new ones.
     pub async fn renew(&self, name: &str, to: &Cluster) -> Result<(), String> {
         self.access.renew(name, to).await
+    }
+
+    /// Waits until the readers' members have left their groups, which they do once the shutdown drains and their clients are
+    /// gone; for some seconds at most.
+    pub async fn drained(&self) {
+        self.groups.drained().await;
+    }
+
+    /// The answer to a request that gets no records.
+    fn refused(&self, failure: Failure) -> Response {
+        if failure.kind() == Kind::GroupNotAllowed {
+            self.metrics.group_refused();
+        }
+        failure.into_response()
     }
 
     /// Room for a reply of `bytes`, until it is dropped.
@@ -139,20 +167,24 @@ async fn streamed(State(reads): State<Arc<Reads>>, request: Parts) -> Response {
 async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, request: Parts, streamed: bool) -> Response {
     let answered = async {
         let topic = named(topic)?;
-        let asked = Asked::parse(&request.uri)?;
-        let granted = reads
-            .access
-            .grant(asked.cluster_name.as_deref(), &request.headers)?;
-        let wanted = asked.check(topic.as_deref(), &granted, &request.headers).await?;
+        let others = reads.access.arguments();
+        let asked = Asked::parse(&request.uri, others)?;
+        let says = Request::new(&request.uri, &request.headers);
+        let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
+        let wanted = asked.check(topic.as_deref(), &granted, &says, others).await?;
         if streamed || accepts(&request.headers, "text/event-stream") {
             asked.refuse_strangers(Way::Events)?;
             return stream::open(reads, &granted, &asked, wanted).await;
         }
         asked.refuse_strangers(Way::Page)?;
         let ndjson = accepts(&request.headers, "application/x-ndjson");
-        poll::answer(reads, &granted, &asked, wanted, &request.uri, ndjson).await
+        if asked.view.is_some() {
+            let (headers, uri) = (&request.headers, &request.uri);
+            return latest::answer(reads, &granted, &asked, wanted, headers, uri, ndjson).await;
+        }
+        poll::answer(reads, &granted, wanted, &request.uri, ndjson).await
     };
-    answered.await.unwrap_or_else(Failure::into_response)
+    answered.await.unwrap_or_else(|failure| reads.refused(failure))
 }
 
 /// The topic that the path names.

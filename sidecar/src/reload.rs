@@ -13,6 +13,7 @@ use sluice_settings::Problem;
 use tokio::runtime::Handle;
 
 use crate::config::{Cluster, Config, Source};
+use crate::control::Control;
 use crate::metrics::{Metrics, Reload};
 use crate::produce::Gateway;
 use crate::read::Reads;
@@ -39,16 +40,17 @@ pub struct Watcher {
     runtime: Handle,
     gateway: Arc<Gateway>,
     reads: Arc<Reads>,
+    control: Arc<Control>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
 }
 
 impl Watcher {
-    /// One for the files of `config`, which those that write and those that read are told of; what is wrong with them is
-    /// kept in `status`.
+    /// One for the files of `config`, which those that write, those that read and subscriptions are told of; what is wrong with
+    /// them is kept in `status`.
     pub fn new(
         config: &Config,
-        (gateway, reads): (Arc<Gateway>, Arc<Reads>),
+        (gateway, reads, control): (Arc<Gateway>, Arc<Reads>, Arc<Control>),
         metrics: Arc<Metrics>,
         status: Arc<Status>,
     ) -> Self {
@@ -61,6 +63,7 @@ impl Watcher {
             runtime: Handle::current(),
             gateway,
             reads,
+            control,
             metrics,
             status,
         }
@@ -132,6 +135,7 @@ impl Watcher {
             tracing::info!(cluster = name, "files have changed: going over to them");
             self.metrics.certificates(name, expiry);
         }
+        self.control.renew(name, &cluster);
         let read = self.runtime.block_on(self.reads.renew(name, &cluster));
         read.map_err(|why| (Reload::NotAccepted, why))
     }

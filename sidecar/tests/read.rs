@@ -10,8 +10,18 @@
 
 #[path = "read/access.rs"]
 mod access;
+#[path = "read/choices.rs"]
+mod choices;
+#[path = "read/filters.rs"]
+mod filters;
+#[path = "read/groups.rs"]
+mod groups;
 #[path = "produce/http.rs"]
 mod http;
+#[path = "read/jwt.rs"]
+mod jwt;
+#[path = "read/latest.rs"]
+mod latest;
 #[path = "read/polling.rs"]
 mod polling;
 #[path = "read/sse.rs"]
@@ -23,5 +33,9 @@ mod support;
 mod world;
 #[path = "read/ws.rs"]
 mod ws;
+#[path = "read/ws_groups.rs"]
+mod ws_groups;
+#[path = "read/ws_options.rs"]
+mod ws_options;
 #[path = "read/ws_world.rs"]
 mod ws_world;

@@ -105,6 +105,63 @@ impl Kafka {
         self.acl("--remove", user, operation, topic).await
     }
 
+    /// Lets a user of the SASL listener do an operation (`Read`, `Describe` …) on a consumer group.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn allow_group(&self, user: &str, operation: &str, group: &str) -> Result<()> {
+        let (bootstrap, principal) = (self.bootstrap(), format!("User:{user}"));
+        let args = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--add",
+            "--force",
+            "--allow-principal",
+            &principal,
+            "--operation",
+            operation,
+            "--group",
+            group,
+        ];
+        run("org.apache.kafka.tools.AclCommand", &args, "")
+            .await
+            .map(|_| ())
+    }
+
+    /// What `kafka-consumer-groups --describe` says of a group: of each partition its topic and number, what is committed and
+    /// the lag, in order.
+    ///
+    /// # Errors
+    /// When the tool fails, or prints what is not expected.
+    pub async fn group_offsets(&self, group: &str) -> Result<Vec<(String, i32, Option<i64>, Option<i64>)>> {
+        let bootstrap = self.bootstrap();
+        let args = ["--bootstrap-server", &bootstrap, "--describe", "--group", group];
+        let printed = run(
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+            &args,
+            "",
+        )
+        .await?;
+        let mut found = Vec::new();
+        for line in printed.lines() {
+            let cells: Vec<&str> = line.split_whitespace().collect();
+            // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …
+            let [name, topic, partition, committed, _, lag, ..] = cells.as_slice() else {
+                continue;
+            };
+            if *name == group {
+                found.push((
+                    (*topic).to_owned(),
+                    partition.parse()?,
+                    committed.parse().ok(),
+                    lag.parse().ok(),
+                ));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     async fn acl(&self, action: &str, user: &str, operation: &str, topic: &str) -> Result<()> {
         let (bootstrap, principal) = (self.bootstrap(), format!("User:{user}"));
         let args = [
@@ -254,8 +311,21 @@ impl Kafka {
     /// # Errors
     /// When the tool fails.
     pub async fn console_produce(&self, topic: &str, records: &[(&str, &str)]) -> Result<()> {
+        self.console_produce_with(topic, &[], records).await
+    }
+
+    /// The same with further arguments of the tool's.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn console_produce_with(
+        &self,
+        topic: &str,
+        more: &[&str],
+        records: &[(&str, &str)],
+    ) -> Result<()> {
         let bootstrap = self.bootstrap();
-        let args = [
+        let mut args = vec![
             "--bootstrap-server",
             &bootstrap,
             "--topic",
@@ -265,6 +335,7 @@ impl Kafka {
             "--reader-property",
             "key.separator=\t",
         ];
+        args.extend(more);
         let lines: String = records
             .iter()
             .map(|(key, value)| format!("{key}\t{value}\n"))

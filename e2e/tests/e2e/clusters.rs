@@ -5,6 +5,7 @@ mod callers;
 mod delegation;
 mod issuer;
 mod papers;
+mod readers;
 mod renewed;
 mod rights;
 

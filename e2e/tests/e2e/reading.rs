@@ -1,5 +1,11 @@
 //! Reading over HTTP: through real Envoy, from real Kafka.
 
+mod browser;
+mod clients;
+mod gaps;
+mod resumes;
+mod tokens;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,20 +24,23 @@ use tokio::process::{Child, ChildStdout, Command};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sidecar and Envoy with the shipped route for reading, and everything else written to `topic`.
-async fn rig(s: &Scenario, kafka: &Kafka, topic: &str) -> Result<Rig> {
-    let routes = vec![
-        reads()?,
-        produce(
-            "/",
-            json!({"topic": topic, "value": "body", "key": {"header": "x-key"}}),
-        ),
-    ];
-    let entry = json!({"topics": [topic], "anonymous": true, "encodeMessageId": false, "max_wait": 0});
+pub(crate) async fn rig(s: &Scenario, kafka: &Kafka, topic: &str) -> Result<Rig> {
+    let route = json!({"topic": topic, "value": "body", "key": {"header": "x-key"}});
+    rig_with(s, kafka, topic, vec![reads()?, produce("/", route)]).await
+}
+
+/// The same, where `topics` (a topic, or a beginning and `*`) are read and nothing is written.
+async fn reading_rig(s: &Scenario, kafka: &Kafka, topics: &str) -> Result<Rig> {
+    rig_with(s, kafka, topics, vec![reads()?]).await
+}
+
+async fn rig_with(s: &Scenario, kafka: &Kafka, topics: &str, routes: Vec<Value>) -> Result<Rig> {
+    let entry = json!({"topics": [topics], "anonymous": true, "encodeMessageId": false, "max_wait": 0});
     let parts = Parts::new(&kafka.bootstrap(), routes).sidecar("reads", json!([entry]));
     Rig::start(s, parts).await
 }
 
-async fn page(client: &Client, path: &str) -> Result<Value> {
+pub(crate) async fn page(client: &Client, path: &str) -> Result<Value> {
     client.get(path).await?.expect(200)?.json()
 }
 
@@ -55,7 +64,7 @@ fn next(page: &Value) -> String {
 struct Curl {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// The last id.
+    /// The id of the last event that was whole.
     id: String,
 }
 
@@ -75,29 +84,39 @@ impl Curl {
         Ok(Self {
             child,
             lines: BufReader::new(out).lines(),
-            id: String::new(),
+            // What was cut off before its first event is asked for again from where it was.
+            id: last.unwrap_or_default().to_owned(),
         })
     }
 
     /// The value of the next record; none once the stream is caught up.
     async fn next(&mut self) -> Result<Option<String>> {
-        let mut event = String::new();
+        let (event, data) = self.event().await?;
+        match event.as_str() {
+            "message" => Ok(Some(value(&serde_json::from_str(&data)?))),
+            "caught-up" => Ok(None),
+            other => bail!("{other}: {data}"),
+        }
+    }
+
+    /// The name and the data of the next event.
+    async fn event(&mut self) -> Result<(String, String)> {
+        let (mut id, mut event, mut data) = (None, String::new(), None);
         loop {
             let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
             let line = line.context("nothing comes")??.context("the stream ended")?;
-            if let Some(id) = line.strip_prefix("id: ") {
-                id.clone_into(&mut self.id);
+            if let Some(new) = line.strip_prefix("id: ") {
+                id = Some(new.to_owned());
             } else if let Some(name) = line.strip_prefix("event: ") {
                 name.clone_into(&mut event);
-            } else if let Some(data) = line.strip_prefix("data: ") {
-                match event.as_str() {
-                    "message" => {
-                        let item: Value = serde_json::from_str(data)?;
-                        return Ok(Some(value(&item)));
-                    }
-                    "caught-up" => return Ok(None),
-                    other => bail!("{other}: {data}"),
-                }
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                data = Some(text.to_owned());
+            } else if line.is_empty()
+                && let Some(data) = data.take()
+            {
+                // What is cut off before its empty line is no event, and its id none to come back with.
+                self.id = id.take().unwrap_or_else(|| std::mem::take(&mut self.id));
+                return Ok((event, data));
             }
         }
     }
@@ -118,7 +137,7 @@ impl Curl {
 }
 
 /// Writes with a transactional producer, on a thread of its own.
-async fn transactions(
+pub(crate) async fn transactions(
     bootstrap: &str,
     id: &str,
     work: impl FnOnce(&BaseProducer) -> Result<()> + Send + 'static,

@@ -13,7 +13,7 @@ use sluice_e2e::envoy::{produce, reads, sockets};
 use sluice_e2e::kafka::{self, Kafka};
 use sluice_e2e::rig::{Parts, Rig};
 use sluice_e2e::scenario::{Scenario, scenario};
-use sluice_e2e::{Context, Result, bail, ensure};
+use sluice_e2e::{Context, Result, bail, ensure, wait};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
@@ -298,4 +298,82 @@ async fn comes_back(port: u16, path: &str) -> Result<Socket> {
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// A group's reader says how fast, goes elsewhere and acknowledges; what it has acknowledged does not come again, to whoever reads on.
+#[test]
+fn a_reader_of_a_group_acknowledges_on_its_socket() -> Result<()> {
+    scenario("sockets-group", async |s| {
+        let kafka = kafka::shared().await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 1).await?;
+        let routes = vec![
+            sockets()?,
+            reads()?,
+            produce("/", json!({"topic": topic, "value": "body"})),
+        ];
+        let entry = json!({
+            "topics": [topic], "anonymous": true, "encodeMessageId": false, "groups": ["app-*"],
+            "qos": "at-least-once", "auto_offset_reset": "earliest"
+        });
+        let parts = Parts::new(&kafka.bootstrap(), routes).sidecar("reads", json!([entry]));
+        let mut rig = Rig::start(s, parts).await?;
+        let client = rig.envoy.h1();
+        for n in 0..6 {
+            client
+                .post("/", "text/plain", format!("v{n}"))
+                .await?
+                .expect(200)?;
+        }
+        let port = rig.envoy.port();
+        let group = format!("app-{topic}");
+        let path = format!("/topics/{topic}/ws?group={group}&max_in_flight=4");
+        let mut socket = Socket::h1(port, &path).await?;
+        let assigned = socket.until("assigned").await?;
+        ensure!(assigned["partitions"][0]["position"] == 0, "{assigned}");
+        let next = async |socket: &mut Socket, offset: i64| -> Result<()> {
+            let message = socket.until("message").await?;
+            ensure!(
+                message["offset"] == offset && message["value"] == format!("v{offset}"),
+                "{message}"
+            );
+            Ok(())
+        };
+        for offset in 0..4 {
+            next(&mut socket, offset).await?;
+        }
+        socket.say(&json!({"type": "pause"})).await?;
+        socket.until("ok").await?;
+        socket
+            .say(&json!({"type": "ack", "cursor": format!("{topic}@0#1")}))
+            .await?;
+        socket.say(&json!({"type": "resume"})).await?;
+        socket.until("ok").await?;
+        next(&mut socket, 4).await?;
+        next(&mut socket, 5).await?;
+        socket.say(&json!({"type": "seek", "from": "earliest"})).await?;
+        socket.until("ok").await?;
+        next(&mut socket, 0).await?;
+        socket
+            .say(&json!({"type": "ack", "cursor": format!("{topic}@0#2")}))
+            .await?;
+        let lag = format!("/topics/{topic}?group={group}");
+        wait::until("it is committed", PATIENCE, async || {
+            let page = client.get(&lag).await?.expect(200)?.json()?;
+            ensure!(page["partitions"][0]["committed"] == 3, "{page}");
+            Ok(())
+        })
+        .await?;
+        drop(socket);
+        // By another sidecar's member, once the first has left.
+        rig.sidecar.stop(PATIENCE).await?;
+        rig.sidecar.restart().await?;
+        let mut socket = comes_back(port, &path).await?;
+        let assigned = socket.until("assigned").await?;
+        ensure!(assigned["partitions"][0]["position"] == 3, "{assigned}");
+        for offset in 3..6 {
+            next(&mut socket, offset).await?;
+        }
+        rig.envoy.healthy()
+    })
 }

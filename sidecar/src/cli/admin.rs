@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,7 +17,8 @@ use crate::config::{Address, Listener};
 use crate::kafka::topics::Creation;
 use crate::spool::desk::Order;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A change of the state is stored and read back first.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Has the sidecar behind `listener` create a topic on its dev broker.
 pub(super) async fn create_topic(
@@ -52,6 +53,20 @@ pub(super) async fn spool(listener: &Listener, order: &Order) -> Result<Value, F
     Err(refused(listener, status, &body))
 }
 
+/// Asks the sidecar behind `listener`, and gives what it answers with a status of success.
+pub(super) async fn ask(
+    listener: &Listener,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    let (status, answer) = request(listener, (method, path), body, "").await?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    Err(refused(listener, status, &answer))
+}
+
 fn refused(listener: &Listener, status: StatusCode, body: &Value) -> Failure {
     Failure::Other(match body.get("error").and_then(Value::as_str) {
         Some(error) => error.to_owned(),
@@ -73,14 +88,26 @@ async fn call(
     body: &Value,
     whose: &str,
 ) -> Result<(StatusCode, Value), Failure> {
-    let mut request = Request::post(path)
-        .header(HOST, "sluice")
-        .header(CONTENT_TYPE, "application/json");
+    request(listener, (Method::POST, path), Some(body), whose).await
+}
+
+async fn request(
+    listener: &Listener,
+    (method, path): (Method, &str),
+    body: Option<&Value>,
+    whose: &str,
+) -> Result<(StatusCode, Value), Failure> {
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "sluice");
+    if body.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
     if let Some(token) = listener.tokens.first() {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
     }
     let request = request
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(Full::new(
+            body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string())),
+        ))
         .map_err(|error| Failure::Other(error.to_string()))?;
     let unreachable = |why: &dyn std::fmt::Display| {
         Failure::Other(format!(
@@ -90,7 +117,7 @@ async fn call(
     };
     let answer = tokio::time::timeout(PATIENCE, send(&listener.address, request)).await;
     match answer {
-        Err(_) => Err(unreachable(&"no answer within 5 s")),
+        Err(_) => Err(unreachable(&format!("no answer within {} s", PATIENCE.as_secs()))),
         Ok(Err(error)) => Err(unreachable(&error)),
         Ok(Ok((status, body))) => Ok((status, serde_json::from_slice(&body).unwrap_or_default())),
     }

@@ -3,6 +3,7 @@
 mod aws;
 mod brokers;
 mod certificates;
+mod given;
 mod gssapi;
 mod jaas;
 mod oidc;
@@ -18,18 +19,22 @@ use std::collections::BTreeMap;
 use sluice_settings::Section;
 
 use self::certificates::Certificates;
+pub use self::given::cluster_of;
 use self::sasl::Sasl;
 use super::properties::{Owner, Properties};
 use super::read::{Context, check_name, check_topic};
 use super::{Cluster, TopicAllowlist, source};
 
-pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<String, Cluster> {
+/// All clusters, and which of them a record can be for that names none: those of `clusters`.
+pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> (BTreeMap<String, Cluster>, Vec<String>) {
     let certificates = certificates::read(root, context);
     let mut clusters = BTreeMap::new();
     for (name, section) in root.named_sections("clusters").unwrap_or_default() {
         check_name(&section, &name, context);
         clusters.insert(name, read_one(section, &certificates, context));
     }
+    let own = clusters.keys().cloned().collect();
+    given::ingress(root, &certificates, &mut clusters, context);
     gssapi::one_for_all(&clusters, context);
     let mistyped = root.raw("clusters").is_some_and(|value| !value.is_object());
     if clusters.is_empty() && !mistyped {
@@ -38,7 +43,15 @@ pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<String
             "at least one is required, as {main: {bootstrap_servers: \"kafka:9092\"}}",
         );
     }
-    clusters
+    (clusters, own)
+}
+
+/// The authorities of a `truststore:` as PEM, or what keeps them from being written so; `None` if there are none that can be
+/// read, which is then reported.
+pub(super) fn trust(store: Section<'_>, context: &Context<'_>) -> Option<Result<String, String>> {
+    let trust = stores::trust(&store, context);
+    store.finish();
+    Some(trust?.to_pem())
 }
 
 fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context<'_>) -> Cluster {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,10 +11,11 @@ use sluice_settings::{Problem, Problems, Section};
 
 use super::env::Overrides;
 use super::{
-    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Source, Spool, clusters, listeners,
-    producers, reads,
+    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Source, Spool, clusters, jwt,
+    listeners, producers, reads, state, subscriptions,
 };
 use crate::idempotency::{MAX_WINDOW_MS, MIN_WINDOW_MS};
+use crate::subscriptions::sink::egress::Egress;
 
 /// What the readers of the sections share.
 pub(super) struct Context<'a> {
@@ -53,8 +55,8 @@ impl<'a> Context<'a> {
 pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let root = Section::root(tree, context.problems);
     let listeners = listeners::read(&root, context);
-    let clusters = clusters::read(&root, context);
-    let default_cluster = default_cluster(&root, clusters.keys().map(String::as_str));
+    let (clusters, own) = clusters::read(&root, context);
+    let default_cluster = default_cluster(&root, own.iter().map(String::as_str));
     let producers = producers(&root, context);
     let max_producers = root.integer("max_producers", 1..=1000).unwrap_or(16);
     let answer_timeout = root.millis("answer_timeout", 1..=600_000);
@@ -73,18 +75,30 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let writing_takes_tokens = listeners
         .as_ref()
         .is_some_and(|listeners| !listeners.data.tokens.is_empty());
+    let jwt = jwt::read(&root, context);
     let reads = reads::read(
         &root,
-        &clusters,
-        default_cluster.as_deref(),
+        (&clusters, default_cluster.as_deref()),
+        &jwt,
         writing_takes_tokens,
         context,
     );
     let max_readers = root.integer("max_readers", 1..=64).unwrap_or(4);
+    let max_members = root.integer("max_members", 1..=256).unwrap_or(16);
+    let (subscriptions, held) = subscriptions::read(&root, &clusters, context);
+    let state = root
+        .section("state")
+        .and_then(|section| state::read(section, &clusters, default_cluster.as_deref()));
+    let egress = root.section("egress").map(Egress::read).unwrap_or_default();
     root.finish();
     Some(Config {
+        jwt,
+        subscriptions,
+        held,
+        egress: Arc::new(egress),
         reads,
         max_readers: usize::try_from(max_readers).unwrap_or_default(),
+        max_members: usize::try_from(max_members).unwrap_or_default(),
         listeners: listeners?,
         clusters,
         default_cluster,
@@ -98,6 +112,7 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         dev_broker,
         reload_interval: reload_interval.unwrap_or(Duration::from_secs(5)),
         source: Source::default(),
+        state,
     })
 }
 

@@ -1,17 +1,31 @@
 //! `reads:`, the topics that may be read, and how.
 
+mod groups;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
+use serde_json::Value;
 use sluice_settings::Section;
 
 use super::read::{Context, check_topic};
-use super::{Cluster, Read, ReadTopics, Reset, secret};
+use super::{
+    Bearers, Choice, ChosenFrom, ClaimedTopics, Cluster, Read, ReadTopics, Reset, Template, jwt, secret,
+};
+use crate::auth::jwt::Provider;
+use crate::read::filter::Filter;
+
+pub use self::groups::{Qos, ReadGroups, check_group};
 
 const LIMIT: i64 = 500;
 const MAX_WAIT: Duration = Duration::from_secs(5);
 const MAX_BYTES: i64 = 1 << 20;
+const VIEW_KEYS: i64 = 100_000;
+const MAX_VIEW_KEYS: i64 = 10_000_000;
+const VIEW_BYTES: i64 = 16 << 20;
+const MAX_VIEW_BYTES: i64 = 4 << 30;
 
 /// The most that a request may ask for, or an entry say.
 pub const MAX_LIMIT: i64 = 10_000;
@@ -28,22 +42,27 @@ const RESETS: &[(&str, Reset)] = &[
 
 pub(super) fn read(
     root: &Section<'_>,
-    clusters: &BTreeMap<String, Cluster>,
-    default_cluster: Option<&str>,
+    clusters: (&BTreeMap<String, Cluster>, Option<&str>),
+    providers: &BTreeMap<String, Arc<Provider>>,
     writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Vec<Read> {
+    let is_set = |name: &str| root.raw("jwt").is_some_and(|jwt| jwt.get(name).is_some());
     let sections = root.sections("reads").unwrap_or_default();
     let entries = sections.into_iter();
     entries
-        .filter_map(|section| one(section, clusters, default_cluster, writing_takes_tokens, context))
+        .filter_map(|section| {
+            let jwt = section.section("jwt");
+            let jwt = jwt.and_then(|section| jwt::bearers(section, providers, is_set));
+            one(section, clusters, jwt, writing_takes_tokens, context)
+        })
         .collect()
 }
 
 fn one(
     section: Section<'_>,
-    clusters: &BTreeMap<String, Cluster>,
-    default_cluster: Option<&str>,
+    (clusters, default_cluster): (&BTreeMap<String, Cluster>, Option<&str>),
+    jwt: Option<Bearers>,
     writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Option<Read> {
@@ -74,24 +93,38 @@ fn one(
     let topics = topics(&section);
     let anonymous = section.bool("anonymous").unwrap_or_default();
     let tokens = secret::tokens(&section, context);
-    if anonymous && section.raw("tokens").is_some() {
-        section.problem("tokens", "are asked of nobody where `anonymous` is true");
-    }
-    if !anonymous && section.raw("tokens").is_none() {
-        section.problem(
-            "tokens",
-            "are required, as [{env: READ_TOKEN}]: requests that Envoy routes come from loopback, which says nothing \
-             about who sends them; or set `anonymous: true`",
-        );
-    }
+    who(&section, anonymous, topics.as_ref());
     let limit = section.integer("limit", 1..=MAX_LIMIT).unwrap_or(LIMIT);
     let max_wait = section.millis("max_wait", 0..=MAX_MAX_WAIT).unwrap_or(MAX_WAIT);
     let max_bytes = section
         .integer("max_bytes", 1024..=MAX_MAX_BYTES)
         .unwrap_or(MAX_BYTES);
-    let auto_offset_reset = section
-        .choice("auto_offset_reset", RESETS)
-        .unwrap_or(Reset::Latest);
+    let chosen_reset = Choice::read(&section, "auto_offset_reset", |value| {
+        reset(value)
+            .map(drop)
+            .ok_or_else(|| "is none of latest, earliest, none".to_owned())
+    });
+    let is_chosen = matches!(section.raw("auto_offset_reset"), Some(Value::Object(_)));
+    let auto_offset_reset = if is_chosen {
+        None
+    } else {
+        section.choice("auto_offset_reset", RESETS)
+    };
+    let from = from(&section);
+    let remove_confluent_header = section.bool("remove_confluent_header").unwrap_or_default();
+    for (key, choice) in [("from", &from), ("auto_offset_reset", &chosen_reset)] {
+        if section.raw("jwt").is_none()
+            && matches!(
+                choice,
+                Some(Choice {
+                    from: ChosenFrom::Claim(_),
+                    ..
+                })
+            )
+        {
+            section.problem(key, "names a claim, which only a token has: set `jwt`");
+        }
+    }
     let encode_message_id = section.bool("encodeMessageId").unwrap_or(true);
     let check_topic_existence = section.bool("check_topic_existence").unwrap_or(true);
     let publish = section.bool("publish").unwrap_or_default();
@@ -111,20 +144,36 @@ fn one(
         );
     }
     let allowed_origins = allowed_origins(&section);
+    let groups = groups::read(&section);
+    let filter = section.section("filter").and_then(filter);
+    let max_view_keys = section
+        .integer("max_view_keys", 1..=MAX_VIEW_KEYS)
+        .unwrap_or(VIEW_KEYS);
+    let max_view_bytes = section
+        .integer("max_view_bytes", 1024..=MAX_VIEW_BYTES)
+        .unwrap_or(VIEW_BYTES);
     section.finish();
     Some(Read {
         cluster: cluster?,
         topics: topics?,
         anonymous,
         tokens,
+        jwt,
+        from,
+        chosen_reset,
+        remove_confluent_header,
         limit: usize::try_from(limit).unwrap_or_default(),
         max_wait,
         max_bytes: usize::try_from(max_bytes).unwrap_or_default(),
-        auto_offset_reset,
+        auto_offset_reset: auto_offset_reset.unwrap_or(Reset::Latest),
         encode_message_id,
         check_topic_existence,
         publish,
         allowed_origins,
+        groups,
+        filter,
+        max_view_keys: usize::try_from(max_view_keys).unwrap_or_default(),
+        max_view_bytes: usize::try_from(max_view_bytes).unwrap_or_default(),
     })
 }
 
@@ -155,7 +204,92 @@ fn allowed_origins(section: &Section<'_>) -> Vec<String> {
     origins
 }
 
+/// What one of the words of `auto_offset_reset` means.
+pub fn reset(word: &str) -> Option<Reset> {
+    RESETS
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, reset)| *reset)
+}
+
+/// Reports what is wrong with who may read.
+fn who(section: &Section<'_>, anonymous: bool, topics: Option<&ReadTopics>) {
+    let is_set = |key: &str| section.raw(key).is_some();
+    for key in ["tokens", "jwt"] {
+        if anonymous && is_set(key) {
+            let verb = if key == "jwt" { "is" } else { "are" };
+            section.problem(key, format!("{verb} asked of nobody where `anonymous` is true"));
+        }
+    }
+    let claims = match topics {
+        Some(ReadTopics::Claimed(_)) => Some("topics"),
+        Some(ReadTopics::Chosen(Choice {
+            from: ChosenFrom::Claim(_),
+            ..
+        })) => Some("topic"),
+        _ => None,
+    };
+    if let Some(key) = claims {
+        if !is_set("jwt") {
+            section.problem(key, "has a claim in it, which only a token has: set `jwt`");
+        }
+        if is_set("tokens") {
+            section.problem("tokens", format!("have no claims, of which `{key}` has one"));
+        }
+    } else if !anonymous && !is_set("tokens") && !is_set("jwt") {
+        section.problem(
+            "tokens",
+            "are required, as [{env: READ_TOKEN}], or `jwt`: requests that Envoy routes come from loopback, which says \
+             nothing about who sends them; or set `anonymous: true`",
+        );
+    }
+}
+
+/// `from`: one that always counts, or one that the request chooses.
+fn from(section: &Section<'_>) -> Option<Choice> {
+    let check = |value: &str| crate::read::from::From::parse(value).map(drop);
+    if let Some(Value::Object(_)) = section.raw("from") {
+        return Choice::read(section, "from", check);
+    }
+    let fixed = section.string("from")?;
+    if let Err(why) = check(&fixed) {
+        section.problem("from", why);
+    }
+    // A query argument that chooses among one, and may be left out.
+    Some(Choice {
+        from: ChosenFrom::Query("from".to_owned()),
+        allowed: vec![fixed.clone()],
+        default: Some(fixed),
+    })
+}
+
+fn filter(section: Section<'_>) -> Option<Arc<Filter>> {
+    let strings = |name| section.strings(name).unwrap_or_default();
+    let programs = Vec::from_iter(section.name("jq"));
+    let filter = Filter::parse(&strings("key"), &strings("header"), &strings("where"), &programs);
+    let filter = filter.map_err(|(name, why)| section.problem(name, why)).ok();
+    if section.keys().next().is_none() {
+        section.problem("jq", "is required, or key, header or where");
+    }
+    section.finish();
+    filter.map(Arc::new)
+}
+
 fn topics(section: &Section<'_>) -> Option<ReadTopics> {
+    if section.raw("topic").is_some() {
+        for key in ["topics", "topics_pattern"] {
+            section.refuse(key, "is set beside `topic`: an entry has one of them");
+        }
+        if let Some(name) = section.raw("topic").and_then(Value::as_str) {
+            let text = format!(
+                "is a choice, as {{header: x-topic, allowed: [{name}]}}; one topic is `topics: [{name}]`"
+            );
+            section.problem("topic", text);
+        } else if !matches!(section.raw("topic"), Some(Value::Object(_))) {
+            section.problem("topic", "is a choice, as {header: x-topic, allowed: [orders]}");
+        }
+        return Choice::read(section, "topic", check_topic).map(ReadTopics::Chosen);
+    }
     let names = section.strings("topics");
     let pattern = section.string("topics_pattern");
     match (names, pattern) {
@@ -170,18 +304,7 @@ fn topics(section: &Section<'_>) -> Option<ReadTopics> {
             if names.is_empty() {
                 section.problem("topics", "must not be empty");
             }
-            for (i, entry) in names.iter().enumerate() {
-                let name = entry.strip_suffix('*').unwrap_or(entry);
-                if entry != "*" && check_topic(name).is_err() {
-                    section.problem(
-                        &format!("topics[{i}]"),
-                        format!(
-                            "{entry:?} is neither a topic's name nor the start of one with a `*` at its end"
-                        ),
-                    );
-                }
-            }
-            Some(ReadTopics::Names(super::TopicAllowlist(names)))
+            Some(named(section, names))
         }
         (None, Some(text)) => match topics_pattern(&text) {
             Ok(pattern) => Some(ReadTopics::Pattern(pattern)),
@@ -196,6 +319,35 @@ fn topics(section: &Section<'_>) -> Option<ReadTopics> {
             }
             None
         }
+    }
+}
+
+fn named(section: &Section<'_>, names: Vec<String>) -> ReadTopics {
+    let mut templates = Vec::new();
+    let mut fixed = Vec::new();
+    for (i, entry) in names.into_iter().enumerate() {
+        let key = format!("topics[{i}]");
+        if entry.contains(['{', '}']) {
+            match Template::parse(&entry) {
+                Ok(template) => templates.push(template),
+                Err(why) => section.problem(&key, why),
+            }
+            continue;
+        }
+        let name = entry.strip_suffix('*').unwrap_or(&entry);
+        if entry != "*" && check_topic(name).is_err() {
+            section.problem(
+                &key,
+                format!("{entry:?} is neither a topic's name nor the start of one with a `*` at its end"),
+            );
+        }
+        fixed.push(entry);
+    }
+    let fixed = super::TopicAllowlist(fixed);
+    if templates.is_empty() {
+        ReadTopics::Names(fixed)
+    } else {
+        ReadTopics::Claimed(ClaimedTopics { fixed, templates })
     }
 }
 

@@ -5,6 +5,7 @@ use sluice_settings::Section;
 
 use super::Secret;
 use super::read::Context;
+use crate::subscriptions::sink::Secrets;
 
 /// Where a value was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,7 @@ pub(super) fn field(
     context: &Context<'_>,
 ) -> Option<Secret> {
     let path = section.path_of(key);
-    let (secret, origin) = read(section.raw(key)?, &path, context)?;
-    if secret.expose().is_empty() {
-        context.problems.report(path, "must not be empty");
-        return None;
-    }
+    let (secret, origin) = written(section.raw(key)?, &path, context)?;
     if inline == Inline::Warned {
         warn_of_inline(origin, path, "a secret", context);
     }
@@ -104,6 +101,29 @@ fn referred(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret,
     }
 }
 
+impl Secrets for Context<'_> {
+    fn secret(&self, value: &Value, path: String) -> Option<Secret> {
+        let (secret, origin) = written(value, &path, self)?;
+        warn_of_inline(origin, path, "a secret", self);
+        Some(secret)
+    }
+
+    fn text(&self, value: &Value, path: String) -> Option<String> {
+        let (text, _) = written(value, &path, self)?;
+        Some(text.expose().to_owned())
+    }
+}
+
+/// As [`read`], of what must not be empty.
+fn written(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret, Origin)> {
+    let found = read(value, path, context)?;
+    if found.0.expose().is_empty() {
+        context.problems.report(path, "must not be empty");
+        return None;
+    }
+    Some(found)
+}
+
 /// `tokens:`, the bearer tokens that a listener takes.
 pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret> {
     let Some(items) = section.raw("tokens") else {
@@ -133,4 +153,52 @@ pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret
         tokens.push(token);
     }
     tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+    use sluice_settings::Problems;
+
+    use super::*;
+    use crate::config::env::Overrides;
+    use crate::subscriptions::sink::{Authentication, Options};
+
+    #[test]
+    fn the_secrets_of_a_sink_are_from_files_and_variables() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "from-file\n").unwrap();
+        let (problems, warnings) = (Problems::default(), Problems::default());
+        let env = BTreeMap::from([("TOKEN".to_owned(), "from-variable".to_owned())]);
+        let overrides = Overrides::default();
+        let context = Context::new((&problems, &warnings), &env, &overrides);
+        let tree = json!({
+            "authentication": {"bearer": {"token": {"env": "TOKEN"}}},
+            "tls": {"ca": {"file": file.path()}},
+            "headers": {"x-api-key": "inline", "x-plain": "no secret"},
+            "signature": {"port_secret": {"env": "NOWHERE"}},
+        });
+        let options = Options::read(&Section::root(&tree, &problems), &context);
+        let token = Authentication::Bearer(Secret::new("from-variable"));
+        assert_eq!(options.authentication, Some(token));
+        assert_eq!(options.client.tls.ca.as_deref(), Some("from-file"));
+        assert!(context.files.borrow().contains(file.path()));
+        let told = |problems: Problems| {
+            problems
+                .into_vec()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        drop(context);
+        let warned = told(warnings);
+        assert!(
+            warned.len() == 1 && warned[0].starts_with("headers.x-api-key: a secret"),
+            "{warned:?}"
+        );
+        let wrong = told(problems);
+        assert_eq!(wrong, ["signature.port_secret: the environment has no NOWHERE"]);
+    }
 }

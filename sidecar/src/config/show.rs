@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use super::env::Overrides;
 use super::{
-    Address, AwsIam, AwsKeys, AwsRole, BearerToken, Callers, Cluster, Config, DeadLetters, DelegationToken,
-    DevBroker, Idempotency, Kerberos, Listener, Listeners, Profile, Read, ReadTopics, Reset, ScramHash,
-    Secret, Spool, TokenSource,
+    Address, AwsIam, AwsKeys, AwsRole, BearerToken, Bearers, Callers, ClaimedTopics, Cluster, Config,
+    DeadLetters, DelegationToken, DevBroker, HeldTopic, Idempotency, Kerberos, Listener, Listeners, Profile,
+    Read, ReadGroups, ReadTopics, Reset, ScramHash, Secret, Spool, State, TokenSource,
 };
+use crate::auth::jwt::{Jwks, Settings};
+use crate::fetch::Trust;
+use crate::kafka::log;
 use crate::kafka::properties::may_be_secret;
 
 /// Where values are from.
@@ -95,8 +98,14 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         dev_broker,
         reload_interval,
         source: _,
+        jwt,
         reads,
         max_readers,
+        max_members,
+        subscriptions,
+        held,
+        state,
+        egress,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -170,6 +179,9 @@ pub fn show(config: &Config, origins: &Origins) -> String {
             page.line("dev_broker.default_partitions", default_partitions);
         }
     }
+    for (name, provider) in jwt {
+        page.provider(&format!("jwt.{name}"), provider.settings());
+    }
     if reads.is_empty() {
         page.line("reads", "none");
     }
@@ -177,8 +189,31 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         page.read(&format!("reads[{i}]"), read);
     }
     page.line("max_readers", max_readers);
+    page.line("max_members", max_members);
+    if subscriptions.is_empty() {
+        page.line("subscriptions", "none");
+    }
+    for (id, spec) in subscriptions {
+        page.subscription(&format!("subscriptions.{id}"), spec);
+    }
+    let HeldTopic {
+        topic,
+        partitions,
+        replication_factor,
+    } = held;
+    page.line("held.topic", topic);
+    page.line("held.partitions", partitions);
+    match replication_factor {
+        Some(factor) => page.line("held.replication_factor", factor),
+        None => page.line("held.replication_factor", "the brokers'"),
+    }
+    page.state(state.as_ref());
+    page.list("egress.allow", egress.entries());
     page.text
 }
+
+/// One subscription's lines.
+mod subscription;
 
 struct Page<'a> {
     text: String,
@@ -186,6 +221,24 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    fn state(&mut self, state: Option<&State>) {
+        let Some(State { cluster, log }) = state else {
+            self.line("state", "none");
+            return;
+        };
+        let log::Settings {
+            topic,
+            replication_factor,
+            min_insync_replicas,
+        } = log;
+        let count =
+            |count: &Option<i32>| count.map_or_else(|| "the brokers' own".to_owned(), |n| n.to_string());
+        self.line("state.cluster", cluster);
+        self.line("state.topic", topic);
+        self.line("state.replication_factor", count(replication_factor));
+        self.line("state.min_insync_replicas", count(min_insync_replicas));
+    }
+
     fn line(&mut self, path: &str, value: impl fmt::Display) {
         let origin = self.origins.of(path);
         self.text.push_str(&format!("{path}: {value} ({origin})\n"));
@@ -222,12 +275,58 @@ impl Page<'_> {
         }
     }
 
+    fn provider(&mut self, path: &str, settings: &Settings) {
+        let Settings {
+            name: _,
+            issuer,
+            audiences,
+            jwks,
+            algorithms,
+            clock_skew,
+            name_claim,
+        } = settings;
+        self.line(&format!("{path}.issuer"), issuer);
+        self.list(&format!("{path}.audiences"), audiences.iter().cloned());
+        match jwks {
+            Jwks::File(file) => self.line(&format!("{path}.jwks.file"), file.display()),
+            Jwks::Url {
+                url,
+                trust: Trust { verify, authorities },
+                cache_duration,
+            } => {
+                // A key may be in its query.
+                let host = url.host().unwrap_or_default();
+                self.line(&format!("{path}.jwks.url"), format_args!("on {host}"));
+                self.line(&format!("{path}.jwks.tls_verify"), verify);
+                let whose = authorities.as_ref().map_or("the system's", |_| "its own");
+                self.line(&format!("{path}.jwks.truststore"), whose);
+                self.line(
+                    &format!("{path}.jwks.cache_duration"),
+                    humantime::format_duration(*cache_duration),
+                );
+            }
+        }
+        self.list(
+            &format!("{path}.algorithms"),
+            algorithms.iter().map(|algorithm| format!("{algorithm:?}")),
+        );
+        self.line(
+            &format!("{path}.clock_skew"),
+            humantime::format_duration(*clock_skew),
+        );
+        self.line(&format!("{path}.name_claim"), name_claim);
+    }
+
     fn read(&mut self, path: &str, read: &Read) {
         let Read {
             cluster,
             topics,
             anonymous,
             tokens,
+            jwt,
+            from,
+            chosen_reset,
+            remove_confluent_header,
             limit,
             max_wait,
             max_bytes,
@@ -236,6 +335,10 @@ impl Page<'_> {
             check_topic_existence,
             publish,
             allowed_origins,
+            groups,
+            filter,
+            max_view_keys,
+            max_view_bytes,
         } = read;
         self.line(&format!("{path}.cluster"), cluster);
         match topics {
@@ -246,6 +349,14 @@ impl Page<'_> {
                 let text = text.and_then(|text| text.strip_suffix(")$"));
                 self.line(&format!("{path}.topics_pattern"), text.unwrap_or_default());
             }
+            ReadTopics::Claimed(ClaimedTopics { fixed, templates }) => {
+                let templates = templates.iter().map(ToString::to_string);
+                self.list(
+                    &format!("{path}.topics"),
+                    fixed.0.iter().cloned().chain(templates),
+                );
+            }
+            ReadTopics::Chosen(choice) => self.line(&format!("{path}.topic"), choice),
         }
         self.line(&format!("{path}.anonymous"), anonymous);
         self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
@@ -257,7 +368,24 @@ impl Page<'_> {
             Reset::Earliest => "earliest",
             Reset::None => "none",
         };
-        self.line(&format!("{path}.auto_offset_reset"), reset);
+        match chosen_reset {
+            Some(choice) => self.line(&format!("{path}.auto_offset_reset"), choice),
+            None => self.line(&format!("{path}.auto_offset_reset"), reset),
+        }
+        if let Some(Bearers { provider, claims }) = jwt {
+            self.line(&format!("{path}.jwt.provider"), &provider.settings().name);
+            let claims = claims
+                .iter()
+                .map(|(name, wanted)| format!("{name} says {}", wanted.join(" and ")));
+            self.list(&format!("{path}.jwt.claims"), claims);
+        }
+        if let Some(choice) = from {
+            self.line(&format!("{path}.from"), choice);
+        }
+        self.line(
+            &format!("{path}.remove_confluent_header"),
+            remove_confluent_header,
+        );
         self.line(&format!("{path}.encodeMessageId"), encode_message_id);
         self.line(&format!("{path}.check_topic_existence"), check_topic_existence);
         self.line(&format!("{path}.publish"), publish);
@@ -265,6 +393,25 @@ impl Page<'_> {
             &format!("{path}.allowed_origins"),
             allowed_origins.iter().cloned(),
         );
+        let ReadGroups {
+            allowed,
+            header,
+            prefix,
+            qos,
+        } = groups;
+        self.list(&format!("{path}.groups"), allowed.0.iter().cloned());
+        if let Some(header) = header {
+            self.line(&format!("{path}.group.header"), header);
+        }
+        if !prefix.is_empty() {
+            self.line(&format!("{path}.group.prefix"), prefix);
+        }
+        self.line(&format!("{path}.qos"), qos.name());
+        self.line(&format!("{path}.max_view_keys"), max_view_keys);
+        self.line(&format!("{path}.max_view_bytes"), max_view_bytes);
+        for (kind, text) in filter.iter().flat_map(|filter| filter.shown()) {
+            self.line(&format!("{path}.filter.{kind}"), text);
+        }
     }
 
     fn cluster(&mut self, path: &str, cluster: &Cluster) {
@@ -450,7 +597,10 @@ mod tests {
                     producers: {bulk: {compression: lz4}}\n\
                     listeners: {data: {tokens: [hunter2]}}\n\
                     spool: {directory: /spool}\n\
-                    reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}]";
+                    egress: {allow: [{hosts: ['*.x.org', '[::1]'], schemes: [https], ports: [443]}, {cidrs: [10.0.0.0/8]}]}\n\
+                    reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}, \
+                    {topics: ['{claims.org}.*', s], jwt: {provider: i, claims: {scope: [a, b]}}, from: earliest}]\n\
+                    jwt: {i: {issuer: x, audiences: [y], jwks: {url: 'https://keys/?key=hunter2'}}}";
         let env = [
             ("SLUICE__MAX_PRODUCERS", "3"),
             ("SLUICE__CLUSTERS__MAIN__CONSUMER__ENABLED", "false"),
@@ -497,7 +647,25 @@ mod tests {
             "reads[0].auto_offset_reset: latest (default)",
             "reads[0].publish: false (default)",
             "reads[0].allowed_origins: none (default)",
+            "reads[0].remove_confluent_header: false (default)",
+            "reads[1].topics: s, {claims.org}.* (the file)",
+            "reads[1].jwt.provider: i (the file)",
+            "reads[1].jwt.claims: scope says a and b (the file)",
+            "reads[1].from: by query argument from among earliest, or else earliest (the file)",
+            "jwt.i.issuer: x (the file)",
+            "jwt.i.audiences: y (the file)",
+            "jwt.i.jwks.url: on keys (the file)",
+            "jwt.i.jwks.truststore: the system's (default)",
+            "jwt.i.algorithms: RS256, ES256 (default)",
+            "jwt.i.clock_skew: 1m (default)",
+            "jwt.i.name_claim: sub (default)",
+            "reads[0].qos: auto (default)",
             "max_readers: 4 (default)",
+            "max_members: 16 (default)",
+            "subscriptions: none (default)",
+            "held.topic: __sluice_held (default)",
+            "state: none (default)",
+            "egress.allow: https://*.x.org:443, https://[::1]:443, *://*:* within 10.0.0.0/8 (the file)",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

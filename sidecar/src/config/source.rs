@@ -58,11 +58,15 @@ impl Source {
             return BTreeMap::new();
         };
         let context = read::Context::new((&problems, &warnings), env, &overrides);
-        let read = clusters::read(&Section::root(&tree, &problems), &context);
+        let (read, named) = clusters::read(&Section::root(&tree, &problems), &context);
         let found = read::name_variables(problems.into_vec(), &overrides);
         let default = producers::default_profile();
         let one = |(name, cluster): (String, Cluster)| {
-            let own = format!("clusters.{name}");
+            let own = if named.contains(&name) {
+                format!("clusters.{name}")
+            } else {
+                "ingress".to_owned()
+            };
             // Certificates are shared: what is wrong with one concerns those that name it, by an id that may be anywhere in
             // a list.
             let uses = tree.pointer(&format!("/clusters/{name}/security/certificate_id"));

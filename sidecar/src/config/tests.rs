@@ -294,10 +294,42 @@ fn every_setting_of_a_profile_is_heeded() {
 }
 
 #[test]
+fn state_and_restates_clusters_are_heeded() {
+    let Loaded { config, .. } = good("full.yaml", SECRETS);
+    let state = config.state.unwrap();
+    assert_eq!(
+        (state.cluster.as_str(), state.log.topic.as_str()),
+        ("main", "sluice.state")
+    );
+    assert_eq!(
+        (state.log.replication_factor, state.log.min_insync_replicas),
+        (Some(3), Some(2))
+    );
+    let restate = &config.clusters["my-cluster"];
+    assert_eq!(restate.bootstrap_servers, ["broker.example:9092"]);
+    assert!(restate.consumes && !restate.produces);
+    for (name, value) in [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "me"),
+        ("sasl.password", "hunter2"),
+        ("group.id", "mine"),
+    ] {
+        assert_eq!(property(&restate.properties, name), Some(value), "{name}");
+    }
+    assert_eq!(
+        config.clusters["other-cluster"].bootstrap_servers,
+        ["h.example:9092"]
+    );
+    let Loaded { config, .. } = good("minimal.yaml", &[]);
+    assert_eq!(config.state, None);
+}
+
+#[test]
 fn every_setting_of_an_entry_of_reads_is_heeded() {
     let Loaded { config, .. } = good("full.yaml", SECRETS);
     assert_eq!(config.max_readers, 3);
-    let [one, other] = &config.reads[..] else {
+    let [one, other, claimed, chosen] = &config.reads[..] else {
         panic!("{:?}", config.reads)
     };
     assert_eq!(one.cluster, "main");
@@ -315,6 +347,27 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
         ["https://app.example.com", "http://localhost:8080"]
     );
     assert!(other.allowed_origins.is_empty());
+    assert_eq!(config.max_members, 5);
+    assert!(one.groups.allowed.allows("ORG.app") && !one.groups.allowed.allows("app"));
+    assert_eq!(one.groups.header.as_deref(), Some("x-client-id"));
+    assert_eq!(
+        (one.groups.prefix.as_str(), one.groups.qos),
+        ("ORG.", super::Qos::AtLeastOnce)
+    );
+    assert_eq!((one.max_view_keys, one.max_view_bytes), (200, 4096));
+    assert_eq!((other.max_view_keys, other.max_view_bytes), (100_000, 16 << 20));
+    let filter: Vec<_> = one.filter.iter().flat_map(|filter| filter.shown()).collect();
+    let shown = |kind, text: &str| (kind, text.to_owned());
+    assert_eq!(
+        filter,
+        [
+            shown("key", "a"),
+            shown("key", "b"),
+            shown("header", "region:eu"),
+            shown("where", "$.hidden!=true"),
+            shown("jq", "del(.internal)"),
+        ]
+    );
     assert!(other.topics.allows("public.x") && !other.topics.allows("not.public.x"));
     assert!(other.anonymous && other.tokens.is_empty());
     assert_eq!(
@@ -322,7 +375,89 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
         (500, Duration::from_secs(5), 1 << 20)
     );
     assert_eq!(other.auto_offset_reset, super::Reset::Latest);
-    assert!(other.encode_message_id && other.check_topic_existence);
+    assert!(other.encode_message_id && other.check_topic_existence && other.filter.is_none());
+    assert!(other.groups.allowed.0.is_empty() && other.groups.header.is_none());
+    assert_eq!(other.groups.qos, super::Qos::Auto);
+    assert!(one.jwt.is_none() && one.from.is_none() && one.chosen_reset.is_none());
+    assert!(!one.remove_confluent_header && claimed.remove_confluent_header);
+    let bearers = claimed.jwt.as_ref().unwrap();
+    assert!(Arc::ptr_eq(&bearers.provider, &config.jwt["corporate"]));
+    let claims = |text: &str| match serde_json::from_str(text).unwrap() {
+        serde_json::Value::Object(claims) => claims,
+        other => panic!("{other}"),
+    };
+    let good = claims(r#"{"org": "acme", "scope": "list read", "realm": {"admin": true}}"#);
+    assert!(bearers.take(&good));
+    assert!(!bearers.take(&claims(r#"{"scope": "read", "realm": {"admin": true}}"#)));
+    assert!(!bearers.take(&claims(r#"{"scope": "list read"}"#)));
+    let ReadTopics::Claimed(topics) = &claimed.topics else {
+        panic!("{:?}", claimed.topics)
+    };
+    assert_eq!(topics.fill(&good).0, ["acme.*"]);
+    let choice = |from, allowed: [&str; 2], default: Option<&str>| Choice {
+        from,
+        allowed: allowed.map(str::to_owned).to_vec(),
+        default: default.map(str::to_owned),
+    };
+    let header = ChosenFrom::Header("x-from".parse().unwrap());
+    let from = choice(header, ["earliest", "latest"], Some("latest"));
+    assert_eq!(claimed.from, Some(from));
+    let query = ChosenFrom::Query("reset".to_owned());
+    assert_eq!(
+        claimed.chosen_reset,
+        Some(choice(query, ["earliest", "none"], None))
+    );
+    let ReadTopics::Chosen(topic) = &chosen.topics else {
+        panic!("{:?}", chosen.topics)
+    };
+    assert_eq!(topic.to_string(), "by claim topic among orders, payments");
+    assert_eq!(chosen.from.as_ref().unwrap().choose(None), Ok("earliest"));
+}
+
+#[test]
+fn every_setting_of_an_issuer_is_heeded() {
+    use crate::auth::jwt::{Jwks, Provider};
+    use crate::fetch::Trust;
+    let Loaded { config, .. } = good("full.yaml", SECRETS);
+    let settings = config.jwt["corporate"].settings();
+    assert_eq!(
+        (settings.name.as_str(), settings.issuer.as_str()),
+        ("corporate", "https://login.example.com")
+    );
+    assert_eq!(settings.audiences, ["sluice", "readers"]);
+    use jsonwebtoken::Algorithm;
+    assert_eq!(settings.algorithms, [Algorithm::PS256, Algorithm::EdDSA]);
+    assert_eq!(settings.clock_skew, Duration::from_secs(5));
+    assert_eq!(settings.name_claim.to_string(), "email");
+    let Jwks::Url {
+        url,
+        trust: Trust { verify, authorities },
+        cache_duration,
+    } = &settings.jwks
+    else {
+        panic!("{:?}", settings.jwks)
+    };
+    assert_eq!(url, "https://login.example.com/keys");
+    assert!(*verify && authorities.as_ref().unwrap().contains("BEGIN CERTIFICATE"));
+    assert_eq!(*cache_duration, Duration::from_secs(60));
+    let usual = "clusters: {a: {bootstrap_servers: a, allowed_topics: [t]}}\n\
+                 jwt: {a: {issuer: i, jwks: {url: 'http://keys', cache_duration: 1s}}, \
+                 b: {issuer: i, audiences: [s], jwks: {url: 'https://keys', tls_verify: false}}}";
+    let Loaded { config, warnings, .. } = load(usual, env(&[])).unwrap();
+    assert_eq!(
+        lines(&warnings),
+        "jwt.a.audiences: are none: a token that the issuer made for anybody else is taken as well\n\
+         jwt.a.jwks.url: is not encrypted: whoever is on the way can give keys of his own, and with them any token\n\
+         jwt.b.jwks.tls_verify: the issuer's certificate is not verified: whoever is on the way can give keys of his \
+         own, and with them any token\n"
+    );
+    let of = |provider: &Provider| provider.settings().clone();
+    let settings = of(&config.jwt["a"]);
+    assert_eq!(settings.algorithms, [Algorithm::RS256, Algorithm::ES256]);
+    assert_eq!(
+        (settings.clock_skew, settings.name_claim.to_string()),
+        (Duration::from_secs(60), "sub".to_owned())
+    );
 }
 
 #[test]
@@ -587,8 +722,8 @@ fn every_key_is_documented() {
                 continue;
             }
             found.push(key.clone());
-            // librdkafka's names are librdkafka's to document.
-            if key != "properties" && key != "extensions" {
+            // librdkafka's names are librdkafka's to document, and a claim's its issuer's.
+            if !["properties", "extensions", "claims"].contains(&key.as_str()) {
                 keys(value, found);
             }
         }
@@ -597,7 +732,7 @@ fn every_key_is_documented() {
     let mut tree = yaml_tree(&text).unwrap();
     // Names that are the operator's own.
     let mut found = Vec::new();
-    for named in ["clusters", "producers", "certificates"] {
+    for named in ["clusters", "producers", "certificates", "jwt"] {
         let mappings = tree[named].take();
         for one in mappings.as_object().unwrap().values() {
             keys(one, &mut found);

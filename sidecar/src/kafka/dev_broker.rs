@@ -80,6 +80,17 @@ struct Mock {
 }
 
 impl DevBroker {
+    /// Creates the topic that events of subscriptions are held in, unless it is there.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn hold_events_in(&self, held: &config::HeldTopic) -> Result<(), Error> {
+        match self.mock.create_topic(&held.topic, Some(held.partitions)) {
+            Ok(_) | Err(Error::Exists(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Starts the broker and creates its topics.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ pub mod parsers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use call::request;
+
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +20,7 @@ use serde_json::Value;
 
 use super::bearer::{self, Shown};
 use crate::config::Secret;
+use crate::fetch::{Trust, plain};
 
 /// How long the issuer may take in all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,10 +43,8 @@ pub struct Settings {
     pub client_secret: Secret,
     /// What the token is to be good for; empty: what the issuer thinks.
     pub scopes: Vec<String>,
-    /// Whether the endpoint's certificate is verified.
-    pub verify: bool,
-    /// Who may vouch for it, in PEM; the system's authorities if `None`.
-    pub authorities: Option<String>,
+    /// How the endpoint's certificate is looked at.
+    pub trust: Trust,
 }
 
 /// An issuer, and the token that there is. All clients of a cluster share it, so that they do not each ask for one.
@@ -52,13 +53,16 @@ pub struct Issuer {
     known: Mutex<Known>,
 }
 
+/// The token that there is, or why there is none.
 #[derive(Default)]
-struct Known {
+pub(crate) struct Known {
     token: Option<Token>,
     failure: Option<Failure>,
 }
 
-struct Token {
+/// A token of an issuer.
+#[derive(Debug)]
+pub(crate) struct Token {
     value: Secret,
     since: SystemTime,
     ends: SystemTime,
@@ -68,6 +72,45 @@ struct Failure {
     why: String,
     pause: Duration,
     until: Instant,
+}
+
+impl Known {
+    /// The token, before half of its time is over; or why there is none, in the pause after a failure; none: the issuer
+    /// is to be asked. `refused`: the token that there is was not taken, and is given up if it is older than this.
+    pub(crate) fn now(&self, now: SystemTime, refused: Option<Duration>) -> Option<Result<&Token, String>> {
+        if let Some(token) = &self.token {
+            let age = now.duration_since(token.since).unwrap_or_default();
+            let life = token.ends.duration_since(token.since).unwrap_or_default();
+            if age < life / 2 && refused.is_none_or(|oldest| age <= oldest) {
+                return Some(Ok(token));
+            }
+        }
+        let failure = self.failure.as_ref()?;
+        (Instant::now() < failure.until).then(|| Err(failure.why.clone()))
+    }
+
+    /// Keeps what the issuer answered.
+    ///
+    /// # Errors
+    /// It gave no token.
+    pub(crate) fn learn(&mut self, answer: Result<Token, String>) -> Result<&Token, String> {
+        match answer {
+            Ok(token) => {
+                self.failure = None;
+                Ok(self.token.insert(token))
+            }
+            Err(why) => {
+                let longer = |failure: &Failure| (failure.pause * 2).min(LONGEST_PAUSE);
+                let pause = self.failure.as_ref().map_or(PAUSE, longer);
+                self.failure = Some(Failure {
+                    why: why.clone(),
+                    pause,
+                    until: Instant::now() + pause,
+                });
+                Err(why)
+            }
+        }
+    }
 }
 
 /// What it has does not tell one from another.
@@ -106,68 +149,53 @@ impl Issuer {
     /// There is no new one, in words without secrets. The issuer is asked again only after a pause.
     pub(super) fn get(&self, now: SystemTime, refused: bool) -> Result<Shown, String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = &known.token {
-            let age = now.duration_since(token.since).unwrap_or_default();
-            let life = token.ends.duration_since(token.since).unwrap_or_default();
-            if age < life / 2 && !(refused && age > REFUSED_AFTER) {
-                return Ok(token.show());
-            }
+        if let Some(known) = known.now(now, refused.then_some(REFUSED_AFTER)) {
+            return known.map(Token::show);
         }
-        if let Some(failure) = known
-            .failure
-            .as_ref()
-            .filter(|failure| Instant::now() < failure.until)
-        {
-            return Err(failure.why.clone());
-        }
-        match self.ask(now) {
-            Ok(token) => {
-                let shown = token.show();
-                *known = Known {
-                    token: Some(token),
-                    failure: None,
-                };
-                Ok(shown)
-            }
-            Err(why) => {
-                let longer = |failure: &Failure| (failure.pause * 2).min(LONGEST_PAUSE);
-                let pause = known.failure.as_ref().map_or(PAUSE, longer);
-                known.failure = Some(Failure {
-                    why: why.clone(),
-                    pause,
-                    until: Instant::now() + pause,
-                });
-                Err(why)
-            }
-        }
+        let asked = self.ask(now);
+        known.learn(asked).map(Token::show)
     }
 
     fn ask(&self, now: SystemTime) -> Result<Token, String> {
-        let at = &self.settings.endpoint;
-        let host = at.authority().map(ToString::to_string).unwrap_or_default();
         let answer = call::call(&self.settings, PATIENCE);
         let token = answer.and_then(|answer| read(answer.status, &answer.body, now));
-        token.map_err(|why| {
-            let why = format!("token endpoint {host}: {why}");
-            // What an issuer says may have in it what it was told.
-            if why.contains(self.settings.client_secret.expose()) {
-                return format!(
-                    "token endpoint {host}: it refuses, and repeats the client's secret while it does"
-                );
-            }
-            why
-        })
+        token.map_err(|why| self.settings.explain(&why))
+    }
+}
+
+impl Settings {
+    /// Says of whom something is told, and nothing that an issuer repeats of what it was told.
+    pub(crate) fn explain(&self, why: &str) -> String {
+        let host = self
+            .endpoint
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if why.contains(self.client_secret.expose()) {
+            return format!(
+                "token endpoint {host}: it refuses, and repeats the client's secret while it does"
+            );
+        }
+        format!("token endpoint {host}: {why}")
     }
 }
 
 impl Token {
+    /// What is shown.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.value
+    }
+
     fn show(&self) -> Shown {
         bearer::shown(self.value.clone(), self.ends)
     }
 }
 
 /// What an answer says.
-fn read(status: u16, body: &[u8], now: SystemTime) -> Result<Token, String> {
+///
+/// # Errors
+/// Why there is no token, in words that may repeat what the issuer said.
+pub(crate) fn read(status: u16, body: &[u8], now: SystemTime) -> Result<Token, String> {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let text = |key: &str| json.as_ref()?.get(key)?.as_str();
     if (300..400).contains(&status) {
@@ -203,11 +231,4 @@ fn read(status: u16, body: &[u8], now: SystemTime) -> Result<Token, String> {
         since: now,
         ends,
     })
-}
-
-/// The beginning of what somebody else wrote, on one line.
-fn plain(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(LONGEST).map(clean).collect()
 }

@@ -194,6 +194,7 @@ pub(crate) fn may_be_secret(name: &str) -> bool {
     MARKS.iter().any(|mark| name.contains(mark))
 }
 
+pub mod given;
 #[cfg(test)]
 pub(crate) mod known;
 

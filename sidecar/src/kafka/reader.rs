@@ -6,12 +6,13 @@
 //! simple consumer starts at an offset and needs no more.
 
 mod ask;
-mod native;
+pub(super) mod native;
 mod pool;
 mod ring;
 mod tails;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -52,9 +53,26 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// How it is shown to most of its readers: made once by whoever shows it first.
     pub shown: OnceLock<Bytes>,
+    /// The same for those who are shown its value without a Confluent header.
+    pub shown_unframed: OnceLock<Bytes>,
 }
 
 impl Record {
+    /// The same with another value, which is shown anew.
+    pub fn with_value(&self, value: Bytes) -> Self {
+        Self {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.clone(),
+            headers: self.headers.clone(),
+            value: Some(value),
+            shown: OnceLock::new(),
+            shown_unframed: OnceLock::new(),
+        }
+    }
+
     /// What it counts against a bound in bytes: key, value, header names and header values.
     pub fn size(&self) -> usize {
         let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
@@ -119,7 +137,7 @@ pub enum Error {
 
 impl Error {
     /// What librdkafka's code for a topic's partition means; none: it goes on by itself.
-    fn of(code: Code, topic: &str, partition: i32, offset: i64) -> Option<Self> {
+    pub(super) fn of(code: Code, topic: &str, partition: i32, offset: i64) -> Option<Self> {
         match code {
             Code::UnknownTopicOrPartition
             | Code::UnknownTopic
@@ -141,6 +159,7 @@ pub struct Reader {
     asker: ask::Asker,
     pool: pool::Pool,
     tails: tails::Tails,
+    why: Arc<why::Why>,
 }
 
 impl Reader {
@@ -151,6 +170,7 @@ impl Reader {
         Self {
             asker: ask::Asker::new(Arc::clone(&connection)),
             pool: pool::Pool::new(Arc::clone(&connection), clients),
+            why: Arc::new(why::Why::new(Arc::clone(&connection))),
             tails: tails::Tails::new(connection, tails),
         }
     }
@@ -160,7 +180,7 @@ impl Reader {
     /// # Errors
     /// Kafka does not answer.
     pub async fn topics(&self) -> Result<Vec<String>, Error> {
-        self.asker.topics().await
+        self.why.ask(self.asker.topics()).await
     }
 
     /// How many partitions a topic has. What is known for a moment is not asked for again.
@@ -168,7 +188,7 @@ impl Reader {
     /// # Errors
     /// There is no such topic, it may not be read, or Kafka does not answer.
     pub async fn partitions(&self, topic: &str) -> Result<i32, Error> {
-        self.asker.partitions(topic).await
+        self.why.ask(self.asker.partitions(topic)).await
     }
 
     /// The offset of each partition at `when`: its first, the one after the last record that can be read (with
@@ -177,7 +197,7 @@ impl Reader {
     /// # Errors
     /// A partition has none to tell, or Kafka does not answer.
     pub async fn offsets(&self, partitions: &[(Arc<str>, i32)], when: When) -> Result<Offsets, Error> {
-        self.asker.offsets(partitions, when).await
+        self.why.ask(self.asker.offsets(partitions, when)).await
     }
 
     /// Reads a partition from `offset` on. Waits for no record: there may be none.
@@ -191,7 +211,9 @@ impl Reader {
         offset: i64,
         limits: Limits,
     ) -> Result<Batch, Error> {
-        self.pool.read(topic, partition, offset, limits).await
+        self.why
+            .ask(self.pool.read(topic, partition, offset, limits))
+            .await
     }
 
     /// Follows a partition's end together with all others who do: `wake` is told when there is something new. If
@@ -239,19 +261,22 @@ pub fn try_reader(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
+/// The configuration of a client that asks.
+pub(super) fn asking_config(connection: &Connection) -> ClientConfig {
+    client_config(connection, &ask::DEFAULTS, &[])
+}
+
 /// The configuration of a client that reads: what the cluster's properties say, except for what the reading itself needs.
 fn client_config(
     connection: &Connection,
     defaults: &[(&str, &str)],
     needed: &[(&str, &str)],
 ) -> ClientConfig {
-    let mut config = ClientConfig::new();
+    let mut config = connection.client_config(Kind::Producer);
     for (name, value) in defaults {
-        config.set(*name, *value);
-    }
-    let own = connection.client_config(Kind::Producer);
-    for (name, value) in own.config_map() {
-        config.set(name, value);
+        if config.get(name).is_none() {
+            config.set(*name, *value);
+        }
     }
     config.set_log_level(rdkafka::config::RDKafkaLogLevel::Warning);
     // Without a group nobody is asked who coordinates it.

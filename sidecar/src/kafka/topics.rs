@@ -93,6 +93,20 @@ pub async fn create(
     partitions: Option<i32>,
     replication: Option<i32>,
 ) -> Result<Creation, Error> {
+    create_with(connection, name, partitions, replication, &[]).await
+}
+
+/// As [`create`], with settings of the topic.
+///
+/// # Errors
+/// As of [`create`].
+pub async fn create_with(
+    connection: &Connection,
+    name: &str,
+    partitions: Option<i32>,
+    replication: Option<i32>,
+    settings: &[(&str, &str)],
+) -> Result<Creation, Error> {
     let probe = connection.clone();
     let reachable = tokio::task::spawn_blocking(move || {
         let client = probe.asker()?;
@@ -105,11 +119,14 @@ pub async fn create(
     let context = connection.context(Kind::Consumer)?;
     let client: AdminClient<Context> = config.create_with_context(context.clone())?;
     connection.log_in(client.inner(), &context)?;
-    let topic = NewTopic::new(
+    let mut topic = NewTopic::new(
         name,
         partitions.unwrap_or(-1),
         TopicReplication::Fixed(replication.unwrap_or(-1)),
     );
+    for (name, value) in settings {
+        topic = topic.set(name, value);
+    }
     let options = AdminOptions::new()
         .request_timeout(Some(PATIENCE))
         .operation_timeout(Some(PATIENCE));

@@ -45,6 +45,12 @@ pub(crate) fn may(headers: &HeaderMap, tokens: &[Secret]) -> bool {
     found.into()
 }
 
+/// The bearer token that the request shows, if it is text.
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
+    let token = bearer(headers.get(AUTHORIZATION)?.as_bytes())?;
+    std::str::from_utf8(token).ok()
+}
+
 /// The token in `Bearer <token>`; the scheme's case does not matter (RFC 9110, 11.1).
 pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;

@@ -201,6 +201,11 @@ pub(super) const READ_BYTES: Name = (
     "Bytes of keys, values and headers of the records that were given to readers",
 );
 /// No labels.
+pub(super) const READ_FILTER_FAILURES: Name = (
+    "sluice_read_filter_failures",
+    "Records that readers' filters failed on, and that they did not get",
+);
+/// No labels.
 pub(super) const READ_STREAMS: Name = ("sluice_read_streams", "Event streams that are open");
 /// No labels.
 pub(super) const READ_TAILS: Name = ("sluice_read_tails", "Partitions that are followed for readers");
@@ -208,4 +213,67 @@ pub(super) const READ_SOCKETS: Name = ("sluice_read_websockets", "WebSockets tha
 pub(super) const READ_CLOSES: Name = (
     "sluice_read_websocket_closes",
     "WebSockets that ended, by the code that their clients were told, or told; 1006 where it was none",
+);
+/// No labels.
+pub(super) const READ_MEMBERS: Name = (
+    "sluice_read_members",
+    "Members of consumer groups that readers have",
+);
+/// No labels.
+pub(super) const READ_COMMITS: Name = (
+    "sluice_read_commits",
+    "Commits of readers' groups that Kafka took",
+);
+/// No labels.
+pub(super) const READ_NOT_COMMITTED: Name = (
+    "sluice_read_commits_failed",
+    "Commits of readers' groups that Kafka did not take, or did not answer",
+);
+/// No labels.
+pub(super) const READ_GROUPS_REFUSED: Name = (
+    "sluice_read_groups_refused",
+    "Requests that were refused for their group: it may not be used, or there are max_members",
+);
+/// Labels: `subscription`, `outcome`.
+pub(super) const SUBSCRIPTION_EVENTS: Name = (
+    "sluice_subscription_events",
+    "Events of subscriptions by what became of them, attempts that failed included",
+);
+/// Label: `subscription`.
+pub(super) const SUBSCRIPTION_SECONDS: Name = (
+    "sluice_subscription_delivery_seconds",
+    "How long requests to the handler took",
+);
+/// Label: `subscription`.
+pub(super) const SUBSCRIPTION_IN_FLIGHT: Name = (
+    "sluice_subscription_in_flight",
+    "Requests that are with the handler",
+);
+/// Labels: `subscription`, `state`.
+pub(super) const SUBSCRIPTION_HELD: Name = (
+    "sluice_subscription_held_events",
+    "Events that are held, by why, of the partitions that are here",
+);
+/// Label: `subscription`.
+pub(super) const SUBSCRIPTION_LAG: Name = (
+    "sluice_subscription_lag_records",
+    "Offsets of the partitions that are here and are not finished",
+);
+/// Label: `subscription`.
+pub(super) const SUBSCRIPTION_PARTITIONS: Name =
+    ("sluice_subscription_partitions", "Partitions that are here");
+/// Label: `subscription`.
+pub(super) const SUBSCRIPTION_RESTARTS: Name = (
+    "sluice_subscription_restarts",
+    "How often a subscription failed and was started again",
+);
+/// Label: `subscription`.
+pub(super) const SUBSCRIPTION_WRITE_FAILURES: Name = (
+    "sluice_subscription_write_failures",
+    "Writes of held events, dead letters and replies that failed and are tried again",
+);
+/// No labels.
+pub(super) const SINK_DROPPED_HEADERS: Name = (
+    "sluice_subscription_dropped_headers",
+    "Record headers that were left out of requests to handlers",
 );

@@ -19,10 +19,15 @@ pub(super) struct CloseLabels {
 pub struct ReadMetrics {
     pub(super) records: Counter,
     pub(super) bytes: Counter,
+    pub(super) filter_failures: Counter,
     pub(super) streams: Gauge,
     pub(super) sockets: Gauge,
     pub(super) closes: Family<CloseLabels, Counter>,
     pub(super) tails: Gauge,
+    pub(super) members: Gauge,
+    pub(super) commits: Counter,
+    pub(super) not_committed: Counter,
+    pub(super) groups_refused: Counter,
 }
 
 impl ReadMetrics {
@@ -31,6 +36,11 @@ impl ReadMetrics {
         let bytes: usize = records.iter().map(|record| record.size()).sum();
         self.records.inc_by(records.len() as u64);
         self.bytes.inc_by(bytes as u64);
+    }
+
+    /// Records that a filter failed on, and that no reader gets.
+    pub fn filter_failures(&self, count: u64) {
+        self.filter_failures.inc_by(count);
     }
 
     /// How many event streams are open.
@@ -46,6 +56,25 @@ impl ReadMetrics {
     /// A WebSocket ended, with the code that its client was told; 1006 if it was told nothing.
     pub fn closed(&self, code: u16) {
         self.closes.get_or_create(&CloseLabels { code }).inc();
+    }
+
+    /// How many members of consumer groups there are.
+    pub fn members(&self) -> &Gauge {
+        &self.members
+    }
+
+    /// A group's positions were committed, or not.
+    pub fn commit(&self, done: bool) {
+        if done {
+            self.commits.inc();
+        } else {
+            self.not_committed.inc();
+        }
+    }
+
+    /// A reader was refused for its group: it may not use it, or there are too many members.
+    pub fn group_refused(&self) {
+        self.groups_refused.inc();
     }
 
     /// How many partitions are followed.

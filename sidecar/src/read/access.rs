@@ -1,14 +1,19 @@
 //! Who may read what.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::choice::{self, Request};
 use super::failure::{Failure, Kind};
-use crate::config::{Cluster, Config, Read};
+use super::groups::Home;
+use crate::auth::jwt::{Caller, Provider, Refusal};
+use crate::config::{Choice, Cluster, Config, Read, ReadTopics, TopicAllowlist, check_group};
+use crate::kafka::group::Committed;
 use crate::kafka::reader::Reader;
 use crate::listeners::auth;
 
@@ -18,6 +23,7 @@ pub(super) struct Access {
     default_cluster: Option<String>,
     max_readers: usize,
     tails: Gauge,
+    arguments: BTreeSet<String>,
 }
 
 /// A cluster that may be read.
@@ -32,6 +38,8 @@ struct Place {
 #[derive(Clone)]
 struct Current {
     reader: Arc<Reader>,
+    /// Of its groups.
+    kept: Arc<Committed>,
     /// What it was made of.
     cluster: Arc<Cluster>,
 }
@@ -48,10 +56,56 @@ impl Place {
 /// What a caller may read of one cluster.
 pub(super) struct Granted<'a> {
     pub(super) reader: Arc<Reader>,
+    /// Where its groups are.
+    pub(super) home: Home,
     entries: &'a [Arc<Read>],
-    headers: &'a HeaderMap,
+    request: &'a Request<'a>,
     /// What the caller's credentials open, by the position of the entry.
-    open: Vec<bool>,
+    open: Vec<Way>,
+    /// Whether the caller has a token that is good for something here.
+    known: bool,
+    /// The caller's name, from the token.
+    name: Option<String>,
+    /// Why its token was not taken, and by what choices it would have to read other topics.
+    refusals: Vec<Refusal>,
+    not_chosen: Vec<Failure>,
+}
+
+/// What of an entry is open.
+#[derive(Debug)]
+struct Way {
+    topics: Open,
+    /// The token that opens it, if that is one which ends.
+    caller: Option<Arc<Caller>>,
+}
+
+#[derive(Debug)]
+enum Open {
+    Nothing,
+    /// All of it.
+    Whole,
+    /// These of its topics.
+    Only(TopicAllowlist),
+}
+
+/// An entry that lets the caller write what it lets it read.
+#[derive(Debug)]
+pub(super) struct Writable {
+    pub(super) entry: Arc<Read>,
+    /// These of its topics; none: all of them.
+    only: Option<TopicAllowlist>,
+    /// How long the token is good for by which it is open, if that is one which ends.
+    pub(super) left: Option<Duration>,
+}
+
+impl Writable {
+    /// Whether the topic is one that it opens.
+    pub(super) fn allows(&self, topic: &str) -> bool {
+        match &self.only {
+            None => self.entry.topics.allows(topic),
+            Some(topics) => topics.allows(topic),
+        }
+    }
 }
 
 impl Access {
@@ -69,6 +123,7 @@ impl Access {
                 consumes: cluster.consumes,
                 current: RwLock::new(Current {
                     reader: Arc::new(Reader::new(cluster, config.max_readers, tails.clone())),
+                    kept: Arc::new(Committed::new(cluster)),
                     cluster: Arc::new(cluster.clone()),
                 }),
                 entries: entries.remove(name.as_str()).unwrap_or_default(),
@@ -80,6 +135,12 @@ impl Access {
             default_cluster: config.default_cluster.clone(),
             max_readers: config.max_readers,
             tails: tails.clone(),
+            arguments: config
+                .reads
+                .iter()
+                .flat_map(choice::arguments)
+                .map(str::to_owned)
+                .collect(),
         }
     }
 
@@ -108,18 +169,25 @@ impl Access {
         let mut current = place.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current {
             reader,
+            kept: Arc::new(Committed::new(to)),
             cluster: Arc::new(to.clone()),
         };
         Ok(())
     }
 
-    /// What the request's credentials open of `cluster`, or of the default one.
+    /// The query arguments that only some entry's choices know.
+    pub(super) fn arguments(&self) -> &BTreeSet<String> {
+        &self.arguments
+    }
+
+    /// What the request's credentials open of `cluster`, or of the default one. Waits for an issuer's keys if there are none
+    /// yet.
     ///
     /// Fails if there is no such cluster, or it is not read.
-    pub(super) fn grant<'a>(
+    pub(super) async fn grant<'a>(
         &'a self,
         cluster: Option<&str>,
-        headers: &'a HeaderMap,
+        request: &'a Request<'a>,
     ) -> Result<Granted<'a>, Failure> {
         let name = cluster.or(self.default_cluster.as_deref()).ok_or_else(|| {
             Failure::invalid(
@@ -134,23 +202,166 @@ impl Access {
                 format!("cluster {name:?} is not read: its consumer.enabled is false"),
             ));
         }
-        let open = |entry: &Arc<Read>| entry.anonymous || auth::may(headers, &entry.tokens);
-        Ok(Granted {
-            reader: place.current().reader,
+        let Current {
+            reader,
+            kept,
+            cluster,
+        } = place.current();
+        let mut granted = Granted {
+            reader,
+            home: Home {
+                name: name.to_owned(),
+                cluster,
+                kept,
+            },
             entries: &place.entries,
-            headers,
-            open: place.entries.iter().map(open).collect(),
-        })
+            request,
+            open: Vec::with_capacity(place.entries.len()),
+            known: false,
+            name: None,
+            refusals: Vec::new(),
+            not_chosen: Vec::new(),
+        };
+        let mut verified = Vec::new();
+        for entry in &place.entries {
+            let way = granted.way(entry, &mut verified).await;
+            granted.open.push(way);
+        }
+        Ok(granted)
     }
 }
 
+/// A provider's name, and whose token it finds the request's to be.
+type Verified = (String, Option<Arc<Caller>>);
+
 impl<'a> Granted<'a> {
+    /// What the request opens of `entry`. `verified` is what providers have said of its token.
+    async fn way(&mut self, entry: &Read, verified: &mut Vec<Verified>) -> Way {
+        let closed = Way {
+            topics: Open::Nothing,
+            caller: None,
+        };
+        let by_token = !entry.anonymous && auth::may(self.request.headers, &entry.tokens);
+        self.known |= by_token;
+        let mut caller = None;
+        if !entry.anonymous && !by_token {
+            let Some(bearers) = &entry.jwt else { return closed };
+            match self.caller(&bearers.provider, verified).await {
+                Some(found) if bearers.take(&found.claims) => caller = Some(found),
+                _ => return closed,
+            }
+        }
+        let claims = caller.as_ref().map(|caller| &caller.claims);
+        let topics = match (&entry.topics, claims) {
+            (ReadTopics::Names(_) | ReadTopics::Pattern(_), _) => Open::Whole,
+            (ReadTopics::Claimed(topics), Some(claims)) => Open::Only(topics.fill(claims)),
+            (ReadTopics::Claimed(topics), None) => Open::Only(topics.fixed.clone()),
+            (ReadTopics::Chosen(choice), claims) => {
+                match choice::chosen(choice, "topic", self.request, claims) {
+                    Ok(topic) => Open::Only(TopicAllowlist(vec![topic.to_owned()])),
+                    Err(failure) => {
+                        self.not_chosen.push(failure);
+                        Open::Nothing
+                    }
+                }
+            }
+        };
+        Way { topics, caller }
+    }
+
+    /// Whose the request's token is, if it is one of `provider`'s.
+    async fn caller(
+        &mut self,
+        provider: &Arc<Provider>,
+        verified: &mut Vec<Verified>,
+    ) -> Option<Arc<Caller>> {
+        let name = &provider.settings().name;
+        if let Some((_, known)) = verified.iter().find(|(known, _)| known == name) {
+            return known.clone();
+        }
+        let token = auth::token(self.request.headers)?;
+        let caller = if provider.is_named_by(token) {
+            match provider.verify(token).await {
+                Ok(caller) => {
+                    self.known = true;
+                    self.name = self.name.take().or_else(|| caller.name.clone());
+                    Some(Arc::new(caller))
+                }
+                Err(refusal) => {
+                    self.refusals.push(refusal);
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        verified.push((name.clone(), caller.clone()));
+        caller
+    }
+
+    /// The entry that lets the caller read the topic, and how it is open.
+    fn find(&self, topic: &str) -> Option<(&'a Arc<Read>, &Way)> {
+        self.entries
+            .iter()
+            .zip(&self.open)
+            .find(|(entry, way)| match &way.topics {
+                Open::Nothing => false,
+                Open::Whole => entry.topics.allows(topic),
+                Open::Only(topics) => topics.allows(topic),
+            })
+    }
+
     /// The first entry that lets the caller read the topic.
     pub(super) fn entry(&self, topic: &str) -> Option<&'a Arc<Read>> {
+        self.find(topic).map(|(entry, _)| entry)
+    }
+
+    /// The token by which the caller reads the topic, if it is one that ends.
+    pub(super) fn caller_of(&self, topic: &str) -> Option<&Arc<Caller>> {
+        self.find(topic).and_then(|(_, way)| way.caller.as_ref())
+    }
+
+    /// What an entry has the request choose: its value of `field`.
+    pub(super) fn chosen<'c>(
+        &self,
+        choice: &'c Choice,
+        field: &str,
+        topic: &str,
+    ) -> Result<&'c str, Failure> {
+        let claims = self.caller_of(topic).map(|caller| &caller.claims);
+        choice::chosen(choice, field, self.request, claims)
+    }
+
+    /// What the caller may write, on a WebSocket.
+    pub(super) fn writable(&self) -> impl Iterator<Item = Writable> {
         let open = self.entries.iter().zip(&self.open);
-        open.filter(|(_, open)| **open)
-            .map(|(entry, _)| entry)
-            .find(|entry| entry.topics.allows(topic))
+        open.filter(|(entry, _)| entry.publish)
+            .filter_map(|(entry, way)| {
+                let only = match &way.topics {
+                    Open::Nothing => return None,
+                    Open::Whole => None,
+                    Open::Only(topics) => Some(topics.clone()),
+                };
+                Some(Writable {
+                    entry: Arc::clone(entry),
+                    only,
+                    left: way.caller.as_ref().map(|caller| caller.left()),
+                })
+            })
+    }
+
+    /// The topic that the request chooses instead of naming it.
+    pub(super) fn topic(&self) -> Result<Option<String>, Failure> {
+        let open = self.entries.iter().zip(&self.open);
+        let chosen = open.filter(|(entry, _)| matches!(entry.topics, ReadTopics::Chosen(_)));
+        for (_, way) in chosen {
+            if let Open::Only(topics) = &way.topics {
+                return Ok(topics.0.first().cloned());
+            }
+        }
+        self.not_chosen
+            .first()
+            .map_or(Ok(None), |failure| Err(failure.clone()))
     }
 
     /// As [`Self::entry`]; who may not is told whether a token would help.
@@ -158,36 +369,90 @@ impl<'a> Granted<'a> {
         if let Some(entry) = self.entry(topic) {
             return Ok(entry);
         }
-        let somebody_may = self.entries.iter().any(|entry| entry.topics.allows(topic));
-        // A token that opens something else is good, and not enough.
-        let known = self
-            .entries
-            .iter()
-            .any(|entry| !entry.anonymous && auth::may(self.headers, &entry.tokens));
-        if somebody_may && !known {
-            let text = if self.headers.contains_key(AUTHORIZATION) {
-                "the bearer token is none that is known"
-            } else {
-                "a bearer token is required"
-            };
-            return Err(Failure::new(Kind::NotAuthenticated, text));
+        let closed = |(entry, way): (&Arc<Read>, &Way)| {
+            matches!(way.topics, Open::Nothing) && entry.topics.allows(topic)
+        };
+        if !self.entries.iter().zip(&self.open).any(closed) {
+            return Err(self.not_allowed(topic));
         }
-        Err(Failure::new(
-            Kind::NotAllowed,
-            format!("no entry of the sidecar's reads lets the caller read topic {topic:?}"),
-        ))
+        if let Some(failure) = self.not_chosen.first() {
+            return Err(failure.clone());
+        }
+        // A token that opens something else is good, and not enough.
+        if self.known {
+            return Err(self.not_allowed(topic));
+        }
+        Err(self.not_authenticated())
     }
 
-    /// The entries that let the caller write what they name, on a WebSocket.
-    pub(super) fn publishing(&self) -> impl Iterator<Item = &'a Arc<Read>> {
-        let open = self.entries.iter().zip(&self.open);
-        open.filter(|(entry, open)| **open && entry.publish)
-            .map(|(entry, _)| entry)
+    fn not_allowed(&self, topic: &str) -> Failure {
+        let who = self.name.as_deref().unwrap_or("the caller");
+        let text = format!("no entry of the sidecar's reads lets {who} read topic {topic:?}");
+        if self.known {
+            Failure::not_enough(text)
+        } else {
+            Failure::new(Kind::NotAllowed, text)
+        }
+    }
+
+    fn not_authenticated(&self) -> Failure {
+        let keys = self.refusals.iter().find_map(|refusal| match refusal {
+            Refusal::Keys(why) => Some(why.clone()),
+            Refusal::Token(_) => None,
+        });
+        if let Some(why) = keys {
+            return Failure::new(Kind::NoKeys, why);
+        }
+        if let Some(Refusal::Token(why)) = self.refusals.first() {
+            return Failure::bad_token(why.clone());
+        }
+        if self.request.headers.contains_key(AUTHORIZATION) {
+            Failure::bad_token("the bearer token is none that is known")
+        } else {
+            Failure::new(Kind::NotAuthenticated, "a bearer token is required")
+        }
+    }
+
+    /// The group of a request: the one that it names, or the one that the entry makes of it; none: it has none.
+    pub(super) fn group(
+        &self,
+        entry: &Read,
+        named: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<str>>, Failure> {
+        let groups = &entry.groups;
+        let made = || {
+            let value = headers.get(groups.header.as_deref()?)?;
+            Some(match value.to_str() {
+                Ok(value) => Ok(format!("{}{value}", groups.prefix)),
+                Err(_) => Err(Failure::invalid(
+                    "the header that the group is made of is not ASCII",
+                )),
+            })
+        };
+        let group = match named {
+            Some(named) => named.to_owned(),
+            None => match made() {
+                None => return Ok(None),
+                Some(made) => made?,
+            },
+        };
+        check_group(&group).map_err(|why| Failure::invalid(format!("group {why}")))?;
+        if !groups.allowed.allows(&group) {
+            return Err(Failure::new(
+                Kind::GroupNotAllowed,
+                format!(
+                    "the entry of the sidecar's reads does not let the caller use group {group:?}; its groups are {}",
+                    groups.named()
+                ),
+            ));
+        }
+        Ok(Some(Arc::from(group)))
     }
 
     /// Whether the caller may read anything.
     pub(super) fn anything(&self) -> Result<(), Failure> {
-        if self.open.contains(&true) {
+        if self.open.iter().any(|way| !matches!(way.topics, Open::Nothing)) {
             return Ok(());
         }
         if self.entries.is_empty() {
@@ -196,6 +461,15 @@ impl<'a> Granted<'a> {
                 "nothing of this cluster may be read",
             ));
         }
-        Err(Failure::new(Kind::NotAuthenticated, "a bearer token is required"))
+        if let Some(failure) = self.not_chosen.first() {
+            return Err(failure.clone());
+        }
+        if self.known {
+            let who = self.name.as_deref().unwrap_or("the caller");
+            return Err(Failure::not_enough(format!(
+                "no entry of the sidecar's reads lets {who} read anything"
+            )));
+        }
+        Err(self.not_authenticated())
     }
 }

@@ -6,7 +6,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
@@ -25,9 +24,13 @@ const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(engine::DecodePaddingMode::Indifferent),
 );
 
-/// The last record that was seen, by topic and partition.
+/// The last record that was seen, by topic and partition: in order, so that it is found, and in two plain lists, since
+/// every open stream has one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cursor(BTreeMap<String, BTreeMap<i32, i64>>);
+pub struct Cursor(Vec<(Box<str>, Partitions)>);
+
+/// Partitions, and the last offset of each that was seen.
+type Partitions = Vec<(i32, i64)>;
 
 impl Cursor {
     /// Reads a cursor: plain, or in base64, with either alphabet, padded or not. What a query makes of a `+` (a space) is one.
@@ -68,12 +71,21 @@ impl Cursor {
 
     /// Notes the last record that was seen of a partition.
     pub fn see(&mut self, topic: &str, partition: i32, offset: i64) {
-        match self.0.get_mut(topic) {
-            Some(partitions) => drop(partitions.insert(partition, offset)),
-            None => drop(
-                self.0
-                    .insert(topic.to_owned(), BTreeMap::from([(partition, offset)])),
-            ),
+        let partitions = match self.0.binary_search_by(|(name, _)| (**name).cmp(topic)) {
+            Ok(at) => self.0.get_mut(at),
+            Err(at) => {
+                self.0.insert(at, (topic.into(), Vec::new()));
+                self.0.get_mut(at)
+            }
+        };
+        let Some((_, partitions)) = partitions else { return };
+        match partitions.binary_search_by_key(&partition, |(partition, _)| *partition) {
+            Ok(at) => {
+                if let Some((_, seen)) = partitions.get_mut(at) {
+                    *seen = offset;
+                }
+            }
+            Err(at) => partitions.insert(at, (partition, offset)),
         }
     }
 
@@ -89,7 +101,10 @@ impl Cursor {
 
     /// The last record of the partition that was seen, if the cursor names it.
     pub fn seen(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.0.get(topic)?.get(&partition).copied()
+        let at = self.0.binary_search_by(|(name, _)| (**name).cmp(topic)).ok()?;
+        let (_, partitions) = self.0.get(at)?;
+        let at = partitions.binary_search_by_key(&partition, |(partition, _)| *partition);
+        partitions.get(at.ok()?).map(|(_, offset)| *offset)
     }
 
     /// What it names: topic, partition and offset.
@@ -97,8 +112,16 @@ impl Cursor {
         self.0.iter().flat_map(|(topic, partitions)| {
             partitions
                 .iter()
-                .map(move |(partition, offset)| (topic.as_str(), *partition, *offset))
+                .map(move |(partition, offset)| (&**topic, *partition, *offset))
         })
+    }
+
+    /// Gives back the room that nothing is in.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+        for (_, partitions) in &mut self.0 {
+            partitions.shrink_to_fit();
+        }
     }
 
     /// As it is given to clients: in base64 (URL-safe, without padding) or plain.
@@ -127,8 +150,7 @@ impl fmt::Display for Cursor {
 }
 
 fn plain(text: &str) -> Result<Cursor, String> {
-    let mut cursor = Cursor::default();
-    let mut count = 0;
+    let mut named = Vec::new();
     for part in text.split(';') {
         let (topic, partitions) = part
             .split_once('@')
@@ -143,15 +165,20 @@ fn plain(text: &str) -> Result<Cursor, String> {
             });
             let (partition, offset) = numbers
                 .ok_or_else(|| format!("{} of topic {topic} is not partition#offset", shortened(one)))?;
-            if cursor.seen(topic, partition).is_some() {
-                return Err(format!("names partition {partition} of topic {topic} twice"));
-            }
-            count += 1;
-            if count > MAX_PARTITIONS {
+            if named.len() == MAX_PARTITIONS {
                 return Err(format!("names more than {MAX_PARTITIONS} partitions"));
             }
-            cursor.see(topic, partition, offset);
+            named.push((topic, partition, offset));
         }
+    }
+    // In order each goes to the end: whoever sends them backwards would have them moved a million times.
+    named.sort_unstable();
+    let mut cursor = Cursor::default();
+    for (topic, partition, offset) in named {
+        if cursor.seen(topic, partition).is_some() {
+            return Err(format!("names partition {partition} of topic {topic} twice"));
+        }
+        cursor.see(topic, partition, offset);
     }
     Ok(cursor)
 }

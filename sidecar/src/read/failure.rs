@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::kafka::group;
 use crate::kafka::reader::Error;
 
 /// Why a request gets no records.
@@ -13,6 +14,18 @@ pub(super) struct Failure {
     kind: Kind,
     /// What happened, for people.
     text: String,
+    challenge: Challenge,
+}
+
+/// What `WWW-Authenticate` says (RFC 6750, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Challenge {
+    /// Nothing; of a request that is not authenticated, that a token is wanted.
+    Usual,
+    /// That the token is not good.
+    InvalidToken,
+    /// That it is good, and does not say enough.
+    InsufficientScope,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +42,8 @@ pub(super) enum Kind {
     NotAuthenticated,
     /// No entry of `reads` lets the caller read the topic.
     NotAllowed,
+    /// No entry of `reads` lets the caller use the group.
+    GroupNotAllowed,
     /// Kafka does not let the sidecar.
     NotAuthorised,
     /// There is no such topic.
@@ -41,8 +56,14 @@ pub(super) enum Kind {
     NoPosition,
     /// `auto_offset_reset` is `none`, and the position is not there.
     OutOfRange,
+    /// The view would have more than it may.
+    ViewTooLarge,
+    /// A filter of the configuration fails on the record.
+    FilterFailed,
     /// Kafka does not answer.
     Unavailable,
+    /// The keys cannot be had that tell whether the token is good.
+    NoKeys,
     /// There is no room for the reply.
     Overloaded,
 }
@@ -52,6 +73,23 @@ impl Failure {
         Self {
             kind,
             text: text.into(),
+            challenge: Challenge::Usual,
+        }
+    }
+
+    /// The request has a token that is not good.
+    pub(super) fn bad_token(text: impl Into<String>) -> Self {
+        Self {
+            challenge: Challenge::InvalidToken,
+            ..Self::new(Kind::NotAuthenticated, text)
+        }
+    }
+
+    /// The request has a token that is good, and does not open this.
+    pub(super) fn not_enough(text: impl Into<String>) -> Self {
+        Self {
+            challenge: Challenge::InsufficientScope,
+            ..Self::new(Kind::NotAllowed, text)
         }
     }
 
@@ -72,13 +110,17 @@ impl Failure {
             Kind::Method => (405, "method_not_allowed", "method not allowed"),
             Kind::NotAuthenticated => (401, "not_authenticated", "not authenticated"),
             Kind::NotAllowed => (403, "topic_not_allowed", "topic not allowed"),
+            Kind::GroupNotAllowed => (403, "group_not_allowed", "group not allowed"),
             Kind::NotAuthorised => (403, "not_authorised", "not authorised"),
             Kind::UnknownTopic => (404, "unknown_topic", "unknown topic"),
             Kind::UnknownPartition => (404, "unknown_partition", "unknown partition"),
             Kind::NoRecord => (404, "no_record", "no such record"),
             Kind::NoPosition => (409, "no_position", "no position to start at"),
             Kind::OutOfRange => (409, "offset_out_of_range", "offset out of range"),
+            Kind::ViewTooLarge => (413, "view_too_large", "the view is too large"),
+            Kind::FilterFailed => (422, "filter_failed", "the filter failed"),
             Kind::Unavailable => (503, "unavailable", "Kafka unavailable"),
+            Kind::NoKeys => (503, "unavailable", "keys unavailable"),
             Kind::Overloaded => (503, "overloaded", "overloaded"),
         }
     }
@@ -106,7 +148,7 @@ impl Failure {
 
     /// Whether the same may do later.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable | Kind::Overloaded)
+        matches!(self.kind, Kind::Unavailable | Kind::NoKeys | Kind::Overloaded)
     }
 }
 
@@ -118,6 +160,19 @@ impl std::convert::From<Error> for Failure {
             Error::NotAuthorised(_) => Kind::NotAuthorised,
             Error::OutOfRange { .. } => Kind::OutOfRange,
             Error::Unavailable(_) => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl std::convert::From<group::Error> for Failure {
+    fn from(error: group::Error) -> Self {
+        let kind = match error {
+            group::Error::Read(error) => return error.into(),
+            group::Error::NotAuthorised(_) => Kind::NotAuthorised,
+            group::Error::NotMember { .. }
+            | group::Error::Unavailable { .. }
+            | group::Error::Fatal { .. } => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())
     }
@@ -135,9 +190,24 @@ impl IntoResponse for Failure {
         if self.kind == Kind::NoUpgrade {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
-        if self.kind == Kind::NotAuthenticated {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        let challenge = match self.challenge {
+            Challenge::Usual if self.kind == Kind::NotAuthenticated => {
+                Some(HeaderValue::from_static("Bearer"))
+            }
+            Challenge::Usual => None,
+            Challenge::InvalidToken => challenge("invalid_token", &self.text),
+            Challenge::InsufficientScope => challenge("insufficient_scope", &self.text),
+        };
+        if let Some(challenge) = challenge {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         response
     }
+}
+
+/// `error` and `error_description`, which is within the characters that it may have.
+fn challenge(error: &str, text: &str) -> Option<HeaderValue> {
+    let legal = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+    let text: String = text.chars().filter(legal).collect();
+    HeaderValue::from_str(&format!("Bearer error=\"{error}\", error_description=\"{text}\"")).ok()
 }

@@ -39,6 +39,9 @@ pub(super) struct Moved {
     pub(super) reason: &'static str,
 }
 
+/// A partition of a topic.
+type Key = (Arc<str>, i32);
+
 /// Positions, and what follows the ends.
 pub(super) struct Feed {
     reader: Arc<Reader>,
@@ -61,13 +64,7 @@ struct Part {
 impl Feed {
     /// Finds the partitions, and where to start in each.
     pub(super) async fn open(reader: &Arc<Reader>, selection: &Selection) -> Result<Self, Failure> {
-        let mut feed = Self {
-            reader: Arc::clone(reader),
-            wake: Arc::new(Notify::new()),
-            reset: selection.reset,
-            parts: Vec::new(),
-            moved: Vec::new(),
-        };
+        let mut feed = Self::empty(reader, selection.reset);
         let mut found = Vec::new();
         for topic in &selection.topics {
             let count = reader.partitions(topic).await?;
@@ -85,6 +82,66 @@ impl Feed {
         }
         feed.start(found, selection).await?;
         Ok(feed)
+    }
+
+    /// Reads nothing yet: [`Self::include`] says what.
+    pub(super) fn empty(reader: &Arc<Reader>, reset: Reset) -> Self {
+        Self {
+            reader: Arc::clone(reader),
+            wake: Arc::new(Notify::new()),
+            reset,
+            parts: Vec::new(),
+            moved: Vec::new(),
+        }
+    }
+
+    /// Reads these partitions too, from these positions, or where the selection says what has none. Gives where it starts. If
+    /// it fails, none of them is read.
+    pub(super) async fn include(
+        &mut self,
+        found: Vec<(Key, Option<i64>)>,
+        selection: &Selection,
+    ) -> Result<Vec<(Key, i64)>, Failure> {
+        let mut cursor = Cursor::default();
+        for ((topic, partition), position) in &found {
+            if let Some(position) = position {
+                cursor.see(topic, *partition, position.saturating_sub(1));
+            }
+        }
+        let placed = Selection {
+            cursor: Some(cursor),
+            ..selection.clone()
+        };
+        let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        if self.parts.len() + keys.len() > MAX_PARTITIONS {
+            return Err(Failure::invalid(format!(
+                "the group gives more than {MAX_PARTITIONS} partitions, which is what one client may read: name fewer topics"
+            )));
+        }
+        if let Err(failure) = self.start(keys.clone(), &placed).await {
+            self.exclude(&keys);
+            return Err(failure);
+        }
+        let new = self.parts.iter().filter_map(|part| {
+            let key = (Arc::clone(&part.topic), part.partition);
+            keys.contains(&key).then_some((key, part.position))
+        });
+        Ok(new.collect())
+    }
+
+    /// Does not read these partitions any more.
+    pub(super) fn exclude(&mut self, gone: &[Key]) {
+        let is_gone = |part: &Part| gone.iter().any(|(t, p)| *t == part.topic && *p == part.partition);
+        self.parts.retain(|part| !is_gone(part));
+    }
+
+    /// The partitions that are read.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let keys = self
+            .parts
+            .iter()
+            .map(|part| (Arc::clone(&part.topic), part.partition));
+        keys.collect()
     }
 
     /// Puts the partitions where the selection says.
@@ -125,6 +182,7 @@ impl Feed {
         }
         self.parts
             .sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        self.parts.shrink_to_fit();
         Ok(())
     }
 
@@ -232,9 +290,16 @@ impl Feed {
         let first = sum.fold(0, u64::wrapping_add) % u64::try_from(count.max(1)).unwrap_or(1);
         let first = usize::try_from(first).unwrap_or_default();
         for at in (first..count).chain(0..first) {
+            // Most of the time there is something in one partition, and nothing in all others.
+            let nothing = |part: &Part| {
+                part.caught_up && part.tail.as_ref().is_some_and(|tail| !tail.has(part.position))
+            };
+            if self.parts.get(at).is_some_and(nothing) {
+                continue;
+            }
             let records = match self.step(at, left).await {
                 Ok(records) => records,
-                // What was read of the others is past their positions by now, and would be missed. It fails again.
+                // What others gave is past their positions, and would be lost. It fails again when it is asked next.
                 Err(_) if !all.is_empty() => break,
                 Err(failure) => return Err(failure),
             };
@@ -279,13 +344,14 @@ impl Feed {
             let read = self
                 .reader
                 .read(&part.topic, part.partition, part.position, limits);
-            match read.await {
+            // In a box, as all that a stream seldom waits for: while it waits for news it has no room for it.
+            match Box::pin(read).await {
                 Ok(batch) => {
                     part.position = batch.next;
                     part.caught_up = batch.ended;
                     return Ok(batch.records);
                 }
-                Err(Error::OutOfRange { .. }) => self.put_back(at).await?,
+                Err(Error::OutOfRange { .. }) => Box::pin(self.put_back(at)).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -293,6 +359,20 @@ impl Feed {
             Kind::Unavailable,
             format!("a partition's offsets changed {RESETS} times while they were looked at"),
         ))
+    }
+
+    /// Goes back to before these records, which were collected and will not be used, in the order in which they were collected.
+    pub(super) fn back_to(&mut self, unused: &[Arc<Record>]) {
+        for record in unused.iter().rev() {
+            let part = self
+                .parts
+                .iter_mut()
+                .find(|part| part.topic == record.topic && part.partition == record.partition);
+            if let Some(part) = part {
+                part.position = record.offset;
+                part.caught_up = false;
+            }
+        }
     }
 
     /// Whether everything was read that is there.
@@ -307,7 +387,7 @@ impl Feed {
                 let joined = self
                     .reader
                     .join(&part.topic, part.partition, part.position, &self.wake);
-                part.tail = Some(joined.await?);
+                part.tail = Some(Box::pin(joined).await?);
             }
         }
         let is_there = |part: &Part| part.tail.as_ref().is_some_and(|tail| tail.has(part.position));
@@ -340,10 +420,16 @@ impl Feed {
     /// Everything that was seen.
     pub(super) fn cursor(&self) -> Cursor {
         let mut cursor = Cursor::default();
+        self.note(&mut cursor);
+        cursor.shrink();
+        cursor
+    }
+
+    /// Notes everything that was seen in a cursor.
+    pub(super) fn note(&self, cursor: &mut Cursor) {
         for part in &self.parts {
             cursor.see(&part.topic, part.partition, part.position.saturating_sub(1));
         }
-        cursor
     }
 
     /// The positions that were not there, since this was asked last.

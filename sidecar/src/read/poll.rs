@@ -18,25 +18,40 @@ use super::Reads;
 use super::access::Granted;
 use super::failure::{Failure, Kind};
 use super::feed::{Feed, Moved};
+use super::filter::Failed;
+use super::groups::{Session, Wish};
 use super::item;
-use super::query::{Asked, Wanted};
-use crate::kafka::reader::Record;
+use super::query::Wanted;
+use crate::kafka::reader::{Limits, Record};
 use crate::shutdown::Phase;
 
 /// Where reading went on instead of where it was asked to.
 const RESET: HeaderName = HeaderName::from_static("x-kafka-offset-reset");
+/// How many records a filter failed on.
+const FAILURES: HeaderName = HeaderName::from_static("x-kafka-filter-failures");
+/// How long a page that has a record already is filled up, at most.
+const FILL: Duration = Duration::from_secs(1);
+/// What is read at once to be filtered.
+const PIECE: Limits = Limits {
+    records: 500,
+    bytes: 1024 * 1024,
+};
 /// How often a topic is looked for that is waited for.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn answer(
     reads: &Reads,
     granted: &Granted<'_>,
-    asked: &Asked,
     mut wanted: Wanted,
     uri: &Uri,
     ndjson: bool,
 ) -> Result<Response, Failure> {
+    if let Some(wish) = wanted.group.clone() {
+        return shared(reads, granted, (&wanted, &wish), uri, ndjson).await;
+    }
     let until = Instant::now() + wanted.max_wait;
+    // Who waits with a token that ends is answered when it does.
+    let until = wanted.until.map_or(until, |ends| until.min(ends));
     let mut shutdown = reads.shutdown.clone();
     let mut feed = loop {
         match Feed::open(&granted.reader, &wanted.selection).await {
@@ -52,12 +67,12 @@ pub(super) async fn answer(
             Err(failure) => return Err(failure),
         }
     };
-    let (records, room) = loop {
+    let (found, room) = loop {
         let room = reads.room(wanted.limits.bytes).await?;
-        let records = feed.collect(wanted.limits).await?;
+        let found = filtered(&mut feed, &wanted, until).await?;
         let over = Instant::now() >= until || shutdown.phase() >= Phase::Draining;
-        if !records.is_empty() || over {
-            break (records, room);
+        if !found.kept.is_empty() || found.failed.count > 0 || over {
+            break (found, room);
         }
         // Who waits holds no room.
         drop(room);
@@ -68,15 +83,114 @@ pub(super) async fn answer(
             }
         }
     };
+    let Found {
+        kept: records,
+        failed,
+    } = found;
+    reads.metrics.filter_failures(failed.count);
     reads.metrics.records(&records);
-    let cursor = feed.cursor().text(wanted.encoded_ids);
-    let moved = feed.moved();
-    let body = if ndjson {
-        lines(&records, asked, &wanted)
-    } else {
-        page(&records, asked, &wanted, Some(&cursor), &moved)
+    let cursor = Some(feed.cursor().text(wanted.encoded_ids));
+    Ok(response(
+        &records,
+        &wanted,
+        (cursor, &feed.moved(), &failed),
+        uri,
+        ndjson,
+        Some(room),
+    ))
+}
+
+/// The same for a reader of a group.
+async fn shared(
+    reads: &Reads,
+    granted: &Granted<'_>,
+    (wanted, wish): (&Wanted, &Wish),
+    uri: &Uri,
+    ndjson: bool,
+) -> Result<Response, Failure> {
+    let until = Instant::now() + wanted.max_wait;
+    let until = wanted.until.map_or(until, |ends| until.min(ends));
+    let mut shutdown = reads.shutdown.clone();
+    let selection = &wanted.selection;
+    if wanted.must_exist {
+        for topic in &selection.topics {
+            granted.reader.partitions(topic).await?;
+        }
+    }
+    let mut feed = Feed::empty(&granted.reader, selection.reset);
+    let opening = Session::open(
+        &reads.groups,
+        &granted.home,
+        wish,
+        &granted.reader,
+        selection,
+        false,
+    );
+    let mut session = opening.await?;
+    let (found, room) = loop {
+        if let Err(failure) = session.sync(&mut feed, selection).await {
+            // It comes back, as a member.
+            if session.is_alone() && session.is_seated() {
+                break (Found::default(), None);
+            }
+            return Err(failure);
+        }
+        let room = reads.room(wanted.limits.bytes).await?;
+        let found = filtered(&mut feed, wanted, until).await?;
+        let over = Instant::now() >= until || shutdown.phase() >= Phase::Draining;
+        if !found.kept.is_empty() || found.failed.count > 0 || over {
+            break (found, Some(room));
+        }
+        // Who waits holds no room.
+        drop(room);
+        if feed.caught_up() {
+            tokio::select! {
+                waited = feed.wait(until) => waited?,
+                () = session.changed() => {}
+                () = shutdown.reached(Phase::Draining) => {}
+            }
+        }
     };
-    let mut response = reply(body, ndjson, Some(room));
+    let Found {
+        kept: mut records,
+        failed,
+    } = found;
+    let cursor = feed.cursor();
+    let gone = session.before(&cursor, &mut feed).await?;
+    records.retain(|record| {
+        let mut gone = gone.iter();
+        !gone.any(|(topic, partition)| **topic == *record.topic && *partition == record.partition)
+    });
+    session.sent(&cursor).await;
+    session.settle();
+    reads.metrics.filter_failures(failed.count);
+    reads.metrics.records(&records);
+    // Without partitions there is nothing to go on after.
+    let cursor = session.is_seated().then(|| cursor.text(wanted.encoded_ids));
+    Ok(response(
+        &records,
+        wanted,
+        (cursor, &feed.moved(), &failed),
+        uri,
+        ndjson,
+        room,
+    ))
+}
+
+fn response(
+    records: &[Arc<Record>],
+    wanted: &Wanted,
+    (cursor, moved, failed): (Option<String>, &[Moved], &Failed),
+    uri: &Uri,
+    ndjson: bool,
+    room: Option<OwnedSemaphorePermit>,
+) -> Response {
+    let body = if ndjson {
+        lines(records, wanted)
+    } else {
+        page(records, wanted, cursor.as_deref(), moved, failed)
+    };
+    let mut response = reply(body, ndjson, room);
     let headers = response.headers_mut();
     let resets: Vec<Value> = moved.iter().map(reset).collect();
     if !resets.is_empty()
@@ -84,10 +198,71 @@ pub(super) async fn answer(
     {
         headers.insert(RESET, value);
     }
-    if let Ok(link) = HeaderValue::from_str(&format!("<{}>; rel=\"next\"", next(uri, &cursor))) {
+    if failed.count > 0 {
+        headers.insert(FAILURES, failed.count.into());
+    }
+    // Without a cursor the next page is where the group is.
+    let target = next(uri, cursor.as_deref());
+    if let Ok(link) = HeaderValue::from_str(&format!("<{target}>; rel=\"next\"")) {
         headers.insert(LINK, link);
     }
-    Ok(response)
+    response
+}
+
+/// What a page has.
+#[derive(Default)]
+struct Found {
+    kept: Vec<Arc<Record>>,
+    failed: Failed,
+}
+
+/// A page of what passes the filters. What is read to find it is bounded by time: until `until`, and for [`FILL`] once there is
+/// something; the positions are after the last record that was looked at.
+async fn filtered(feed: &mut Feed, wanted: &Wanted, until: Instant) -> Result<Found, Failure> {
+    let mut found = Found::default();
+    if wanted.filters.is_empty() {
+        found.kept = feed.collect(wanted.limits).await?;
+        return Ok(found);
+    }
+    let fill_until = until.min(Instant::now() + FILL);
+    let mut left = wanted.limits;
+    loop {
+        let piece = Limits {
+            records: PIECE.records,
+            bytes: PIECE.bytes.min(wanted.limits.bytes),
+        };
+        let records = feed.collect(piece).await?;
+        let mut rest = &records[..];
+        while !rest.is_empty() {
+            let slice = wanted.filters.slice(rest).await?;
+            found.failed.add(slice.failed);
+            for record in slice.kept {
+                let size = record.size();
+                if left.records == 0 || (size > left.bytes && !found.kept.is_empty()) {
+                    // Back to it: it is the next page's first.
+                    let at = rest.iter().position(|one| {
+                        (&one.topic, one.partition, one.offset)
+                            == (&record.topic, record.partition, record.offset)
+                    });
+                    feed.back_to(rest.get(at.unwrap_or_default()..).unwrap_or_default());
+                    return Ok(found);
+                }
+                left.records -= 1;
+                left.bytes = left.bytes.saturating_sub(size);
+                found.kept.push(record);
+            }
+            rest = rest.get(slice.seen..).unwrap_or_default();
+            let now = Instant::now();
+            let full = left.records == 0 || left.bytes == 0;
+            if full || now >= until || (now >= fill_until && !found.kept.is_empty()) {
+                feed.back_to(rest);
+                return Ok(found);
+            }
+        }
+        if feed.caught_up() || Instant::now() >= until {
+            return Ok(found);
+        }
+    }
 }
 
 /// From now on everything in the topic is new.
@@ -100,12 +275,12 @@ fn empty(wanted: &Wanted, ndjson: bool) -> Response {
     let body = if ndjson {
         Vec::new()
     } else {
-        page(&[], &Asked::default(), wanted, None, &[])
+        page(&[], wanted, None, &[], &Failed::default())
     };
     reply(body, ndjson, None)
 }
 
-fn reply(body: Vec<u8>, ndjson: bool, room: Option<OwnedSemaphorePermit>) -> Response {
+pub(super) fn reply(body: Vec<u8>, ndjson: bool, room: Option<OwnedSemaphorePermit>) -> Response {
     let media_type = if ndjson {
         "application/x-ndjson"
     } else {
@@ -115,28 +290,28 @@ fn reply(body: Vec<u8>, ndjson: bool, room: Option<OwnedSemaphorePermit>) -> Res
     (headers, Body::new(Held::new(body.into(), room))).into_response()
 }
 
-fn lines(records: &[Arc<Record>], asked: &Asked, wanted: &Wanted) -> Vec<u8> {
+pub(super) fn lines(records: &[Arc<Record>], wanted: &Wanted) -> Vec<u8> {
     let mut body = Vec::new();
     for record in records {
-        item::item(record, asked.format, wanted.encoded_ids, &mut body);
+        write(record, wanted, &mut body);
         body.push(b'\n');
     }
     body
 }
 
-fn page(
+pub(super) fn page(
     records: &[Arc<Record>],
-    asked: &Asked,
     wanted: &Wanted,
     cursor: Option<&str>,
     moved: &[Moved],
+    failed: &Failed,
 ) -> Vec<u8> {
     let mut body = b"{\"items\":[".to_vec();
     for (i, record) in records.iter().enumerate() {
         if i > 0 {
             body.push(b',');
         }
-        item::item(record, asked.format, wanted.encoded_ids, &mut body);
+        write(record, wanted, &mut body);
     }
     let pagination = json!({ "nextCursor": cursor, "limit": wanted.limits.records });
     body.extend_from_slice(format!("],\"pagination\":{pagination}").as_bytes());
@@ -144,8 +319,21 @@ fn page(
         let resets: Vec<Value> = moved.iter().map(reset).collect();
         body.extend_from_slice(format!(",\"resets\":{}", Value::from(resets)).as_bytes());
     }
+    if let Some((record, error)) = &failed.first {
+        let id = record.text(wanted.encoded_ids);
+        let failures = json!({ "count": failed.count, "first": { "id": id, "error": error } });
+        body.extend_from_slice(format!(",\"filterFailures\":{failures}").as_bytes());
+    }
     body.push(b'}');
     body
+}
+
+/// A record, or what of it is wanted.
+pub(super) fn write(record: &Record, wanted: &Wanted, out: &mut Vec<u8>) {
+    match &wanted.fields {
+        None => item::item(record, wanted.style, wanted.encoded_ids, out),
+        Some(fields) => fields.write(record, wanted.style, wanted.encoded_ids, out),
+    }
 }
 
 /// A position that was not there, as clients are told.
@@ -160,7 +348,7 @@ pub(super) fn reset(moved: &Moved) -> Value {
 }
 
 /// The request's own target with another cursor.
-fn next(uri: &Uri, cursor: &str) -> String {
+pub(super) fn next(uri: &Uri, cursor: Option<&str>) -> String {
     let query = uri.query().unwrap_or_default();
     let kept = query.split('&').filter(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
@@ -171,8 +359,11 @@ fn next(uri: &Uri, cursor: &str) -> String {
         target.push_str(pair);
         target.push('&');
     }
-    // A plain cursor has characters that mean something else in a query.
-    target + "cursor=" + &cursor.replace('#', "%23")
+    match cursor {
+        // A plain cursor has characters that mean something else in a query.
+        Some(cursor) => target + "cursor=" + &cursor.replace('#', "%23"),
+        None => target.trim_end_matches(['?', '&']).to_owned(),
+    }
 }
 
 /// A body in one piece, and its room until it is sent or given up.

@@ -1,20 +1,27 @@
 //! What a request asks for.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Query;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::access::Granted;
+use super::choice::{self, Request};
 use super::cursor::Cursor;
 use super::failure::{Failure, Kind};
 use super::feed::Selection;
+use super::fields::Fields;
+use super::filter::{Filter, Filters};
 use super::from::From;
-use super::item::Format;
+use super::groups::Wish;
+use super::item::{Format, Style};
+use super::view::Bounds;
 use super::ws::{Frames, MAX_IN_FLIGHT};
-use crate::config::{self, MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Read};
+use crate::config::{self, ChosenFrom, MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read};
 use crate::kafka::reader::Limits;
 
 /// How often a stream without records says that it is there, in milliseconds.
@@ -40,6 +47,8 @@ pub(super) struct Asked {
     max_bytes: Option<i64>,
     from: Option<String>,
     cursor: Option<String>,
+    pub(super) group: Option<String>,
+    qos: Option<String>,
     #[serde(default)]
     pub(super) format: Format,
     /// The same as the header, for those who cannot set one.
@@ -56,6 +65,11 @@ pub(super) struct Asked {
     max_in_flight: Option<usize>,
     /// Whether a WebSocket starts as if it had been paused.
     paused: Option<bool>,
+    fields: Option<String>,
+    pub(super) view: Option<ViewName>,
+    /// What a query may have several times.
+    #[serde(skip)]
+    filters: Repeated,
 }
 
 /// What a request is answered with.
@@ -64,6 +78,44 @@ pub(super) enum Way {
     Page,
     Events,
     Socket,
+}
+
+/// `view`: what of a topic is shown instead of its records one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ViewName {
+    /// The newest record of each key.
+    Latest,
+}
+
+/// The query's arguments that may be there several times: `key`, `header`, `where` and `jq`.
+#[derive(Debug, Default, Clone)]
+struct Repeated {
+    keys: Vec<String>,
+    headers: Vec<String>,
+    places: Vec<String>,
+    programs: Vec<String>,
+}
+
+impl Repeated {
+    fn is_empty(&self) -> bool {
+        [&self.keys, &self.headers, &self.places, &self.programs]
+            .iter()
+            .all(|list| list.is_empty())
+    }
+
+    /// Takes an argument that is one of them; false if it is none.
+    fn take(&mut self, name: &str, value: &str) -> bool {
+        let list = match name {
+            "key" => &mut self.keys,
+            "header" => &mut self.headers,
+            "where" => &mut self.places,
+            "jq" => &mut self.programs,
+            _ => return false,
+        };
+        list.push(value.to_owned());
+        true
+    }
 }
 
 /// A request that may be served.
@@ -75,13 +127,67 @@ pub(super) struct Wanted {
     pub(super) encoded_ids: bool,
     /// Whether a topic that is not there is an error.
     pub(super) must_exist: bool,
+    /// How values are written.
+    pub(super) style: Style,
+    /// When the token ends by which something of it is read.
+    pub(super) until: Option<Instant>,
+    /// The group whose position it is.
+    pub(super) group: Option<Wish>,
+    pub(super) filters: Filters,
+    /// What of each record is wanted; none: all of it.
+    pub(super) fields: Option<Fields>,
+    /// What a view of the topic may hold.
+    pub(super) view: Bounds,
 }
 
+/// What [`Asked`] knows, some of it by several names.
+const KNOWN: [&str; 27] = [
+    "cluster_name",
+    "topics",
+    "topics_pattern",
+    "partition",
+    "limit",
+    "max_wait",
+    "max_bytes",
+    "from",
+    "cursor",
+    "format",
+    "Last-Event-ID",
+    "last-event-id",
+    "lastEventId",
+    "group",
+    "qos",
+    "fields",
+    "view",
+    "key",
+    "header",
+    "where",
+    "jq",
+    "heartbeatIntervalInMs",
+    "metadataAsComment",
+    "headersAsComment",
+    "frames",
+    "max_in_flight",
+    "paused",
+];
+
 impl Asked {
-    pub(super) fn parse(uri: &Uri) -> Result<Self, Failure> {
-        let Query(asked) = Query::try_from_uri(uri)
-            .map_err(|error| Failure::invalid(format!("query: {}", error.body_text())))?;
-        Ok(asked)
+    /// Reads the query, but for `others`, which choose something in some entry.
+    pub(super) fn parse(uri: &Uri, others: &BTreeSet<String>) -> Result<Self, Failure> {
+        let own = |name: &str| KNOWN.contains(&name) || !others.contains(name);
+        let wrong = |text: String| Failure::invalid(format!("query: {text}"));
+        let query = uri.query().unwrap_or_default();
+        let mut filters = Repeated::default();
+        let mut kept = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| own(name)) {
+            if !filters.take(&name, &value) {
+                kept.append_pair(&name, &value);
+            }
+        }
+        let kept = format!("/?{}", kept.finish());
+        let kept: Uri = kept.parse().map_err(|_| wrong("it is too long".to_owned()))?;
+        let Query(asked) = Query::<Self>::try_from_uri(&kept).map_err(|error| wrong(error.body_text()))?;
+        Ok(Self { filters, ..asked })
     }
 
     /// Checks what is asked for: `topic` is the path's.
@@ -89,12 +195,39 @@ impl Asked {
         &self,
         topic: Option<&str>,
         granted: &Granted<'_>,
-        headers: &HeaderMap,
+        request: &Request<'_>,
+        others: &BTreeSet<String>,
     ) -> Result<Wanted, Failure> {
         let (topics, entry) = self.topics(topic, granted).await?;
-        let cursor = self.cursor(headers)?;
-        let from = self.from.as_deref().map(From::parse).transpose();
+        let others = others.iter().filter(|name| !KNOWN.contains(&name.as_str()));
+        choice::refuse_strangers(others, entry, request)?;
+        let first = topics.first().map_or("", |topic| &**topic);
+        let filters = self.filters(&topics, entry, granted).await?;
+        let fields = self.fields.as_deref().map(Fields::parse).transpose();
+        let fields = fields.map_err(|why| Failure::invalid(format!("fields {why}")))?;
+        if fields.is_some() && (self.metadata_as_comment || self.headers_as_comment) {
+            return Err(Failure::invalid(
+                "fields is beside metadataAsComment or headersAsComment: each says what the data has",
+            ));
+        }
+        // A view has cursors of its own.
+        let cursor = if self.view.is_none() {
+            self.cursor(request.headers)?
+        } else {
+            None
+        };
+        let from = self.from(entry, granted, first)?;
+        let from = from.map(From::parse).transpose();
         let from = from.map_err(|why| Failure::invalid(format!("from {why}")))?;
+        let reset = match &entry.chosen_reset {
+            None => entry.auto_offset_reset,
+            Some(choice) => {
+                let word = granted.chosen(choice, "auto_offset_reset", first)?;
+                config::reset(word).unwrap_or(entry.auto_offset_reset)
+            }
+        };
+        let ends = topics.iter().filter_map(|topic| granted.caller_of(topic));
+        let left = ends.map(|caller| caller.left()).min();
         for (what, names) in [
             ("cursor", cursor.as_ref()),
             (
@@ -119,6 +252,12 @@ impl Asked {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(Failure::invalid(format!("partition {partition} is negative")));
         }
+        let group = self.wish(entry, granted, request.headers)?;
+        if group.is_some() && self.partition.is_some() {
+            return Err(Failure::invalid(
+                "partition and group are both there: the group says which partitions a reader has",
+            ));
+        }
         let number = |name: &str, asked: Option<i64>, usual: usize, low: i64, high: i64| match asked {
             None => Ok(usual),
             Some(number) if (low..=high).contains(&number) => Ok(usize::try_from(number).unwrap_or(usual)),
@@ -132,7 +271,7 @@ impl Asked {
                 partition: self.partition,
                 cursor,
                 from,
-                reset: entry.auto_offset_reset,
+                reset,
             },
             limits: Limits {
                 records: number("limit", self.limit, entry.limit, 1, MAX_LIMIT)?,
@@ -141,7 +280,101 @@ impl Asked {
             max_wait: self.max_wait(entry)?,
             encoded_ids: entry.encode_message_id,
             must_exist: entry.check_topic_existence,
+            style: Style {
+                format: self.format,
+                unframed: entry.remove_confluent_header,
+            },
+            until: left.and_then(|left| Instant::now().checked_add(left)),
+            group,
+            filters,
+            fields,
+            view: Bounds {
+                keys: entry.max_view_keys,
+                bytes: entry.max_view_bytes,
+            },
         })
+    }
+
+    /// What the entries and the request leave of the topics' records.
+    async fn filters(
+        &self,
+        topics: &[Arc<str>],
+        entry: &Read,
+        granted: &Granted<'_>,
+    ) -> Result<Filters, Failure> {
+        let mut forced = HashMap::new();
+        for topic in topics {
+            if let Some(filter) = &granted.check(topic)?.filter {
+                forced.insert(Arc::clone(topic), Arc::clone(filter));
+            }
+        }
+        let Repeated {
+            keys,
+            headers,
+            places,
+            programs,
+        } = self.filters.clone();
+        let parse = move || Filter::parse(&keys, &headers, &places, &programs);
+        let own = if self.filters.programs.is_empty() {
+            parse()
+        } else {
+            // To compile a program takes some milliseconds.
+            tokio::task::spawn_blocking(parse)
+                .await
+                .map_err(|why| Failure::new(Kind::Overloaded, format!("jq cannot be compiled: {why}")))?
+        };
+        let own = own.map_err(|(name, why)| Failure::invalid(format!("{name} {why}")))?;
+        Ok(Filters {
+            own: Arc::new(own),
+            forced,
+            unframed: entry.remove_confluent_header,
+        })
+    }
+
+    /// Where reading starts: what the request says, or what it chooses where the entry does not let it say.
+    fn from<'c>(
+        &'c self,
+        entry: &'c Read,
+        granted: &Granted<'_>,
+        topic: &str,
+    ) -> Result<Option<&'c str>, Failure> {
+        let Some(choice) = &entry.from else {
+            return Ok(self.from.as_deref());
+        };
+        if self.from.is_some() && choice.from != ChosenFrom::Query("from".to_owned()) {
+            return Err(Failure::invalid(format!(
+                "from: {} chooses it for this topic, and not the argument",
+                choice.from
+            )));
+        }
+        granted.chosen(choice, "from", topic).map(Some)
+    }
+
+    /// The group, and what is to hold for its records.
+    fn wish(
+        &self,
+        entry: &Read,
+        granted: &Granted<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Wish>, Failure> {
+        let qos = match self.qos.as_deref() {
+            None => None,
+            Some(name) => Some(Qos::of(name).ok_or_else(|| {
+                Failure::invalid(format!(
+                    "qos {name:?} is none of none, auto, balanced, at-best, at-most-once and at-least-once"
+                ))
+            })?),
+        };
+        match granted.group(entry, self.group.as_deref(), headers)? {
+            Some(group) => Ok(Some(Wish {
+                group,
+                qos: qos.unwrap_or(entry.groups.qos),
+            })),
+            None if qos.is_some_and(|qos| qos != Qos::None) => Err(Failure::invalid(
+                "qos is for readers of a group: name it in group",
+            )),
+            None => Ok(None),
+        }
     }
 
     /// The topics, and the entry that says how they are read: that of the first.
@@ -162,11 +395,14 @@ impl Asked {
             (None, Some(_), Some(_)) => {
                 return Err(Failure::invalid("topics and topics_pattern are both there"));
             }
-            (None, None, None) => {
-                return Err(Failure::invalid(
-                    "topics is required, as topics=a,b, or topics_pattern",
-                ));
-            }
+            (None, None, None) => match granted.topic()? {
+                Some(topic) => vec![topic],
+                None => {
+                    return Err(Failure::invalid(
+                        "topics is required, as topics=a,b, or topics_pattern",
+                    ));
+                }
+            },
         };
         names.sort();
         names.dedup();
@@ -245,6 +481,61 @@ impl Asked {
         })
     }
 
+    /// Refuses everything but the cluster's name, and the group where its position is told: no records are asked for.
+    pub(super) fn refuse_all_but_the_cluster(&self, group_too: bool) -> Result<(), Failure> {
+        let Self {
+            cluster_name: _,
+            topics,
+            topics_pattern,
+            partition,
+            limit,
+            max_wait,
+            max_bytes,
+            from,
+            cursor,
+            format,
+            last_event_id,
+            heartbeat_interval_in_ms,
+            metadata_as_comment,
+            headers_as_comment,
+            group,
+            qos,
+            fields,
+            view,
+            frames,
+            max_in_flight,
+            paused,
+            filters,
+        } = self;
+        let given = [
+            ("topics", topics.is_some()),
+            ("topics_pattern", topics_pattern.is_some()),
+            ("partition", partition.is_some()),
+            ("limit", limit.is_some()),
+            ("max_wait", max_wait.is_some()),
+            ("max_bytes", max_bytes.is_some()),
+            ("from", from.is_some()),
+            ("cursor", cursor.is_some()),
+            ("format", *format != Format::default()),
+            ("Last-Event-ID", last_event_id.is_some()),
+            ("heartbeatIntervalInMs", heartbeat_interval_in_ms.is_some()),
+            ("metadataAsComment", *metadata_as_comment),
+            ("headersAsComment", *headers_as_comment),
+            ("group", group.is_some() && !group_too),
+            ("qos", qos.is_some()),
+            ("fields", fields.is_some()),
+            ("view", view.is_some()),
+            ("frames", frames.is_some()),
+            ("max_in_flight", max_in_flight.is_some()),
+            ("paused", paused.is_some()),
+            ("key, header, where or jq", !filters.is_empty()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Failure::invalid(format!("query: {name} means nothing here"))),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses what means nothing to who is answered in this way.
     pub(super) fn refuse_strangers(&self, way: Way) -> Result<(), Failure> {
         use Way::{Events, Page, Socket};
@@ -252,7 +543,13 @@ impl Asked {
         const EVENTS: &str = "is for event streams: /stream, or Accept: text/event-stream";
         const PAGES: &str = "means nothing to a stream, which has no end";
         const SOCKETS: &str = "is for WebSockets: /ws";
-        let rows: [(&str, bool, &[Way], &str); 9] = [
+        let rows: [(&str, bool, &[Way], &str); 10] = [
+            (
+                "view",
+                self.view.is_some(),
+                &[Page],
+                "is for reads: read it, and stream from its position on",
+            ),
             (
                 "heartbeatIntervalInMs",
                 self.heartbeat_interval_in_ms.is_some(),
@@ -295,6 +592,38 @@ impl Asked {
     /// How often a WebSocket's client is asked whether it is there.
     pub(super) fn ping(&self) -> Result<Duration, Failure> {
         self.heartbeat_or(PING)
+    }
+
+    /// Refuses what means nothing to a view.
+    pub(super) fn refuse_for_view(&self) -> Result<(), Failure> {
+        let strangers = [
+            ("topics_pattern", self.topics_pattern.is_some()),
+            ("partition", self.partition.is_some()),
+            ("from", self.from.is_some()),
+            ("max_wait", self.max_wait.is_some()),
+            ("Last-Event-ID", self.last_event_id.is_some()),
+            ("group", self.group.is_some()),
+            ("qos", self.qos.is_some()),
+        ];
+        match strangers.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Failure::invalid(format!(
+                "{name} means nothing to a view, which is of all of a topic (to wait, send If-None-Match and Prefer: wait=10)"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a view's page starts.
+    pub(super) fn view_cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// The key whose record alone is asked for.
+    pub(super) fn view_key(&self) -> Option<&str> {
+        match &self.filters.keys[..] {
+            [key] => Some(key),
+            _ => None,
+        }
     }
 
     /// How often a stream says that it is there.

@@ -15,10 +15,11 @@ use super::Reads;
 use super::access::Granted;
 use super::cursor::Cursor;
 use super::failure::Failure;
-use super::item::{self, Parts};
+use super::fields::Fields;
+use super::flow::{Flow, PAUSE, PIECE, Step, failures, told};
+use super::item::{self, Parts, Style};
 use super::poll::reset;
 use super::query::{Asked, Wanted};
-use super::session::{PAUSE, PIECE, Session, Step};
 use crate::kafka::reader::Record;
 use crate::metrics::Open;
 use crate::shutdown::{Phase, Shutdown};
@@ -32,18 +33,22 @@ pub(super) async fn open(
     reads: &Reads,
     granted: &Granted<'_>,
     asked: &Asked,
-    wanted: Wanted,
+    mut wanted: Wanted,
 ) -> Result<Response, Failure> {
     let heartbeat = asked.heartbeat()?;
-    let encoded_ids = wanted.encoded_ids;
+    let shape = Shape {
+        style: wanted.style,
+        metadata: asked.metadata_as_comment,
+        headers: asked.headers_as_comment,
+        encoded_ids: wanted.encoded_ids,
+        fields: wanted.fields.take(),
+    };
+    let ends = wanted.until;
     let stream = Stream {
-        session: Session::open(granted, wanted, reads.metrics.clone()).await?,
-        shape: Shape {
-            format: asked.format,
-            metadata: asked.metadata_as_comment,
-            headers: asked.headers_as_comment,
-            encoded_ids,
-        },
+        flow: Flow::open(reads, granted, wanted).await?,
+        ends,
+        passed: false,
+        shape,
         heartbeat,
         quiet_until: Instant::now() + heartbeat,
         state: State::Opening,
@@ -64,7 +69,11 @@ pub(super) async fn open(
 
 /// One client's stream.
 struct Stream {
-    session: Session,
+    flow: Flow,
+    /// When the token ends that it was opened with.
+    ends: Option<Instant>,
+    /// Whether the flow went on past what was left out, without an event that told so.
+    passed: bool,
     shape: Shape,
     heartbeat: Duration,
     /// When the client is told that the stream is there, if nothing else is sent.
@@ -85,12 +94,14 @@ enum State {
 }
 
 /// How records are written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Shape {
-    format: item::Format,
+    style: Style,
     metadata: bool,
     headers: bool,
     encoded_ids: bool,
+    /// What of each record is wanted; none: all of it.
+    fields: Option<Fields>,
 }
 
 impl Stream {
@@ -104,9 +115,14 @@ impl Stream {
                     self.state = State::Sending;
                     out = format!("retry: {RETRY}\n\n").into_bytes();
                 }
-                State::Sending if self.shutdown.phase() >= Phase::Draining => {
+                _ if self.shutdown.phase() >= Phase::Draining => {
                     self.state = State::Over;
                     out = format!(": the sidecar is going away; come back\nretry: {RETRY}\n\n").into_bytes();
+                }
+                _ if self.ends.is_some_and(|ends| ends <= Instant::now()) => {
+                    self.state = State::Over;
+                    let text = "the token has expired: come back with another one and the last id";
+                    event("error", None, &Failure::bad_token(text).body(), &mut out);
                 }
                 State::Sending => self.turn(&mut out).await,
             }
@@ -118,7 +134,8 @@ impl Stream {
     /// One step: writes what there is to say, or waits.
     async fn turn(&mut self, out: &mut Vec<u8>) {
         if let Err(failure) = self.advance(out).await {
-            if failure.may_pass() {
+            // A client whose seat is gone comes back to another one.
+            if failure.may_pass() && !self.flow.is_over() {
                 comment(&failure.body().to_string(), out);
                 let mut shutdown = self.shutdown.clone();
                 tokio::select! {
@@ -133,39 +150,69 @@ impl Stream {
     }
 
     async fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        match self.session.advance(PIECE).await? {
-            Step::Piece(moved, records) => {
+        match self.flow.advance(PIECE).await? {
+            Step::Changed(changes) => {
+                for (name, data) in changes.iter().map(told) {
+                    event(name, None, &data, out);
+                }
+            }
+            Step::Moved(moved) => {
                 for moved in &moved {
                     event("reset", None, &reset(moved), out);
                 }
-                for record in &records {
-                    self.session.saw(record);
-                    self.shape.message(record, self.session.seen(), out);
+            }
+            Step::Records(looked, failed) => {
+                for one in &looked {
+                    self.flow.saw(one);
+                    self.passed = one.kept.is_none();
+                    if let Some(record) = &one.kept {
+                        self.shape.message(record, self.flow.seen(), out);
+                    }
+                }
+                if let Some(data) = failures(&failed, self.shape.encoded_ids) {
+                    let id = self.flow.seen().text(self.shape.encoded_ids);
+                    event("filter-failures", Some(&id), &data, out);
+                }
+                if out.is_empty() {
+                    self.beat(out);
                 }
             }
             Step::CaughtUp => {
-                let id = self.session.seen().text(self.shape.encoded_ids);
+                let id = self.flow.seen().text(self.shape.encoded_ids);
                 event("caught-up", Some(&id), &json!({ "cursor": id }), out);
             }
             Step::More => {}
             Step::Quiet => {
+                let until = self
+                    .ends
+                    .map_or(self.quiet_until, |ends| ends.min(self.quiet_until));
                 let mut shutdown = self.shutdown.clone();
                 tokio::select! {
-                    waited = self.session.wait(self.quiet_until) => waited?,
+                    waited = self.flow.wait(until) => waited?,
                     () = shutdown.reached(Phase::Draining) => {}
                 }
-                // Says that the stream is there, when nothing was sent for long.
-                if Instant::now() >= self.quiet_until {
-                    comment("", out);
-                }
+                self.beat(out);
             }
         }
         Ok(())
     }
+
+    /// Says that the stream is there, when nothing was sent for long; and where it is, if it has left records out since: a client
+    /// that comes back goes on from there.
+    fn beat(&mut self, out: &mut Vec<u8>) {
+        if Instant::now() < self.quiet_until {
+            return;
+        }
+        if std::mem::take(&mut self.passed) {
+            let id = self.flow.seen().text(self.shape.encoded_ids);
+            out.extend_from_slice(format!("id: {id}\n").as_bytes());
+        }
+        comment("", out);
+    }
 }
 
 impl Shape {
-    fn message(self, record: &Record, seen: &Cursor, out: &mut Vec<u8>) {
+    fn message(&self, record: &Record, seen: &Cursor, out: &mut Vec<u8>) {
         let part = |metadata, headers| Parts {
             metadata,
             headers,
@@ -177,7 +224,7 @@ impl Shape {
         ];
         for (_, name, parts) in comments.into_iter().filter(|(wanted, _, _)| *wanted) {
             out.extend_from_slice(format!(": {name}: ").as_bytes());
-            item::object(record, self.format, parts, out);
+            item::object(record, self.style, parts, out);
             out.push(b'\n');
         }
         out.extend_from_slice(b"id: ");
@@ -185,7 +232,8 @@ impl Shape {
         out.extend_from_slice(b"\nevent: message\n");
         match (self.metadata, self.headers) {
             (true, true) => {
-                let (text, kind) = item::bare(record, self.format);
+                let (_, value) = item::framed(record, self.style.unframed);
+                let (text, kind) = item::bare(value.as_deref(), self.style.format);
                 comment(&format!("valueFormat: {kind}"), out);
                 // There is always a line of data: without one browsers drop the event.
                 for line in text.split('\n') {
@@ -198,7 +246,10 @@ impl Shape {
             }
             (false, false) => {
                 out.extend_from_slice(b"data: ");
-                item::item(record, self.format, self.encoded_ids, out);
+                match &self.fields {
+                    None => item::item(record, self.style, self.encoded_ids, out),
+                    Some(fields) => fields.write(record, self.style, self.encoded_ids, out),
+                }
             }
             (metadata, headers) => {
                 let parts = Parts {
@@ -207,7 +258,7 @@ impl Shape {
                     value: true,
                 };
                 out.extend_from_slice(b"data: ");
-                item::object(record, self.format, parts, out);
+                item::object(record, self.style, parts, out);
             }
         }
         out.extend_from_slice(b"\n\n");

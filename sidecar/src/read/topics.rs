@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Reads;
+use super::choice::Request;
 use super::failure::{Failure, Kind};
+use super::filter::Filters;
+use super::item;
+use super::query::Asked;
 use crate::config::check_topic;
 use crate::kafka::reader::{Error, Limits, Record, When};
 
@@ -23,28 +26,23 @@ const PARTITION: HeaderName = HeaderName::from_static("x-kafka-partition");
 const OFFSET: HeaderName = HeaderName::from_static("x-kafka-offset");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-kafka-timestamp");
 const TOMBSTONE: HeaderName = HeaderName::from_static("x-kafka-tombstone");
+const SCHEMA_ID: HeaderName = HeaderName::from_static("x-kafka-schema-id");
 const KEY: HeaderName = HeaderName::from_static("x-kafka-key");
 const KEY_BASE64: HeaderName = HeaderName::from_static("x-kafka-key-base64");
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    cluster_name: Option<String>,
-}
-
-fn asked(request: &Parts) -> Result<Asked, Failure> {
-    let Query(asked) = Query::try_from_uri(&request.uri)
-        .map_err(|error| Failure::invalid(format!("query: {}", error.body_text())))?;
+/// The query of these paths: `cluster_name` only, what chooses the topic in some entry, and for [`describe`] the group.
+fn asked(reads: &Reads, request: &Parts, group: bool) -> Result<Asked, Failure> {
+    let asked = Asked::parse(&request.uri, reads.access.arguments())?;
+    asked.refuse_all_but_the_cluster(group)?;
     Ok(asked)
 }
 
 /// `GET /topics`: what the caller may read.
 pub(super) async fn list(State(reads): State<Arc<Reads>>, request: Parts) -> Response {
     let listed = async {
-        let asked = asked(&request)?;
-        let granted = reads
-            .access
-            .grant(asked.cluster_name.as_deref(), &request.headers)?;
+        let asked = asked(&reads, &request, false)?;
+        let says = Request::new(&request.uri, &request.headers);
+        let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
         granted.anything()?;
         let all = granted.reader.topics().await?;
         let may = all.iter().filter(|topic| granted.entry(topic).is_some());
@@ -63,11 +61,11 @@ pub(super) async fn describe(
     let described = async {
         let Path(topic) = topic.map_err(path)?;
         check_topic(&topic).map_err(Failure::invalid)?;
-        let asked = asked(&request)?;
-        let granted = reads
-            .access
-            .grant(asked.cluster_name.as_deref(), &request.headers)?;
-        granted.check(&topic)?;
+        let asked = asked(&reads, &request, true)?;
+        let says = Request::new(&request.uri, &request.headers);
+        let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
+        let entry = granted.check(&topic)?;
+        let group = granted.group(entry, asked.group.as_deref(), &request.headers)?;
         let name: Arc<str> = Arc::from(topic.as_str());
         let count = granted.reader.partitions(&topic).await?;
         let keys: Vec<_> = (0..count)
@@ -75,11 +73,32 @@ pub(super) async fn describe(
             .collect();
         let first = granted.reader.offsets(&keys, When::Earliest).await?;
         let end = granted.reader.offsets(&keys, When::Latest).await?;
-        let partition = |key: &(Arc<str>, i32)| json!({ "partition": key.1, "earliest": first.get(key), "latest": end.get(key) });
+        let committed = match &group {
+            Some(group) => Some(granted.home.kept.read(group, &keys).await?),
+            None => None,
+        };
+        let partition = |key: &(Arc<str>, i32)| {
+            let mut shown = json!({ "partition": key.1, "earliest": first.get(key), "latest": end.get(key) });
+            if let (Some(committed), Some(shown)) = (&committed, shown.as_object_mut()) {
+                let at = committed.get(key);
+                // What retention took is not to be read any more.
+                let from = at.max(first.get(key));
+                let lag = from
+                    .zip(end.get(key))
+                    .map(|(from, end)| end.saturating_sub(*from).max(0));
+                shown.insert("committed".to_owned(), json!(at));
+                shown.insert("lag".to_owned(), json!(at.and(lag)));
+            }
+            shown
+        };
         let partitions: Vec<Value> = keys.iter().map(partition).collect();
-        Ok::<_, Failure>(axum::Json(json!({ "topic": topic, "partitions": partitions })).into_response())
+        let mut described = json!({ "topic": topic, "partitions": partitions });
+        if let (Some(group), Some(described)) = (group, described.as_object_mut()) {
+            described.insert("group".to_owned(), json!(*group));
+        }
+        Ok::<_, Failure>(axum::Json(described).into_response())
     };
-    described.await.unwrap_or_else(Failure::into_response)
+    described.await.unwrap_or_else(|failure| reads.refused(failure))
 }
 
 /// `GET /topics/{topic}/partitions/{partition}/records/{offset}`: the value's bytes.
@@ -94,10 +113,9 @@ pub(super) async fn value(
         if partition < 0 || offset < 0 {
             return Err(Failure::invalid("a partition and an offset are not negative"));
         }
-        let asked = asked(&request)?;
-        let granted = reads
-            .access
-            .grant(asked.cluster_name.as_deref(), &request.headers)?;
+        let asked = asked(&reads, &request, false)?;
+        let says = Request::new(&request.uri, &request.headers);
+        let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
         let entry = granted.check(&topic)?;
         let count = granted.reader.partitions(&topic).await?;
         if partition >= count {
@@ -123,12 +141,25 @@ pub(super) async fn value(
             read => read?,
         };
         let record = batch.records.first().filter(|record| record.offset == offset);
-        record.map(|record| raw(record)).ok_or_else(nothing)
+        let record = record.ok_or_else(nothing)?;
+        let filters = Filters {
+            forced: entry
+                .filter
+                .iter()
+                .map(|filter| (Arc::clone(&name), Arc::clone(filter)))
+                .collect(),
+            unframed: entry.remove_confluent_header,
+            ..Filters::default()
+        };
+        let left = filters.one(record).await?;
+        left.map(|record| raw(&record, entry.remove_confluent_header))
+            .ok_or_else(nothing)
     };
     found.await.unwrap_or_else(Failure::into_response)
 }
 
-fn raw(record: &Record) -> Response {
+fn raw(record: &Record, unframed: bool) -> Response {
+    let (schema, value) = item::framed(record, unframed);
     let mut headers = HeaderMap::new();
     if let Ok(topic) = HeaderValue::from_str(&record.topic) {
         headers.insert(TOPIC, topic);
@@ -154,14 +185,17 @@ fn raw(record: &Record) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // The bytes are anybody's: no browser is to make a page of them.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    match &record.value {
+    if let Some(schema) = schema {
+        headers.insert(SCHEMA_ID, schema.into());
+    }
+    match value {
         None => {
             headers.insert(TOMBSTONE, HeaderValue::from_static("true"));
             (StatusCode::NO_CONTENT, headers).into_response()
         }
         Some(value) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            (headers, value.clone()).into_response()
+            (headers, value).into_response()
         }
     }
 }

@@ -24,7 +24,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderValue;
 use axum::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -42,9 +42,10 @@ pub(super) use self::shape::Frames;
 use self::shape::Shape;
 pub(super) use self::window::MAX as MAX_IN_FLIGHT;
 use self::window::Window;
+use super::choice::Request;
 use super::failure::{Failure, Kind};
+use super::flow::Flow;
 use super::query::{Asked, Way};
-use super::session::Session;
 use super::{Reads, Topic, named};
 use crate::config::Config;
 use crate::listeners::{Peer, Place};
@@ -116,7 +117,7 @@ async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, upgrade: Upgrade, requ
         })?;
         open(reads, topic.as_deref(), upgrade, request).await
     };
-    answered.await.unwrap_or_else(Failure::into_response)
+    answered.await.unwrap_or_else(|failure| reads.refused(failure))
 }
 
 /// Everything that can be refused is, before the upgrade: as the answer of a request.
@@ -129,12 +130,12 @@ async fn open(
     if protocols::settle(upgrade.requested_protocols(), &mut request.headers)? {
         upgrade.set_selected_protocol(HeaderValue::from_static(protocols::PROTOCOL));
     }
-    let asked = Asked::parse(&request.uri)?;
+    let others = reads.access.arguments();
+    let asked = Asked::parse(&request.uri, others)?;
     asked.refuse_strangers(Way::Socket)?;
-    let granted = reads
-        .access
-        .grant(asked.cluster_name.as_deref(), &request.headers)?;
-    let wanted = asked.check(topic, &granted, &request.headers).await?;
+    let says = Request::new(&request.uri, &request.headers);
+    let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
+    let mut wanted = asked.check(topic, &granted, &says, others).await?;
     let origin = Origin::of(&request);
     let foreign = wanted.selection.topics.iter().find(|topic| {
         let entry = granted.entry(topic);
@@ -152,17 +153,24 @@ async fn open(
     let life = Life::new(asked.ping()?);
     let window = asked.max_in_flight()?.map(Window::new);
     let shape = Shape {
-        format: asked.format,
+        style: wanted.style,
         frames: asked.frames.unwrap_or_default(),
         encoded_ids: wanted.encoded_ids,
+        fields: wanted.fields.take(),
     };
+    if shape.fields.is_some() && shape.frames == Frames::Binary {
+        return Err(Failure::invalid(
+            "fields is beside frames=binary: each says what a message has",
+        ));
+    }
     let (to_client, replies) = mpsc::unbounded_channel();
     let records = Arc::new(Semaphore::new(RECORDS));
-    let entries = granted.publishing();
-    let entries = entries
-        .filter(|entry| origin.may(&entry.allowed_origins))
-        .cloned();
+    let writable = granted.writable();
+    let entries = writable.filter(|one| origin.may(&one.entry.allowed_origins));
     let entries: Vec<_> = entries.collect();
+    let of_writing = entries.iter().filter_map(|one| one.left).min();
+    let of_writing = of_writing.and_then(|left| Instant::now().checked_add(left));
+    let ends = wanted.until.into_iter().chain(of_writing).min();
     let publisher = (!entries.is_empty()).then(|| Publisher {
         gateway: Arc::clone(&reads.publishing.gateway),
         entries,
@@ -186,7 +194,7 @@ async fn open(
     } else {
         MAX_COMMAND
     };
-    let session = Session::open(&granted, wanted, reads.metrics.clone()).await?;
+    let flow = Flow::open(reads, &granted, wanted).await?;
     let (orders, obeyed) = mpsc::channel(ORDERS);
     let place: Option<Place> = request.extensions.get().cloned();
     let open = Open::new(reads.metrics.sockets());
@@ -204,19 +212,22 @@ async fn open(
         let (to, from) = socket.split();
         let outbound = Outbound {
             to,
-            session,
+            flow,
             shape,
             window,
             paused,
             replies,
             orders: obeyed,
+            acks: Vec::new(),
+            ends,
+            passed: false,
             records,
             ping_at: Instant::now() + life.ping,
             retry_at: None,
             life: &life,
             shutdown: shutdown.clone(),
         };
-        let end = converse(outbound, from, publisher.as_ref(), orders, &life, shutdown).await;
+        let end = converse(outbound, from, publisher.as_ref(), orders, shutdown).await;
         metrics.closed(end.code);
     });
     if let Some(accept) = accept {
@@ -241,15 +252,18 @@ async fn converse(
     mut from: SplitStream<WebSocket>,
     publisher: Option<&Publisher>,
     orders: mpsc::Sender<Order>,
-    life: &Life,
     mut shutdown: Shutdown,
 ) -> End {
+    let (life, ends) = (outbound.life, outbound.ends);
     let end = tokio::select! {
-        end = inbound::read(&mut from, publisher, orders, life, shutdown.clone()) => end,
+        end = inbound::read(&mut from, publisher, orders, life, (ends, shutdown.clone())) => end,
         end = outbound.run() => end,
+        end = expired(ends.map(|ends| ends + LINGER)) => end,
         end = life.over() => end,
         () = shutdown.reached(Phase::Stopping) => End::new(end::GOING_AWAY, "the sidecar stops"),
     };
+    // Who acknowledges and closes has acknowledged.
+    let _settled_or_late = tokio::time::timeout(LINGER, outbound.settle()).await;
     let message = end.message();
     let told = async {
         let told = message.is_some();
@@ -271,4 +285,10 @@ async fn converse(
     // Who does not listen is not told.
     let _told_or_not = tokio::time::timeout(LINGER, told).await;
     end
+}
+
+/// The end of a socket whose client does not take what it is told when its token ends.
+async fn expired(at: Option<Instant>) -> End {
+    inbound::reached(at).await;
+    End::expired()
 }

@@ -11,7 +11,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use sluice::app::{Addresses, App, Ended};
 use sluice::config::{
-    Address, Cluster, Config, Listener, Listeners, Profile, Secret, Source, TopicAllowlist,
+    Address, Cluster, Config, HeldTopic, Listener, Listeners, Profile, Secret, Source, TopicAllowlist,
 };
 use sluice::listeners::Bound;
 use sluice::shutdown::{self, Stopper};
@@ -80,8 +80,14 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         dev_broker: None,
         reload_interval: Duration::from_secs(5),
         source: Source::default(),
+        jwt: BTreeMap::new(),
         reads: Vec::new(),
         max_readers: 4,
+        max_members: 16,
+        subscriptions: BTreeMap::new(),
+        held: HeldTopic::default(),
+        state: None,
+        egress: std::sync::Arc::default(),
     }
 }
 

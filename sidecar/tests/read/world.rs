@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
-use sluice::config::{Config, Read, ReadTopics, Reset, Secret, TopicAllowlist};
+use sluice::config::{Config, Read, ReadGroups, ReadTopics, Reset, Secret, TopicAllowlist};
 
 use crate::http::{self, Answer};
 use crate::support::{self, Mock, PATIENCE, Sidecar};
@@ -23,6 +23,10 @@ pub(crate) fn entry(topics: &[&str]) -> Read {
         topics: ReadTopics::Names(TopicAllowlist(topics.iter().map(|t| (*t).to_owned()).collect())),
         anonymous: true,
         tokens: Vec::new(),
+        jwt: None,
+        from: None,
+        chosen_reset: None,
+        remove_confluent_header: false,
         limit: 500,
         max_wait: Duration::ZERO,
         max_bytes: 1 << 20,
@@ -31,6 +35,10 @@ pub(crate) fn entry(topics: &[&str]) -> Read {
         check_topic_existence: true,
         publish: false,
         allowed_origins: Vec::new(),
+        groups: ReadGroups::default(),
+        filter: None,
+        max_view_keys: 1000,
+        max_view_bytes: 1 << 20,
     }
 }
 
@@ -42,6 +50,15 @@ pub(crate) fn config(mock: &Mock, reads: Vec<Read>) -> Config {
         .insert("fetch.wait.max.ms".to_owned(), Secret::new("10"));
     config.reads = reads;
     config
+}
+
+/// A sidecar whose `jwt` and `reads` are written as they are in its configuration.
+pub(crate) async fn reading_as(mock: &Mock, yaml: &str) -> Sidecar {
+    let text = format!("clusters: {{main: {{bootstrap_servers: a, allowed_topics: [t]}}}}\n{yaml}");
+    let loaded = sluice::config::load(&text, std::iter::empty()).unwrap_or_else(|why| panic!("{why:?}"));
+    let mut config = config(mock, loaded.config.reads);
+    config.jwt = loaded.config.jwt;
+    Sidecar::start(config).await
 }
 
 /// A sidecar with one entry.

@@ -1,17 +1,16 @@
 //! `authentication.oauthbearer` where tokens are fetched: Kong's fields; and what a JAAS line says of it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::Uri;
 use serde_json::Value;
 use sluice_settings::Section;
 
-use super::stores;
 use crate::config::read::Context;
 use crate::config::secret::{self, Inline};
 use crate::config::{Secret, TokenSource};
+use crate::fetch::{self, Trust};
 use crate::kafka::oidc::{Issuer, Settings};
 
 /// The fields that only an issuer has.
@@ -51,9 +50,7 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Option<Token
     let verify = section.bool("token_endpoint_tls_verify").unwrap_or(true);
     let store = section.section("token_endpoint_truststore");
     let authorities = store.and_then(|store| {
-        let trust = stores::trust(&store, context);
-        store.finish();
-        let pem = trust?.to_pem();
+        let pem = super::trust(store, context)?;
         pem.map_err(|why| section.problem("token_endpoint_truststore", why))
             .ok()
     });
@@ -81,8 +78,7 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Option<Token
         client_id: client_id?.expose().to_owned(),
         client_secret: client_secret?,
         scopes,
-        verify,
-        authorities,
+        trust: Trust { verify, authorities },
     }))))
 }
 
@@ -131,8 +127,10 @@ pub(super) fn jaas(
         client_id,
         client_secret: Secret::new(client_secret),
         scopes,
-        verify: true,
-        authorities: None,
+        trust: Trust {
+            verify: true,
+            authorities: None,
+        },
     });
     Ok((TokenSource::Oidc(Arc::new(issuer)), extensions))
 }
@@ -144,10 +142,7 @@ fn is_scope(scope: &str) -> bool {
 }
 
 fn endpoint(url: &str) -> Result<Uri, String> {
-    let uri: Uri = url.parse().map_err(|_| "is no URL".to_owned())?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        return Err("must begin with `https://` and a host name".to_owned());
-    }
+    let uri = fetch::address(url)?;
     if uri
         .authority()
         .is_some_and(|authority| authority.as_str().contains('@'))
@@ -158,9 +153,7 @@ fn endpoint(url: &str) -> Result<Uri, String> {
 }
 
 fn warn_of_plain_text(endpoint: &Uri, path: String, context: &Context<'_>) {
-    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-    let here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    if endpoint.scheme_str() == Some("http") && !here {
+    if fetch::is_open_to_others(endpoint) {
         context.warnings.report(
             path,
             "is not encrypted: whoever is on the way can read the client's secret",

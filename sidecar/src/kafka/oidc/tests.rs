@@ -40,8 +40,10 @@ fn settings(endpoint: &str) -> Settings {
         client_id: "me".to_owned(),
         client_secret: Secret::new(SECRET),
         scopes: Vec::new(),
-        verify: true,
-        authorities: None,
+        trust: Trust {
+            verify: true,
+            authorities: None,
+        },
     }
 }
 
@@ -249,8 +251,7 @@ async fn the_issuers_certificate_is_verified_unless_told_otherwise() {
     let (endpoint, pem) = encrypted();
     let with = |endpoint: &str, verify, authorities| {
         let settings = Settings {
-            verify,
-            authorities,
+            trust: Trust { verify, authorities },
             ..settings(endpoint)
         };
         Arc::new(Issuer::new(settings))

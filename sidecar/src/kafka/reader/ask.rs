@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
 
 use super::native::Source;
-use super::{Error, PATIENCE, client_config};
+use super::{Error, PATIENCE, asking_config};
 use crate::kafka::connection::Connection;
 
 /// Questions that are asked at once: each holds a thread while it is.
@@ -71,8 +71,8 @@ impl Asker {
             let source = match slot.get() {
                 Some(source) => Arc::clone(source),
                 None => {
-                    let made = Source::new(&connection, &client_config(&connection, &DEFAULTS, &[]))
-                        .map_err(Error::Unavailable)?;
+                    let made =
+                        Source::new(&connection, &asking_config(&connection)).map_err(Error::Unavailable)?;
                     Arc::clone(slot.get_or_init(|| made))
                 }
             };
@@ -152,7 +152,7 @@ impl Asker {
     }
 }
 
-const DEFAULTS: [(&str, &str); 1] = [("reconnect.backoff.max.ms", "1000")];
+pub(super) const DEFAULTS: [(&str, &str); 1] = [("reconnect.backoff.max.ms", "1000")];
 
 fn partitions(source: &Source, topic: &str) -> Result<i32, Error> {
     let metadata = source

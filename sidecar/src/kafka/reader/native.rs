@@ -19,7 +19,7 @@ use super::super::properties::Kind;
 use super::Record;
 
 /// A client that reads.
-pub(super) struct Source {
+pub(in crate::kafka) struct Source {
     client: BaseConsumer<Context>,
 }
 
@@ -27,7 +27,7 @@ impl Source {
     /// Makes one. Does not wait for the cluster.
     ///
     /// Fails with librdkafka's words, which may be about a property, and never have its value.
-    pub(super) fn new(connection: &Connection, config: &ClientConfig) -> Result<Arc<Self>, String> {
+    pub(in crate::kafka) fn new(connection: &Connection, config: &ClientConfig) -> Result<Arc<Self>, String> {
         let context = connection
             .context(Kind::Producer)
             .map_err(|error| error.to_string())?;
@@ -45,18 +45,19 @@ impl Source {
     }
 
     /// rdkafka's own client, for what it can do.
-    pub(super) fn client(&self) -> &BaseConsumer<Context> {
+    pub(in crate::kafka) fn client(&self) -> &BaseConsumer<Context> {
         &self.client
     }
 
     /// Has the library say what it has to say: tokens that must be renewed, and what went wrong. To be called at least
     /// every few seconds.
-    pub(super) fn serve(&self) {
+    pub(in crate::kafka) fn serve(&self) {
         // No records come this way, and errors went to the log.
         while self.client.poll(Duration::ZERO).is_some() {}
     }
 
-    fn handle(&self) -> *mut sys::rd_kafka_t {
+    /// The library's client, which is valid as long as this.
+    pub(in crate::kafka) fn handle(&self) -> *mut sys::rd_kafka_t {
         self.client.client().native_ptr()
     }
 }
@@ -87,7 +88,7 @@ impl Drop for Queue {
 
 /// What came out of a queue.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(in crate::kafka) enum Taken {
     /// A record.
     Record(Record),
     /// There is nothing more in the partition, up to this offset.
@@ -121,42 +122,64 @@ impl Queue {
 
     /// Waits up to `wait` for something, and takes what is there then: `most` at most. Blocks. `name` gives the one
     /// copy of a topic's name that there is.
-    pub(super) fn take(
-        &self,
-        wait: Duration,
-        most: usize,
-        mut name: impl FnMut(&str) -> Arc<str>,
-    ) -> Vec<Taken> {
-        let ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        let mut taken = Vec::new();
-        let mut messages = [ptr::null_mut::<sys::rd_kafka_message_t>(); AT_ONCE];
+    pub(super) fn take(&self, wait: Duration, most: usize, name: impl FnMut(&str) -> Arc<str>) -> Vec<Taken> {
         #[allow(unsafe_code, reason = "the queue is valid as long as self")]
-        let first = unsafe { sys::rd_kafka_consume_queue(self.handle.as_ptr(), ms) };
-        let Some(first) = NonNull::new(first) else {
-            return taken;
-        };
-        taken.push(read(&Message(first), &mut name));
-        while taken.len() < most {
-            let room = (most - taken.len()).min(AT_ONCE);
-            #[allow(
-                unsafe_code,
-                reason = "the queue is valid as long as self, and there is room for as many pointers"
-            )]
-            let count = unsafe {
-                // Asked to wait it would wait for all of them.
-                sys::rd_kafka_consume_batch_queue(self.handle.as_ptr(), 0, messages.as_mut_ptr(), room)
-            };
-            let Some(count) = usize::try_from(count).ok().filter(|count| *count > 0) else {
-                break;
-            };
-            let found = messages
-                .iter()
-                .take(count)
-                .filter_map(|message| NonNull::new(*message));
-            taken.extend(found.map(|message| read(&Message(message), &mut name)));
+        unsafe {
+            take(self.handle, wait, most, name)
         }
-        taken
     }
+}
+
+/// The next of a queue; waits up to `wait` for it.
+///
+/// # Safety
+/// The queue is valid.
+#[allow(unsafe_code, reason = "the caller says that the queue is valid")]
+pub(in crate::kafka) unsafe fn take_one(
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    wait: Duration,
+    mut name: impl FnMut(&str) -> Arc<str>,
+) -> Option<Taken> {
+    let ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the queue is valid.
+    let message = unsafe { sys::rd_kafka_consume_queue(queue.as_ptr(), ms) };
+    NonNull::new(message).map(|message| read(&Message(message), &mut name))
+}
+
+/// What a queue has, several by one call. Not for partitions that are ever paused: in librdkafka 2.12 this call
+/// (`rd_kafka_q_serve_rkmessages`) counts the end of a partition as a message at that offset, and a pause goes on after it.
+///
+/// # Safety
+/// The queue is valid.
+#[allow(unsafe_code, reason = "the caller says that the queue is valid")]
+unsafe fn take(
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    wait: Duration,
+    most: usize,
+    mut name: impl FnMut(&str) -> Arc<str>,
+) -> Vec<Taken> {
+    let mut taken = Vec::new();
+    let mut messages = [ptr::null_mut::<sys::rd_kafka_message_t>(); AT_ONCE];
+    // SAFETY: the queue is valid.
+    taken.extend(unsafe { take_one(queue, wait, &mut name) });
+    if taken.is_empty() {
+        return taken;
+    }
+    while taken.len() < most {
+        let room = (most - taken.len()).min(AT_ONCE);
+        // SAFETY: the queue is valid, and there is room for as many pointers. Asked to wait it would wait for all of them.
+        let count =
+            unsafe { sys::rd_kafka_consume_batch_queue(queue.as_ptr(), 0, messages.as_mut_ptr(), room) };
+        let Some(count) = usize::try_from(count).ok().filter(|count| *count > 0) else {
+            break;
+        };
+        let found = messages
+            .iter()
+            .take(count)
+            .filter_map(|message| NonNull::new(*message));
+        taken.extend(found.map(|message| read(&Message(message), &mut name)));
+    }
+    taken
 }
 
 /// Messages taken by one call.
@@ -238,6 +261,7 @@ fn read(message: &Message, name: &mut impl FnMut(&str) -> Arc<str>) -> Taken {
         headers,
         value: bytes(raw.payload.cast_const().cast(), raw.len),
         shown: OnceLock::new(),
+        shown_unframed: OnceLock::new(),
     })
 }
 

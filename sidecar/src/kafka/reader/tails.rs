@@ -1,6 +1,7 @@
 //! One tail per partition, shared by all who follow it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,9 @@ struct State {
 
 struct Tail {
     inner: Mutex<Inner>,
+    /// Where the ring ends, or `i64::MAX` once the tail has failed: whoever has nothing to take finds that out without the
+    /// lock, which all followers would wait for.
+    news: AtomicI64,
 }
 
 struct Inner {
@@ -124,6 +128,7 @@ impl Tails {
                 failed: None,
                 started: Some(started),
             }),
+            news: AtomicI64::new(offset),
         });
         state
             .tails
@@ -246,7 +251,10 @@ impl Shared {
                     let state = lock(&self.state);
                     (state.find(&record.topic, record.partition)?, state.limits())
                 };
-                lock(&tail.inner).ring.push(Arc::new(record), limits);
+                let mut inner = lock(&tail.inner);
+                inner.ring.push(Arc::new(record), limits);
+                tail.tell(&inner);
+                drop(inner);
                 Some(tail)
             }
             Taken::End {
@@ -255,7 +263,10 @@ impl Shared {
                 next,
             } => {
                 let tail = lock(&self.state).find(&topic, partition)?;
-                lock(&tail.inner).ring.advance(next);
+                let mut inner = lock(&tail.inner);
+                inner.ring.advance(next);
+                tail.tell(&inner);
+                drop(inner);
                 Some(tail)
             }
             Taken::Failed {
@@ -275,6 +286,7 @@ impl Shared {
                 let started = {
                     let mut inner = lock(&tail.inner);
                     inner.failed = Some(error);
+                    tail.tell(&inner);
                     inner.started.take()
                 };
                 drop(started);
@@ -302,12 +314,24 @@ impl Shared {
                     let mut inner = lock(&tail.inner);
                     // Who found the tail just now and comes in yet finds it failed, and goes back to reading.
                     inner.failed = Some(Error::Unavailable("the tail has ended".to_owned()));
+                    tail.tell(&inner);
                     inner.started.take()
                 })
                 .collect()
         };
         // Stopping waits for librdkafka: with no lock held.
         drop(ended);
+    }
+}
+
+impl Tail {
+    /// Says where it is now. To be called with the lock held, after each change.
+    fn tell(&self, inner: &Inner) {
+        let news = match inner.failed {
+            None => inner.ring.next(),
+            Some(_) => i64::MAX,
+        };
+        self.news.store(news, Ordering::Release);
     }
 }
 
@@ -345,8 +369,7 @@ impl Handle {
 impl Handle {
     /// Whether [`Self::after`] has something to say of `position`: a record, another position, or an error.
     pub fn has(&self, position: i64) -> bool {
-        let inner = lock(&self.tail.inner);
-        inner.failed.is_some() || position < inner.ring.next()
+        position < self.tail.news.load(Ordering::Acquire)
     }
 }
 

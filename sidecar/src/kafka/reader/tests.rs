@@ -122,3 +122,40 @@ async fn clients_are_bounded() {
     }
     assert!((1..=2).contains(&reader.pool.made()), "{}", reader.pool.made());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_no_answer_is_told_what_is_wrong_with_the_way() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let reader = reader(&address);
+    let Err(Error::Unavailable(why)) = reader.partitions("t").await else {
+        panic!("somebody answers")
+    };
+    assert!(
+        why.contains("nobody listens there") && why.contains(&address),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_reads_shows_the_brokers_what_the_cluster_says() {
+    let own = [
+        ("sasl.password", "hunter2"),
+        ("ssl.key.password", "hunter3"),
+        ("fetch.wait.max.ms", "77"),
+    ];
+    let cluster = Cluster {
+        bootstrap_servers: vec!["a:1".to_owned()],
+        properties: own
+            .map(|(name, value)| (name.to_owned(), crate::config::Secret::new(value)))
+            .into(),
+        ..Cluster::default()
+    };
+    let config = tails::config(&Connection::of(&cluster));
+    for (name, value) in own {
+        assert_eq!(config.get(name), Some(value));
+    }
+    assert_eq!(config.get("fetch.error.backoff.ms"), Some("100"));
+    assert_eq!(config.get("enable.auto.commit"), Some("false"));
+}

@@ -6,7 +6,16 @@ use super::*;
 
 fn any_cursor() -> impl Strategy<Value = Cursor> {
     let partitions = btree_map(0..i32::MAX, -1..i64::MAX, 1..5);
-    btree_map("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,20}", partitions, 1..4).prop_map(Cursor)
+    btree_map("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,20}", partitions, 1..4).prop_map(|topics| {
+        let mut cursor = Cursor::default();
+        // Backwards: the order that they are seen in is none of theirs.
+        for (topic, partitions) in topics.iter().rev() {
+            for (partition, offset) in partitions.iter().rev() {
+                cursor.see(topic, *partition, *offset);
+            }
+        }
+        cursor
+    })
 }
 
 proptest! {

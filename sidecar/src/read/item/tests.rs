@@ -18,12 +18,17 @@ fn record(value: Option<&[u8]>) -> Record {
         ],
         value: value.map(Bytes::copy_from_slice),
         shown: OnceLock::new(),
+        shown_unframed: OnceLock::new(),
     }
 }
 
 fn shown(record: &Record, format: Format) -> Value {
     let mut out = Vec::new();
-    item(record, format, false, &mut out);
+    let style = Style {
+        format,
+        unframed: false,
+    };
+    item(record, style, false, &mut out);
     assert!(
         !out.contains(&b'\n') && !out.contains(&b'\r'),
         "more than one line"
@@ -80,11 +85,79 @@ fn a_value_is_what_it_can_be_and_the_item_says_which() {
 fn a_bare_value_has_no_carriage_return() {
     let of = |bytes: Option<&[u8]>| {
         let record = record(bytes);
-        let (text, kind) = bare(&record, Format::Auto);
+        let (text, kind) = bare(record.value.as_deref(), Format::Auto);
         (text.into_owned(), kind)
     };
     assert_eq!(of(Some(b"[1,\n2]")), ("[1,\n2]".to_owned(), "json"));
     assert_eq!(of(Some(b"a\nb")), ("a\nb".to_owned(), "string"));
     assert_eq!(of(Some(b"a\rb")), ("YQ1i".to_owned(), "base64"));
     assert_eq!(of(None), (String::new(), "null"));
+}
+
+#[test]
+fn a_confluent_header_is_taken_off_where_there_is_one() {
+    let unframed = |value: Option<&[u8]>, format| {
+        let record = record(value);
+        let style = Style {
+            format,
+            unframed: true,
+        };
+        let mut out = Vec::new();
+        item(&record, style, false, &mut out);
+        // Whoever reads it as it is gets it as it is.
+        let whole = shown(&record, format);
+        assert!(whole.get("schemaId").is_none());
+        let mut again = Vec::new();
+        item(&record, style, false, &mut again);
+        assert_eq!(out, again);
+        let item: Value = serde_json::from_slice(&out).unwrap();
+        (
+            item["schemaId"].clone(),
+            item["value"].clone(),
+            item["valueFormat"].clone(),
+        )
+    };
+    for (bytes, format, schema, value, kind) in [
+        (
+            &b"\0\x01\x02\x03\x04{\"a\":1}"[..],
+            Format::Auto,
+            json!(16_909_060),
+            json!({"a": 1}),
+            "json",
+        ),
+        (
+            b"\0\xff\xff\xff\xff\x02",
+            Format::Base64,
+            json!(u32::MAX),
+            json!("Ag=="),
+            "base64",
+        ),
+        (b"\0\0\0\0\x07", Format::Auto, json!(7), json!(""), "string"),
+        // Too short for one, and another magic byte.
+        (
+            b"\0\0\0\x07",
+            Format::Base64,
+            Value::Null,
+            json!("AAAABw=="),
+            "base64",
+        ),
+        (
+            b"\x01\0\0\0\x07x",
+            Format::Base64,
+            Value::Null,
+            json!("AQAAAAd4"),
+            "base64",
+        ),
+        (b"{\"a\":1}", Format::Auto, Value::Null, json!({"a": 1}), "json"),
+    ] {
+        assert_eq!(
+            unframed(Some(bytes), format),
+            (schema, value, json!(kind)),
+            "{bytes:?}"
+        );
+    }
+    assert_eq!(
+        unframed(None, Format::Auto),
+        (Value::Null, Value::Null, json!("null"))
+    );
 }

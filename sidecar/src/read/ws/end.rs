@@ -4,7 +4,7 @@ use axum::extract::ws::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 
-use super::super::failure::{Failure, Kind};
+use super::super::failure::Failure;
 
 /// The sidecar goes away: come back, with the cursor.
 pub(super) const GOING_AWAY: u16 = 1001;
@@ -20,8 +20,10 @@ pub(super) const INVALID: u16 = 1007;
 const POLICY: u16 = 1008;
 /// A message that is longer than it may be.
 const TOO_BIG: u16 = 1009;
-/// Something that is not the client's to do anything about; or nothing was heard of the client.
+/// Nothing was heard of the client.
 pub(super) const ERROR: u16 = 1011;
+/// What cannot be done now may be later (IANA's registry of close codes: "Try Again Later").
+const TRY_AGAIN: u16 = 1013;
 
 /// The most bytes of a reason (section 5.5: 125 with the code).
 const MAX_REASON: usize = 123;
@@ -62,11 +64,13 @@ impl End {
 
     /// Reading cannot go on.
     pub(super) fn of(failure: &Failure) -> Self {
-        let code = match failure.kind() {
-            Kind::Unavailable | Kind::Overloaded => ERROR,
-            _ => POLICY,
-        };
+        let code = if failure.may_pass() { TRY_AGAIN } else { POLICY };
         Self::new(code, failure.code())
+    }
+
+    /// The token has ended.
+    pub(super) fn expired() -> Self {
+        Self::of(&expired())
     }
 
     /// The client's bytes cannot be read.
@@ -92,8 +96,14 @@ impl End {
     }
 }
 
+/// What is said when the token has ended.
+pub(super) fn expired() -> Failure {
+    Failure::bad_token("the token has expired: come back with another one and the last cursor")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::super::failure::Kind;
     use super::*;
 
     #[test]
@@ -111,6 +121,9 @@ mod tests {
     fn what_the_client_cannot_help_is_no_policy() {
         assert_eq!(End::of(&Failure::new(Kind::UnknownTopic, "gone")).code, POLICY);
         assert_eq!(End::of(&Failure::new(Kind::OutOfRange, "gone")).code, POLICY);
-        assert_eq!(End::of(&Failure::new(Kind::Unavailable, "away")).code, ERROR);
+        for kind in [Kind::Unavailable, Kind::NoKeys, Kind::Overloaded] {
+            assert_eq!(End::of(&Failure::new(kind, "away")).code, TRY_AGAIN);
+        }
+        assert_eq!(End::expired().code, POLICY);
     }
 }

@@ -3,6 +3,7 @@
 use axum::extract::ws::Message;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 
 use super::command::{self, Command};
 use super::end::{End, INVALID, UNSUPPORTED};
@@ -16,13 +17,14 @@ pub(super) struct Order {
     pub(super) command: Result<Command, String>,
 }
 
-/// Reads until the client ends it, or breaks it. When the sidecar drains nothing more is read: what is under way is answered.
+/// Reads until the client ends it, or breaks it. When the sidecar drains, or at `ends`, when the token does, nothing more is read:
+/// what is under way is answered.
 pub(super) async fn read<S>(
     mut from: S,
     publisher: Option<&Publisher>,
     orders: Sender<Order>,
     life: &Life,
-    mut shutdown: Shutdown,
+    (ends, mut shutdown): (Option<Instant>, Shutdown),
 ) -> End
 where
     S: Stream<Item = Result<Message, axum::Error>> + Unpin,
@@ -31,6 +33,7 @@ where
         let message = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Draining) => std::future::pending().await,
+            () = reached(ends) => std::future::pending().await,
             message = from.next() => message,
         };
         life.heard();
@@ -66,3 +69,11 @@ where
 
 /// What may be under way between who reads and who sends, besides records.
 pub(super) const ORDERS: usize = 64;
+
+/// Waits until then; without it for ever.
+pub(super) async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

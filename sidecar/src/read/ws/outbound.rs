@@ -10,28 +10,36 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::time::Instant;
 
+use super::super::cursor::Cursor;
 use super::super::failure::{Failure, Kind};
+use super::super::flow::{Flow, Looked, PAUSE, PIECE, Step, failures, told};
+use super::super::groups::Change;
 use super::super::poll::reset;
-use super::super::session::{PAUSE, PIECE, Session, Step};
 use super::command::Command;
-use super::end::{End, GOING_AWAY};
+use super::end::{self, End, GOING_AWAY};
 use super::inbound::Order;
 use super::life::Life;
 use super::publish::{RECORDS, Reply, tagged};
 use super::shape::{Shape, text};
 use super::window::Window;
-use crate::kafka::reader::{Limits, Record};
+use crate::kafka::reader::Limits;
 use crate::shutdown::{Phase, Shutdown};
 
 /// Who sends to one client.
 pub(super) struct Outbound<'a, S> {
     pub(super) to: S,
-    pub(super) session: Session,
+    pub(super) flow: Flow,
     pub(super) shape: Shape,
     pub(super) window: Option<Window>,
     pub(super) paused: bool,
     pub(super) replies: UnboundedReceiver<Reply>,
     pub(super) orders: Receiver<Order>,
+    /// What the client has acknowledged to its group and Kafka was not told, with what it calls each.
+    pub(super) acks: Vec<(Option<String>, Cursor)>,
+    /// When the token ends that the socket was opened with.
+    pub(super) ends: Option<Instant>,
+    /// Whether the flow went on past what was left out, without a message that told so.
+    pub(super) passed: bool,
     /// Has all its permits when no record of the client is under way.
     pub(super) records: Arc<Semaphore>,
     pub(super) life: &'a Life,
@@ -58,11 +66,29 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
             while let Ok(order) = self.orders.try_recv() {
                 self.obey(order).await?;
             }
+            self.acknowledge().await?;
+            self.beat().await?;
             if self.shutdown.phase() >= Phase::Draining {
                 return self.farewell().await;
             }
-            if self.reads() && self.advance().await? {
-                continue;
+            if self.ends.is_some_and(|ends| ends <= Instant::now()) {
+                self.answer_all().await?;
+                let body = end::expired().body_with_status();
+                self.event("error", None, &body).await?;
+                return Ok(End::expired());
+            }
+            if self.reads() {
+                if self.advance().await? {
+                    continue;
+                }
+            } else if self.may() {
+                match self.flow.tend().await {
+                    Ok(changes) => {
+                        self.retry_at = None;
+                        self.changed(&changes).await?;
+                    }
+                    Err(failure) => self.trouble(&failure).await?,
+                }
             }
             self.flush().await?;
             self.wait().await?;
@@ -72,8 +98,12 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
     /// Whether records are wanted now.
     fn reads(&self) -> bool {
         let room = self.window.as_ref().is_none_or(|window| window.room() > 0);
-        let may = self.retry_at.is_none_or(|at| Instant::now() >= at);
-        !self.paused && room && may
+        !self.paused && room && self.may()
+    }
+
+    /// Whether Kafka is asked now.
+    fn may(&self) -> bool {
+        self.retry_at.is_none_or(|at| Instant::now() >= at)
     }
 
     /// Sends what there is; whether there may be more at once.
@@ -85,18 +115,26 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
                 .map_or(PIECE.records, |w| w.room().min(PIECE.records)),
             ..PIECE
         };
-        let step = match self.session.advance(limits).await {
+        let step = match self.flow.advance(limits).await {
             Ok(step) => step,
             Err(failure) => return self.trouble(&failure).await.map(|()| false),
         };
         self.retry_at = None;
         match step {
-            Step::Piece(moved, records) => {
+            Step::Changed(changes) => self.changed(&changes).await.map(|()| true),
+            Step::Moved(moved) => {
                 for moved in &moved {
                     self.event("reset", None, &reset(moved)).await?;
                 }
-                for record in &records {
-                    self.record(record).await?;
+                Ok(true)
+            }
+            Step::Records(looked, failed) => {
+                for one in &looked {
+                    self.record(one).await?;
+                }
+                if let Some(mut data) = failures(&failed, self.shape.encoded_ids) {
+                    data["cursor"] = self.cursor().into();
+                    self.event("filter-failures", None, &data).await?;
                 }
                 Ok(true)
             }
@@ -111,12 +149,14 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
         }
     }
 
-    async fn record(&mut self, record: &Arc<Record>) -> Result<(), End> {
-        self.session.saw(record);
+    async fn record(&mut self, looked: &Looked) -> Result<(), End> {
+        self.flow.saw(looked);
+        self.passed = looked.kept.is_none();
+        let Some(record) = &looked.kept else { return Ok(()) };
         if let Some(window) = &mut self.window {
             window.sent(&record.topic, record.partition, record.offset);
         }
-        let (first, second) = self.shape.record(record, self.session.seen());
+        let (first, second) = self.shape.record(record, self.flow.seen());
         self.send(first).await?;
         match second {
             Some(second) => self.send(second).await,
@@ -124,14 +164,28 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
         }
     }
 
+    /// The group has given partitions, or taken them: what was sent of those and not acknowledged is somebody else's.
+    async fn changed(&mut self, changes: &[Change]) -> Result<(), End> {
+        for change in changes {
+            if let (Change::Revoked(gone), Some(window)) = (change, &mut self.window) {
+                window.forget(gone);
+            }
+            let (kind, body) = told(change);
+            self.event(kind, None, &body).await?;
+        }
+        Ok(())
+    }
+
     /// Kafka does not answer, which is told once and waited for; or there is nothing to wait for.
     async fn trouble(&mut self, failure: &Failure) -> Result<(), End> {
         let known = self.retry_at.replace(Instant::now() + PAUSE).is_some();
-        if failure.may_pass() && known {
+        // A client whose seat is gone comes back to another one.
+        let passes = failure.may_pass() && !self.flow.is_over();
+        if passes && known {
             return Ok(());
         }
         self.event("error", None, &failure.body_with_status()).await?;
-        if failure.may_pass() {
+        if passes {
             return Ok(());
         }
         Err(End::of(failure))
@@ -143,11 +197,24 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
         let now = Instant::now();
         // It is not looked at while nothing is read.
         let retry = self.retry_at.filter(|at| *at > now);
-        let until = retry.map_or(self.ping_at, |at| at.min(self.ping_at));
+        let waits_for = [Some(self.ping_at), retry, self.ends];
+        let until = waits_for.into_iter().flatten().min().unwrap_or(now);
+        let tends = !reads && retry.is_none();
+        let flow = &mut self.flow;
+        let news = async {
+            if reads {
+                return flow.wait(until).await;
+            }
+            if tends {
+                flow.changed().await;
+                return Ok(());
+            }
+            std::future::pending().await
+        };
         tokio::select! {
             Some(reply) = self.replies.recv() => self.reply(reply).await?,
             Some(order) = self.orders.recv() => self.obey(order).await?,
-            waited = self.session.wait(until), if reads => {
+            waited = news => {
                 if let Err(failure) = waited {
                     self.trouble(&failure).await?;
                 }
@@ -155,11 +222,22 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
             () = tokio::time::sleep_until(until) => {}
             () = self.shutdown.reached(Phase::Draining) => {}
         }
-        if Instant::now() >= self.ping_at {
-            self.ping_at = Instant::now() + self.life.ping;
-            self.send(Message::Ping(Bytes::new())).await?;
-        }
         Ok(())
+    }
+
+    /// Asks the client whether it is there, when that is due; and says where it is, if records were left out since it was told: a
+    /// client that comes back goes on from there.
+    async fn beat(&mut self) -> Result<(), End> {
+        if Instant::now() < self.ping_at {
+            return Ok(());
+        }
+        self.ping_at = Instant::now() + self.life.ping;
+        if std::mem::take(&mut self.passed) {
+            let body = json!({ "cursor": self.cursor() });
+            self.event("position", None, &body).await?;
+        }
+        self.send(Message::Ping(Bytes::new())).await?;
+        self.flush().await
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), End> {
@@ -178,38 +256,83 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
                 self.paused = false;
                 Ok("resume")
             }
-            Ok(Command::Seek(cursor, from)) => self.session.seek(cursor, from).await.map(|()| {
+            Ok(Command::Seek(cursor, from)) => self.flow.seek(cursor, from).await.map(|()| {
                 if let Some(window) = &mut self.window {
                     window.clear();
                 }
                 self.retry_at = None;
                 "seek"
             }),
-            Ok(Command::Ack(cursor)) => match &mut self.window {
-                // Nobody waits for an answer to each.
-                Some(window) => {
+            Ok(Command::Ack(cursor)) => {
+                let kept = self.flow.acknowledges();
+                if let Some(window) = &mut self.window {
                     window.ack(&cursor);
-                    return Ok(());
+                } else if !kept {
+                    let why = "nothing waits to be acknowledged: open the socket with a group and qos=at-least-once, or with \
+                               max_in_flight=…, and records wait for it";
+                    return self.refuse(id.as_deref(), &Failure::invalid(why)).await;
                 }
-                None => Err(Failure::invalid(
-                    "nothing waits to be acknowledged: open the socket with max_in_flight=…, and records wait for it",
-                )),
-            },
+                if kept {
+                    self.acks.push((id, cursor));
+                }
+                // Nobody waits for an answer to each.
+                return Ok(());
+            }
         };
         match done {
             Ok(command) => {
                 let body = json!({ "command": command, "cursor": self.cursor() });
                 self.event("ok", id.as_deref(), &body).await
             }
-            Err(failure) => {
-                self.event("error", id.as_deref(), &failure.body_with_status())
-                    .await
-            }
+            Err(failure) => self.refuse(id.as_deref(), &failure).await,
         }
     }
 
-    /// Answers what is under way, and says where the client was.
-    async fn farewell(&mut self) -> Result<End, End> {
+    async fn refuse(&mut self, id: Option<&str>, failure: &Failure) -> Result<(), End> {
+        self.event("error", id, &failure.body_with_status()).await
+    }
+
+    /// Has the group's position moved to what the client has acknowledged since, all of it at once.
+    async fn acknowledge(&mut self) -> Result<(), End> {
+        if self.acks.is_empty() {
+            return Ok(());
+        }
+        let mut all = Cursor::default();
+        for (topic, partition, offset) in self.acks.iter().flat_map(|(_, cursor)| cursor.iter()) {
+            if all.seen(topic, partition).is_none_or(|known| offset > known) {
+                all.see(topic, partition, offset);
+            }
+        }
+        let done = self.flow.acknowledge(&all).await;
+        let acks = std::mem::take(&mut self.acks);
+        if done.is_ok() {
+            return Ok(());
+        }
+        // One that is wrong takes nothing from the others.
+        for (id, cursor) in acks {
+            if let Err(failure) = self.flow.acknowledge(&cursor).await {
+                self.refuse(id.as_deref(), &failure).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Heeds the acknowledgements that came before the end.
+    pub(super) async fn settle(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            if let Ok(Command::Ack(cursor)) = order.command
+                && self.flow.acknowledges()
+            {
+                self.acks.push((order.id, cursor));
+            }
+        }
+        // Who is gone is not told what was wrong with them.
+        let _done = self.acknowledge().await;
+    }
+
+    /// Answers what is under way.
+    async fn answer_all(&mut self) -> Result<(), End> {
+        self.flush().await?;
         let mut shutdown = self.shutdown.clone();
         while self.records.available_permits() < RECORDS {
             tokio::select! {
@@ -220,6 +343,12 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
                 () = shutdown.reached(Phase::Stopping) => break,
             }
         }
+        Ok(())
+    }
+
+    /// Answers what is under way, and says where the client was.
+    async fn farewell(&mut self) -> Result<End, End> {
+        self.answer_all().await?;
         let body = json!({ "cursor": self.cursor() });
         self.event("closing", None, &body).await?;
         Ok(End::new(
@@ -229,7 +358,7 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
     }
 
     fn cursor(&self) -> String {
-        self.session.seen().text(self.shape.encoded_ids)
+        self.flow.seen().text(self.shape.encoded_ids)
     }
 
     async fn reply(&mut self, reply: Reply) -> Result<(), End> {

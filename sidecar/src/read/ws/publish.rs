@@ -9,8 +9,9 @@ use sluice_proto::v1::{self, ErrorClass};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::super::access::Writable;
 use super::command;
-use crate::config::{Read, check_topic};
+use crate::config::check_topic;
 use crate::kafka::record::{Failure, Outcome, Recipient};
 use crate::produce::{FateSink, Gateway};
 
@@ -22,8 +23,8 @@ pub(super) const KIB: usize = 8 * 1024;
 /// What a socket's client may write, and how.
 pub(super) struct Publisher {
     pub(super) gateway: Arc<Gateway>,
-    /// The entries that let the client write.
-    pub(super) entries: Vec<Arc<Read>>,
+    /// What lets the client write.
+    pub(super) entries: Vec<Writable>,
     pub(super) cluster: String,
     /// That of a record that names none.
     pub(super) topic: Option<Arc<str>>,
@@ -90,7 +91,7 @@ impl Publisher {
         if let Err(why) = check_topic(topic) {
             return Err(Failure::new(ErrorClass::InvalidRequest, why));
         }
-        if self.entries.iter().any(|entry| entry.topics.allows(topic)) {
+        if self.entries.iter().any(|entry| entry.allows(topic)) {
             return Ok(());
         }
         refused(format!(

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::super::cursor::Cursor;
-use super::super::item::{self, Parts};
+use super::super::fields::Fields;
+use super::super::item::{self, Parts, Style};
 use crate::kafka::reader::Record;
 
 /// `frames`: what a record comes in.
@@ -20,20 +21,24 @@ pub(crate) enum Frames {
 }
 
 /// How records are written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Shape {
-    pub(super) format: item::Format,
+    pub(super) style: Style,
     pub(super) frames: Frames,
     pub(super) encoded_ids: bool,
+    /// What of each record is wanted; none: all of it.
+    pub(super) fields: Option<Fields>,
 }
 
 impl Shape {
     /// The messages of a record; `seen` is the position after it.
-    pub(super) fn record(self, record: &Record, seen: &Cursor) -> (Message, Option<Message>) {
+    pub(super) fn record(&self, record: &Record, seen: &Cursor) -> (Message, Option<Message>) {
         let mut item = Vec::new();
-        match self.frames {
-            Frames::Json => item::item(record, self.format, self.encoded_ids, &mut item),
-            Frames::Binary => {
+        let mut value = None;
+        match (self.frames, &self.fields) {
+            (Frames::Json, None) => item::item(record, self.style, self.encoded_ids, &mut item),
+            (Frames::Json, Some(fields)) => fields.write(record, self.style, self.encoded_ids, &mut item),
+            (Frames::Binary, _) => {
                 let parts = Parts {
                     metadata: true,
                     headers: true,
@@ -41,11 +46,12 @@ impl Shape {
                 };
                 let id = Cursor::of(&record.topic, record.partition, record.offset).text(self.encoded_ids);
                 let mut metadata = Vec::new();
-                item::object(record, self.format, parts, &mut metadata);
+                item::object(record, self.style, parts, &mut metadata);
+                value = item::framed(record, self.style.unframed).1;
                 item.extend_from_slice(format!("{{\"id\":\"{id}\",").as_bytes());
                 item.extend_from_slice(metadata.strip_prefix(b"{").unwrap_or_default());
                 item.pop();
-                let about = match &record.value {
+                let about = match &value {
                     Some(value) => format!(",\"valueFormat\":\"binary\",\"valueBytes\":{}}}", value.len()),
                     None => ",\"valueFormat\":\"null\"}".to_owned(),
                 };
@@ -54,9 +60,13 @@ impl Shape {
         }
         // Cursors have no character that JSON escapes: topics, digits, and what is between them.
         let cursor = seen.text(self.encoded_ids);
-        let mut out = format!("{{\"type\":\"message\",\"cursor\":\"{cursor}\",").into_bytes();
-        out.extend_from_slice(item.strip_prefix(b"{").unwrap_or_default());
-        let value = record.value.clone().filter(|_| self.frames == Frames::Binary);
+        let mut out = format!("{{\"type\":\"message\",\"cursor\":\"{cursor}\"").into_bytes();
+        let members = item.strip_prefix(b"{").unwrap_or_default();
+        // Of fields that a record does not have there are none.
+        if members.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(members);
         (text(out), value.map(Message::Binary))
     }
 }

@@ -55,6 +55,14 @@ impl Window {
         before - self.count
     }
 
+    /// Nothing of what was sent of these partitions counts any more: the client does not have them.
+    pub(super) fn forget(&mut self, gone: &[(Arc<str>, i32)]) {
+        for (topic, partition) in gone {
+            let offsets = self.out.get_mut(topic).and_then(|topic| topic.remove(partition));
+            self.count -= offsets.map_or(0, |offsets| offsets.len());
+        }
+    }
+
     /// Nothing of what was sent counts any more: the client has gone somewhere else.
     pub(super) fn clear(&mut self) {
         self.out.clear();
@@ -72,14 +80,17 @@ mod tests {
         /// Against a model: the records themselves.
         #[test]
         fn what_is_out_is_what_was_sent_and_not_acknowledged(
-            steps in proptest::collection::vec((any::<bool>(), 0..3_i32, 0..20_i64), 0..200),
+            steps in proptest::collection::vec((0..10_u8, 0..3_i32, 0..20_i64), 0..200),
             max in 1..50_usize,
         ) {
             let topic: Arc<str> = Arc::from("t");
             let (mut window, mut out, mut next) = (Window::new(max), Vec::new(), [0_i64; 3]);
-            for (send, partition, back) in steps {
+            for (what, partition, back) in steps {
                 let at = &mut next[usize::try_from(partition).unwrap()];
-                if send {
+                if what == 0 {
+                    window.forget(&[(Arc::clone(&topic), partition)]);
+                    out.retain(|(p, _)| *p != partition);
+                } else if what < 5 {
                     if window.room() > 0 {
                         window.sent(&topic, partition, *at);
                         out.push((partition, *at));

@@ -558,8 +558,10 @@ fn issuers() {
         client_id: "me".to_owned(),
         client_secret: Secret::new("hunter2"),
         scopes: vec!["a".to_owned(), "b".to_owned()],
-        verify: true,
-        authorities: None,
+        trust: crate::fetch::Trust {
+            verify: true,
+            authorities: None,
+        },
     };
     let TokenSource::Oidc(read) = &token.source else {
         panic!("{token:?}");
@@ -575,7 +577,7 @@ fn issuers() {
     let fields = "authentication: {mechanism: OAUTHBEARER, oauthbearer: {token_endpoint_url: 'https://issuer/token', \
                   client_id: me, client_secret: hunter2, scopes: a b, token_endpoint_tls_verify: false}}";
     let (found, warnings) = cluster(fields);
-    settings.verify = false;
+    settings.trust.verify = false;
     assert_eq!(found.token.unwrap().source, issuer(settings.clone()));
     assert!(
         warnings.contains("the issuer's certificate is not verified"),
@@ -595,7 +597,7 @@ fn issuers() {
     let yaml = format!("clusters: {{main: {{bootstrap_servers: a, allowed_topics: [t], {fields}}}}}");
     let line = "OAuthBearerLoginModule required clientId=me clientSecret=hunter2 scope=\"a b\" extension_logicalCluster=l;";
     let (found, warnings) = load_with(&[("LINE", line)], &yaml).unwrap();
-    settings.verify = true;
+    settings.trust.verify = true;
     let token = found.token.unwrap();
     assert_eq!(token.source, issuer(settings));
     assert_eq!(token.extensions["logicalCluster"], "l");

@@ -16,6 +16,7 @@ fn record(offset: i64, size: usize) -> Arc<Record> {
         headers: Vec::new(),
         value: Some(Bytes::from(vec![0; size])),
         shown: OnceLock::new(),
+        shown_unframed: OnceLock::new(),
     })
 }
 

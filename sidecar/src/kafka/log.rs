@@ -1,0 +1,356 @@
+//! One partition of a topic as a log: appended to with every in-sync replica's acknowledgement, and followed from its
+//! beginning.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::connection::{self, Connection, Context};
+use super::properties::Kind;
+use super::reader::{self, Handle, Limits, Reader, Record, View, When};
+use super::topics::{self, Creation};
+use crate::config::Cluster;
+
+/// The one partition.
+const PARTITION: i32 = 0;
+/// How long a record may take to be stored, in milliseconds.
+const MESSAGE_TIMEOUT_MS: &str = "10000";
+/// How old a record is at least before it is compacted, in milliseconds.
+pub const COMPACTION_LAG_MS: &str = "60000";
+/// The longest record: what brokers and librdkafka take unless they are told otherwise (`message.max.bytes`), with room for
+/// key and headers.
+pub const MAX_VALUE: usize = 900_000;
+/// How much is read at once.
+const AT_ONCE: Limits = Limits {
+    records: 10_000,
+    bytes: 8 << 20,
+};
+/// How long the end is waited at before it is looked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Which topic a log is, and how it is made if it is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The topic.
+    pub topic: String,
+    /// Its replicas; none: as the brokers are configured.
+    pub replication_factor: Option<i32>,
+    /// `min.insync.replicas`; none: as the brokers are configured.
+    pub min_insync_replicas: Option<i32>,
+}
+
+/// Why the log cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Kafka does not answer, or not as it should: it may do later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What was to be read next is not there any more: the topic was made anew, or cut off.
+    #[error("offset {0} is not in the topic any more")]
+    Gone(i64),
+}
+
+impl From<reader::Error> for Error {
+    fn from(error: reader::Error) -> Self {
+        match error {
+            reader::Error::OutOfRange { offset, .. } => Self::Gone(offset),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<connection::Error> for Error {
+    fn from(error: connection::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Why a record is not, or may not be, in the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// It is not.
+    #[error("{0}")]
+    NotStored(String),
+    /// Nobody knows.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// A compacted topic of one partition.
+pub struct Log {
+    connection: Connection,
+    settings: Settings,
+    topic: Arc<str>,
+    reader: Reader,
+    producer: OnceLock<FutureProducer<Context>>,
+}
+
+impl Log {
+    /// The log in a topic of `cluster`. Connects to nothing yet.
+    pub fn new(cluster: &Cluster, settings: Settings) -> Self {
+        Self {
+            connection: Connection::of(cluster),
+            topic: settings.topic.as_str().into(),
+            settings,
+            // What these tails count is in nobody's metrics: they are for readers over HTTP.
+            reader: Reader::new(cluster, 1, Gauge::default()),
+            producer: OnceLock::new(),
+        }
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Makes the topic if it is not there, and looks whether it is one that state may be kept in: compacted, and of one
+    /// partition.
+    ///
+    /// # Errors
+    /// Kafka does not answer, does not make it, or it is another kind of topic; the text says what to do.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        let (connection, name) = (self.connection.clone(), self.settings.topic.clone());
+        let found = tokio::task::spawn_blocking(move || topics::find(&connection, &name)).await;
+        let found = found.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let partitions = match found {
+            Ok(topic) => topic.partitions.len(),
+            Err(connection::Error::UnknownTopic(_)) => {
+                self.create().await?;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if partitions != 1 {
+            return Err(Error::Unavailable(format!(
+                "topic {} has {partitions} partitions: state needs the order of one; name another topic",
+                self.topic
+            )));
+        }
+        match self.cleanup_policy().await? {
+            Some(policy) if policy != "compact" => Err(Error::Unavailable(format!(
+                "topic {} has cleanup.policy={policy}, which forgets what is old: set it to compact",
+                self.topic
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// - `cleanup.policy`: what no later record replaces stays for ever.
+    /// - `unclean.leader.election.enable`: a replica that does not have all of the log would have others forget what was
+    ///   acknowledged.
+    /// - `min.compaction.lag.ms`, by the broker's clock (`message.timestamp.type`): what a follower has not read yet, but for
+    ///   one that is far behind, is all there when it does.
+    async fn create(&self) -> Result<(), Error> {
+        let min_insync = self.settings.min_insync_replicas.map(|count| count.to_string());
+        let mut config = vec![
+            ("cleanup.policy", "compact"),
+            ("unclean.leader.election.enable", "false"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("min.compaction.lag.ms", COMPACTION_LAG_MS),
+        ];
+        config.extend(min_insync.as_deref().map(|count| ("min.insync.replicas", count)));
+        let replicas = self.settings.replication_factor;
+        let made = topics::create_with(&self.connection, &self.topic, Some(1), replicas, &config).await?;
+        if made == Creation::Created {
+            tracing::info!(topic = &*self.topic, "created the topic for state");
+        }
+        Ok(())
+    }
+
+    /// `cleanup.policy`; none: the brokers do not tell.
+    async fn cleanup_policy(&self) -> Result<Option<String>, Error> {
+        let client = self.admin()?;
+        let options = AdminOptions::new().request_timeout(Some(connection::PATIENCE));
+        let topic = ResourceSpecifier::Topic(&self.topic);
+        let told = match client.describe_configs([&topic], &options).await {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::debug!(%error, topic = &*self.topic, "the topic's configuration cannot be asked for");
+                return Ok(None);
+            }
+        };
+        let config = told.into_iter().find_map(Result::ok);
+        let policy =
+            config.and_then(|config| config.get("cleanup.policy").and_then(|entry| entry.value.clone()));
+        Ok(policy)
+    }
+
+    fn admin(&self) -> Result<AdminClient<Context>, Error> {
+        let context = self.connection.context(Kind::Consumer)?;
+        let config = self.connection.client_config(Kind::Consumer);
+        let client: AdminClient<Context> = config
+            .create_with_context(context.clone())
+            .map_err(connection::Error::from)?;
+        self.connection.log_in(client.inner(), &context)?;
+        Ok(client)
+    }
+
+    /// Idempotent, and one request at a time: the same record is in the log once at most (see `kafka/client.rs`).
+    fn producer(&self) -> Result<&FutureProducer<Context>, connection::Error> {
+        if let Some(producer) = self.producer.get() {
+            return Ok(producer);
+        }
+        let mut config = self.connection.client_config(Kind::Consumer);
+        for (name, value) in [
+            ("acks", "-1"),
+            ("enable.idempotence", "true"),
+            ("max.in.flight.requests.per.connection", "1"),
+            ("linger.ms", "0"),
+            ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
+            ("reconnect.backoff.max.ms", "1000"),
+        ] {
+            config.set(name, value);
+        }
+        let context = self.connection.context(Kind::Consumer)?;
+        let producer: FutureProducer<Context> = config.create_with_context(context.clone())?;
+        self.connection
+            .log_in(rdkafka::producer::Producer::client(&producer), &context)?;
+        Ok(self.producer.get_or_init(|| producer))
+    }
+
+    /// Appends a record, and waits until every in-sync replica has it.
+    ///
+    /// # Errors
+    /// It is not stored, or nobody knows.
+    pub async fn append(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), AppendError> {
+        let producer = self
+            .producer()
+            .map_err(|error| AppendError::NotStored(error.to_string()))?;
+        let record = FutureRecord {
+            topic: &self.topic,
+            partition: Some(PARTITION),
+            payload: value,
+            key: Some(key),
+            timestamp: None,
+            headers: None,
+        };
+        match producer.send(record, Duration::ZERO).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(append_error(&error)),
+        }
+    }
+
+    /// The offset after the last record that can be read.
+    ///
+    /// # Errors
+    /// Kafka does not answer.
+    pub async fn end(&self) -> Result<i64, Error> {
+        let partition = (Arc::clone(&self.topic), PARTITION);
+        let offsets = self
+            .reader
+            .offsets(std::slice::from_ref(&partition), When::Latest)
+            .await?;
+        let end = offsets.get(&partition).copied();
+        end.ok_or_else(|| Error::Unavailable(format!("nobody says where topic {} ends", self.topic)))
+    }
+
+    /// Follows the log from its first record.
+    ///
+    /// # Errors
+    /// Kafka does not answer.
+    pub async fn follow(&self) -> Result<Following<'_>, Error> {
+        let partition = (Arc::clone(&self.topic), PARTITION);
+        let offsets = self
+            .reader
+            .offsets(std::slice::from_ref(&partition), When::Earliest)
+            .await?;
+        let first = offsets.get(&partition).copied().unwrap_or_default();
+        Ok(Following {
+            log: self,
+            position: first,
+            tail: None,
+            wake: Arc::new(Notify::new()),
+        })
+    }
+}
+
+/// Which errors say that the broker has not appended the record: those of `rdkafka.h` and of Kafka's `Errors` that are told
+/// before anything is appended. About all others nobody knows.
+fn append_error(error: &KafkaError) -> AppendError {
+    let Some(code) = error.rdkafka_error_code() else {
+        return AppendError::Unknown(error.to_string());
+    };
+    let text = code.to_string();
+    match code {
+        Code::QueueFull
+        | Code::MessageSizeTooLarge
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::NotEnoughReplicas
+        | Code::PolicyViolation
+        | Code::InvalidMessage
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicOrPartition => AppendError::NotStored(text),
+        Code::MessageTimedOut => {
+            AppendError::Unknown("Kafka did not acknowledge the record in 10 s".to_owned())
+        }
+        _ => AppendError::Unknown(text),
+    }
+}
+
+/// Reads a log, record after record.
+pub struct Following<'a> {
+    log: &'a Log,
+    position: i64,
+    tail: Option<Handle>,
+    wake: Arc<Notify>,
+}
+
+/// What comes next in a log.
+#[derive(Debug)]
+pub struct Next {
+    /// In order.
+    pub records: Vec<Arc<Record>>,
+    /// Where reading goes on: everything before it was read, or is not there any more.
+    pub position: i64,
+}
+
+impl Following<'_> {
+    /// What comes next. Waits at the end, some seconds at most; then there are no records. Cancel-safe, and may be called
+    /// again after an error: it goes on where it was.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or what comes next is not there any more.
+    pub async fn next(&mut self) -> Result<Next, Error> {
+        let (topic, reader) = (&self.log.topic, &self.log.reader);
+        if let Some(tail) = &self.tail {
+            match tail.after(self.position, AT_ONCE) {
+                Ok(View::Here { records, next }) if next > self.position => {
+                    return Ok(self.moved(records, next));
+                }
+                Ok(View::Here { .. }) => {
+                    if timeout(LOOK_AGAIN, self.wake.notified()).await.is_ok() {
+                        return Ok(match tail.after(self.position, AT_ONCE) {
+                            Ok(View::Here { records, next }) => self.moved(records, next),
+                            Ok(View::Behind) | Err(_) => self.moved(Vec::new(), self.position),
+                        });
+                    }
+                    // Nothing came: there is nothing, or nobody to get it from.
+                    if self.log.end().await? <= self.position {
+                        return Ok(self.moved(Vec::new(), self.position));
+                    }
+                }
+                Ok(View::Behind) => {}
+                // Whatever ended the tail, reading says it again if it still holds.
+                Err(_) => self.tail = None,
+            }
+        }
+        let read = reader.read(topic, PARTITION, self.position, AT_ONCE).await?;
+        if read.ended && self.tail.is_none() {
+            self.tail = Some(reader.join(topic, PARTITION, read.next, &self.wake).await?);
+        }
+        Ok(self.moved(read.records, read.next))
+    }
+
+    fn moved(&mut self, records: Vec<Arc<Record>>, position: i64) -> Next {
+        self.position = position;
+        Next { records, position }
+    }
+}

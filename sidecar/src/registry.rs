@@ -1,0 +1,542 @@
+//! State that every sidecar shares and nothing else keeps: a compacted topic as a table with compare-and-set.
+//!
+//! Writers do not lock. A change is a record that proposes the next version of a row, and the topic's order decides between
+//! those that propose the same one: **the first record of a version in the topic is the one that is accepted**. So a change
+//! is answered when it was read back, and not when it was written; whoever lost is told so.
+//!
+//! # Why every sidecar agrees, whatever was compacted
+//!
+//! Kafka keeps the last record of a Kafka key, which of two that propose the same version may be the one that was refused. So
+//! every record has a Kafka key of its own ([`name::Name`]: row, version, and a nonce), and compaction drops nothing that was
+//! not taken back by a tombstone of the same Kafka key. The topic has one partition, so that all of it has one order.
+//!
+//! 1. A record that proposes version *n + 1* is written by somebody who had read which record is version *n* ([`Registry`]
+//!    lets nobody write before it has read all that was there when it started). So no record of *n + 1* is before the one
+//!    accepted as *n*, and the first record of *n + 1* is accepted when it is there: nothing else can have changed the row.
+//! 2. A record is taken back only if it is *dead*: whoever does so has read a record of the same version before it, or of a
+//!    higher one after it. Let *m* be the highest version of a row in the topic. The record that was accepted as *m* has no
+//!    record of *m* before it, and there is none of a higher version: it is not dead, nobody takes it back, and it is there.
+//!    Records of *m* behind it may or may not be there.
+//! 3. So of what is in the topic, the first record of the highest version is the one that was accepted, however much of the
+//!    rest a cleaner has dropped, in whatever order. That is what [`table::Table`] finds, reading once from the beginning.
+//!    What it believes on the way there may be wrong (a refused record whose rival is gone looks like the first), so that it
+//!    tells nothing before it has read to where the topic ended when it began.
+//! 4. Nothing in it depends on who takes dead records back, when, or how often. If nobody does they only take room.
+//!
+//! # Why whoever waits is told the truth
+//!
+//! Somebody who reads on while the topic is compacted could miss the record that was accepted, if it was dead and dropped before
+//! it was read, and take the refused one behind it for the first. So a change may only be written by a sidecar that had read to
+//! the topic's end not longer than [`SILENCE`] ago, and whoever waits is told nothing [`READ_BACK`] after the change was
+//! stored, which takes as long at most (`message.timeout.ms`). Everything that it had not read when it wrote the change is
+//! younger than all of these together when it is told, and a record is not compacted before it is older than that
+//! (`min.compaction.lag.ms`, by the broker's clock).
+//!
+//! # What else must hold
+//!
+//! The same record must not be there twice, since compaction would keep the later one, and another may be between: the
+//! producer is idempotent, has one request under way, and a record is never written again by us.
+//!
+//! To forget a deleted row, its last record must be taken back, which is not dead, and then versions begin at 1 again. So it
+//! happens in two steps: long after the row was deleted a record *closes* it, by the same rule as any other change; nobody
+//! writes a closed row; and when nothing that was written before can still arrive, and nothing else of the row is in the
+//! topic, what closed it is taken back.
+//!
+//! `table/tests.rs` has random writers, readers, sweepers and a random cleaner try to show otherwise.
+
+pub mod name;
+pub mod table;
+mod upkeep;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, oneshot, watch};
+
+use self::name::Name;
+pub use self::table::Content;
+use self::table::{Applied, Proposed, Table, encode};
+use crate::kafka::log::{self, AppendError, Log, MAX_VALUE};
+
+/// How long a change waits to be read back after it was stored.
+const READ_BACK: Duration = Duration::from_secs(10);
+/// How long ago everything must have been read that was in the topic then, for something to be changed.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How often it is asked where the topic ends.
+const PULSE: Duration = Duration::from_secs(5);
+/// The pause before the topic is looked for again, doubled each time up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// Whether the state is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// The topic is being read.
+    Starting,
+    /// All is known.
+    Ready,
+    /// Kafka does not answer, or not as it should. What was known before is still shown.
+    Away(String),
+}
+
+/// Why a row was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The state is not known now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Somebody else changed the row.
+    #[error("{key} was changed by somebody else: it has version {version} now")]
+    Conflict {
+        /// The row.
+        key: String,
+        /// What it has now; 0: it is not there.
+        version: u64,
+    },
+    /// This version of Sluice cannot read what is there, and does not replace it.
+    #[error("{key} was written by another version of Sluice: {why}")]
+    Unreadable {
+        /// The row.
+        key: String,
+        /// What is wrong with it.
+        why: Arc<str>,
+    },
+    /// It is too long.
+    #[error("it is {0} bytes long, and a change has at most {MAX_VALUE}")]
+    TooLarge(usize),
+    /// Kafka did not store it.
+    #[error("Kafka did not store it: {0}")]
+    NotStored(String),
+    /// It may or may not be stored, and accepted.
+    #[error("{0}: it may or may not have been changed")]
+    Unknown(String),
+}
+
+/// A row, and which version of it.
+#[derive(Debug)]
+pub struct Versioned<V> {
+    /// Its version.
+    pub version: u64,
+    /// What it holds.
+    pub value: Arc<V>,
+}
+
+struct Inner<V> {
+    table: Table<V>,
+    phase: Phase,
+    /// Where reading goes on.
+    position: i64,
+    /// When the topic ended where, of late: not all of it was read.
+    ends: VecDeque<(Instant, i64)>,
+    /// A moment by which everything has been read that was in the topic.
+    caught_up: Instant,
+    /// Who waits for what became of a record: whether it was accepted.
+    waiting: HashMap<u128, oneshot::Sender<bool>>,
+}
+
+/// The table, and who changes it. [`Registry::run`] must run for anything to be known.
+pub struct Registry<V> {
+    log: Log,
+    inner: Mutex<Inner<V>>,
+    /// Told when rows or the phase have changed: how often.
+    changes: watch::Sender<u64>,
+    /// Told when there are dead records of our own.
+    dead: Notify,
+}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
+    /// A registry in a log. Connects to nothing yet.
+    pub fn new(log: Log) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            inner: Mutex::new(Inner {
+                table: Table::default(),
+                phase: Phase::Starting,
+                position: 0,
+                ends: VecDeque::new(),
+                caught_up: Instant::now(),
+                waiting: HashMap::new(),
+            }),
+            changes: watch::Sender::new(0),
+            dead: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<V>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        self.log.topic()
+    }
+
+    /// Whether the state is known.
+    pub fn phase(&self) -> Phase {
+        self.lock().phase.clone()
+    }
+
+    /// Told, with another number each time, when rows or the phase have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How many records of the topic are no registry's: they are left alone.
+    pub fn foreign(&self) -> u64 {
+        self.lock().table.foreign()
+    }
+
+    /// A row; none: there is none, or it cannot be read.
+    pub fn get(&self, key: &str) -> Option<Versioned<V>> {
+        let inner = self.lock();
+        let row = inner.table.get(key)?;
+        match &row.content {
+            Content::Value(value) => Some(Versioned {
+                version: row.version,
+                value: Arc::clone(value),
+            }),
+            Content::Deleted | Content::Closed | Content::Unreadable(_) => None,
+        }
+    }
+
+    /// The rows whose keys begin with `prefix`, in order; those that cannot be read too, those that were deleted not.
+    pub fn list(&self, prefix: &str) -> Vec<(Arc<str>, u64, Content<V>)> {
+        let inner = self.lock();
+        let rows = inner.table.starting_with(prefix);
+        let there = rows.filter(|(_, row)| !matches!(row.content, Content::Deleted | Content::Closed));
+        there
+            .map(|(key, row)| (Arc::clone(key), row.version, row.content.clone()))
+            .collect()
+    }
+
+    /// Waits until everything is known that was in the topic when this was called, by whomever it was written.
+    ///
+    /// # Errors
+    /// The state is not known, or Kafka does not answer.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        let end = self
+            .log
+            .end()
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        let mut changes = self.changes();
+        let reached = async {
+            while !self.has_reached(end) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let reached = tokio::time::timeout(READ_BACK, reached).await;
+        reached.map_err(|_| {
+            Error::Unavailable(format!("topic {} could not be read up to its end", self.topic()))
+        })
+    }
+
+    fn has_reached(&self, end: i64) -> bool {
+        let inner = self.lock();
+        inner.position >= end && inner.phase == Phase::Ready
+    }
+
+    /// Makes `value` the row's content if the row has version `base` (0: is not there, or deleted), and gives its new version.
+    /// Returns when the change was read back.
+    ///
+    /// # Errors
+    /// Somebody else was first, or the state cannot be changed now.
+    pub async fn put(&self, key: &str, base: u64, value: &V) -> Result<u64, Error> {
+        self.change(key, base, &Proposed::Value(value)).await
+    }
+
+    /// Deletes the row if it has version `base`.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn delete(&self, key: &str, base: u64) -> Result<(), Error> {
+        self.change(key, base, &Proposed::Deleted).await.map(drop)
+    }
+
+    async fn change(&self, key: &str, base: u64, proposed: &Proposed<'_, V>) -> Result<u64, Error> {
+        let value = encode(proposed).map_err(|error| Error::NotStored(error.to_string()))?;
+        if value.len() > MAX_VALUE {
+            return Err(Error::TooLarge(value.len()));
+        }
+        let nonce = nonce()?;
+        let (tell, told) = oneshot::channel();
+        let name = {
+            let mut inner = self.lock();
+            let version = inner.may_change(key, base, matches!(proposed, Proposed::Closed))?;
+            inner.waiting.insert(nonce, tell);
+            Name {
+                key: key.into(),
+                version: version + 1,
+                nonce,
+            }
+        };
+        let waiting = Waiting {
+            registry: self,
+            nonce,
+        };
+        let appended = self.log.append(name.to_string().as_bytes(), Some(&value)).await;
+        let accepted = match appended {
+            Ok(()) => tokio::time::timeout(READ_BACK, told)
+                .await
+                .ok()
+                .and_then(Result::ok),
+            Err(AppendError::NotStored(why)) => return Err(Error::NotStored(why)),
+            Err(AppendError::Unknown(why)) => return Err(Error::Unknown(why)),
+        };
+        drop(waiting);
+        match accepted {
+            Some(true) => Ok(name.version),
+            Some(false) => Err(Error::Conflict {
+                key: key.to_owned(),
+                version: self.lock().table.version(key),
+            }),
+            None => Err(Error::Unknown(format!(
+                "it is stored, and was not read back from topic {} within {} s",
+                self.topic(),
+                READ_BACK.as_secs()
+            ))),
+        }
+    }
+
+    /// Reads the topic for as long as it is polled, and takes dead records back.
+    pub async fn run(self: Arc<Self>) {
+        let mut pause = PAUSES.0;
+        let upkeep = upkeep::run(&self);
+        let pulse = async {
+            loop {
+                tokio::time::sleep(PULSE).await;
+                let asked = Instant::now();
+                match self.log.end().await {
+                    Ok(end) => self.lock().ended(asked, end),
+                    Err(error) => tracing::debug!(%error, topic = self.topic(), "nobody says where it ends"),
+                }
+            }
+        };
+        let reading = async {
+            loop {
+                let Err(error) = self.read(&mut pause).await;
+                let why = format!("topic {}: {error}", self.topic());
+                if self.enter(Phase::Away(why)) {
+                    tracing::warn!(topic = self.topic(), %error, "the state cannot be read");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        };
+        tokio::select! {
+            () = upkeep => {}
+            () = pulse => {}
+            () = reading => {}
+        }
+    }
+
+    /// Reads from the beginning, until that is not possible any more. The rows that were known before are shown until all of
+    /// the topic was read.
+    async fn read(&self, pause: &mut Duration) -> Result<std::convert::Infallible, log::Error> {
+        self.log.prepare().await?;
+        let asked = Instant::now();
+        let end = self.log.end().await?;
+        let mut following = self.log.follow().await?;
+        let mut fresh = Table::default();
+        loop {
+            let next = following.next().await?;
+            for record in &next.records {
+                apply(&mut fresh, record);
+            }
+            if next.position >= end {
+                self.begin(fresh, next.position, asked);
+                break;
+            }
+        }
+        *pause = PAUSES.0;
+        loop {
+            match following.next().await {
+                Ok(next) => self.take(&next),
+                Err(error @ log::Error::Gone(_)) => return Err(error),
+                Err(error) => {
+                    if self.enter(Phase::Away(format!("topic {}: {error}", self.topic()))) {
+                        tracing::warn!(topic = self.topic(), %error, "the state cannot be read on");
+                    }
+                    tokio::time::sleep(*pause).await;
+                    *pause = (*pause * 2).min(PAUSES.1);
+                    continue;
+                }
+            }
+            *pause = PAUSES.0;
+        }
+    }
+
+    /// Everything that was in the topic is in `table`.
+    fn begin(&self, table: Table<V>, position: i64, asked: Instant) {
+        let mut inner = self.lock();
+        let unreadable = table
+            .starting_with("")
+            .filter_map(|(key, row)| match &row.content {
+                Content::Unreadable(why) => Some((key, why)),
+                Content::Value(_) | Content::Deleted | Content::Closed => None,
+            });
+        for (key, why) in unreadable {
+            tracing::warn!(row = &**key, %why, "what another version of Sluice wrote is kept, and not used");
+        }
+        if table.foreign() > 0 {
+            let (topic, records) = (self.topic(), table.foreign());
+            tracing::warn!(
+                topic,
+                records,
+                "records of the state's topic are not Sluice's: they are left alone"
+            );
+        }
+        inner.table = table;
+        inner.position = position;
+        inner.ends.clear();
+        inner.caught_up = asked;
+        inner.phase = Phase::Ready;
+        drop(inner);
+        self.tell();
+    }
+
+    fn take(&self, next: &log::Next) {
+        let mut inner = self.lock();
+        let changed = !next.records.is_empty() || inner.phase != Phase::Ready;
+        for record in &next.records {
+            let name = record.key.as_deref().and_then(Name::parse);
+            let before = name.as_ref().and_then(|name| inner.table.current(&name.key));
+            let applied = apply(&mut inner.table, record);
+            let Some(name) = name else { continue };
+            let accepted = match applied {
+                Applied::Accepted => true,
+                Applied::Refused => false,
+                Applied::Repeated | Applied::Swept | Applied::Foreign => continue,
+            };
+            if let Some(waiting) = inner.waiting.remove(&name.nonce) {
+                // Ours: we take back what it made dead. Others do so much later, if we do not.
+                inner.table.hasten(if accepted {
+                    before.as_ref().unwrap_or(&name)
+                } else {
+                    &name
+                });
+                self.dead.notify_one();
+                // Whoever asked may have gone.
+                let _gone = waiting.send(accepted);
+            }
+        }
+        inner.moved(next.position);
+        inner.phase = Phase::Ready;
+        drop(inner);
+        if changed {
+            self.tell();
+        }
+    }
+
+    /// Whether it is another phase than before, but for the words.
+    fn enter(&self, phase: Phase) -> bool {
+        let mut inner = self.lock();
+        let other = std::mem::discriminant(&inner.phase) != std::mem::discriminant(&phase);
+        inner.phase = phase;
+        drop(inner);
+        self.tell();
+        other
+    }
+
+    fn tell(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// Ends that are remembered.
+const ENDS: usize = 64;
+
+impl<V> Inner<V> {
+    /// The topic ended at `end` when that was `asked`.
+    fn ended(&mut self, asked: Instant, end: i64) {
+        if self.ends.len() >= ENDS {
+            // The older ones are reached first.
+            self.ends.pop_back();
+        }
+        self.ends.push_back((asked, end));
+        self.moved(self.position);
+    }
+
+    fn moved(&mut self, position: i64) {
+        self.position = position;
+        while let Some((asked, _)) = self.ends.front().filter(|(_, end)| *end <= position) {
+            self.caught_up = self.caught_up.max(*asked);
+            self.ends.pop_front();
+        }
+    }
+
+    /// The version that the row has, if it may be changed by somebody who believes it to be `base`.
+    fn may_change(&self, key: &str, base: u64, closing: bool) -> Result<u64, Error> {
+        match &self.phase {
+            Phase::Ready if self.caught_up.elapsed() > SILENCE => {
+                return Err(Error::Unavailable(format!(
+                    "the state's topic has not been read to its end for {} s",
+                    SILENCE.as_secs()
+                )));
+            }
+            Phase::Ready => {}
+            Phase::Starting => {
+                return Err(Error::Unavailable("the state is still being read".to_owned()));
+            }
+            Phase::Away(why) => return Err(Error::Unavailable(why.clone())),
+        }
+        let conflict = |version| Error::Conflict {
+            key: key.to_owned(),
+            version,
+        };
+        let Some(row) = self.table.get(key) else {
+            return if base == 0 { Ok(0) } else { Err(conflict(0)) };
+        };
+        match &row.content {
+            Content::Unreadable(why) => Err(Error::Unreadable {
+                key: key.to_owned(),
+                why: Arc::clone(why),
+            }),
+            Content::Closed => Err(conflict(0)),
+            Content::Deleted if closing && base == row.version => Ok(row.version),
+            Content::Deleted if base == 0 => Ok(row.version),
+            Content::Deleted => Err(conflict(0)),
+            Content::Value(_) if base == row.version => Ok(row.version),
+            Content::Value(_) => Err(conflict(row.version)),
+        }
+    }
+}
+
+/// Takes whoever waits off the list, also when the request is dropped.
+struct Waiting<'a, V: Serialize + DeserializeOwned + Send + Sync + 'static> {
+    registry: &'a Registry<V>,
+    nonce: u128,
+}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Waiting<'_, V> {
+    fn drop(&mut self) {
+        self.registry.lock().waiting.remove(&self.nonce);
+    }
+}
+
+fn apply<V: DeserializeOwned>(table: &mut Table<V>, record: &crate::kafka::reader::Record) -> Applied {
+    let key = record.key.as_deref().unwrap_or_default();
+    let due = now_ms().saturating_add(upkeep::OTHERS_MS);
+    table.apply(
+        key,
+        record.value.as_deref(),
+        record.timestamp.unwrap_or_default(),
+        due,
+    )
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn nonce() -> Result<u128, Error> {
+    let mut bytes = [0; 16];
+    let filled = openssl::rand::rand_bytes(&mut bytes);
+    filled.map_err(|error| Error::NotStored(format!("there is no randomness: {error}")))?;
+    Ok(u128::from_be_bytes(bytes))
+}

@@ -1,0 +1,408 @@
+//! What goes to the handler when, and what its answers mean.
+
+use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
+use super::settle::Effect;
+use super::state::{At, now_ms};
+use super::{Delivered, Request, Runner, Step};
+use crate::kafka::reader::Record;
+use crate::subscriptions::engine::backoff::{self, Failed, Verdict};
+use crate::subscriptions::engine::lanes::Ticket;
+use crate::subscriptions::engine::outlet::Outlet;
+use crate::subscriptions::event::{Deliver, Event, Outcome};
+use crate::subscriptions::spec::OnFailure;
+
+/// The pause before a held event is read again, when that failed.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why an event is parked whose record is gone.
+const GONE: &str = "its record is there no more, neither where it is held nor where it is from: it cannot be delivered, and is \
+                    parked until it is dropped";
+
+/// An event, and where to read it if it is not in memory.
+struct Wanted {
+    id: String,
+    record: Option<Arc<Record>>,
+    held: Option<i64>,
+    attempts: u32,
+}
+
+impl<D: Deliver> Runner<D> {
+    /// Lets go what is due.
+    pub(super) fn release_due(&mut self) {
+        let now = Instant::now();
+        while let Some((at, ticket)) = self.due.first().copied()
+            && at <= now
+        {
+            self.due.pop_first();
+            if let Some(entry) = self.entries.get_mut(&ticket) {
+                entry.due = None;
+            }
+            if self
+                .entries
+                .get(&ticket)
+                .is_some_and(|entry| entry.at == At::Held)
+            {
+                self.put(ticket, At::Queued);
+                self.lanes.release(ticket);
+            }
+        }
+    }
+
+    /// Begins as many requests as may be.
+    pub(super) fn dispatch(&mut self) {
+        if self.paused.is_some() || self.draining {
+            return;
+        }
+        while self.lanes.ready() > 0 {
+            let now = Instant::now();
+            let most = self.spec.concurrency;
+            let (allowed, again) = match &self.breaker {
+                Some(breaker) => breaker.allowed(now, most),
+                None => (most, None),
+            };
+            if self.requests.len() >= allowed {
+                if let Some(at) = again {
+                    self.wake_at(at);
+                }
+                return;
+            }
+            let events = match self.rate.as_mut().map(|rate| rate.allowed(now)) {
+                None => usize::MAX,
+                Some(Ok(events)) => events,
+                Some(Err(at)) => return self.wake_at(at),
+            };
+            let size = match self.spec.batch {
+                None => 1,
+                Some(batch) => {
+                    if self.lanes.gatherable(batch.max_records) < batch.max_records {
+                        let full = *self.gathering.get_or_insert(now) + batch.max_wait;
+                        if now < full {
+                            return self.wake_at(full);
+                        }
+                    }
+                    self.gathering = None;
+                    batch.max_records
+                }
+            };
+            let alone = |ticket| {
+                let entry = self.entries.get(&ticket);
+                entry.is_none_or(|entry| {
+                    entry.alone || entry.attempts > 0 || matches!(entry.at, At::Spilling { .. })
+                })
+            };
+            let tickets = self.lanes.next(size.min(events), alone);
+            let spilling = tickets.first().filter(|ticket| {
+                self.entries
+                    .get(ticket)
+                    .is_some_and(|entry| matches!(entry.at, At::Spilling { .. }))
+            });
+            match spilling.copied() {
+                // It goes when it is written: else what says that it is held could come after what says that it is not.
+                Some(ticket) => self.put(ticket, At::Spilling { wanted: true }),
+                None => self.begin(tickets, now),
+            }
+        }
+        self.gathering = None;
+    }
+
+    fn begin(&mut self, tickets: Vec<Ticket>, now: Instant) {
+        let wanted: Vec<Wanted> = tickets
+            .iter()
+            .filter_map(|ticket| {
+                let entry = self.entries.get(ticket)?;
+                Some(Wanted {
+                    id: self.id_of(*ticket),
+                    record: entry.record.clone(),
+                    held: entry.held,
+                    attempts: entry.attempts,
+                })
+            })
+            .collect();
+        for ticket in &tickets {
+            self.put(*ticket, At::Delivering);
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.sent(now);
+        }
+        if let Some(rate) = &mut self.rate {
+            rate.sent(tickets.len());
+        }
+        let number = self.number();
+        let (sink, outlet, id) = (
+            Arc::clone(&self.sink),
+            Arc::clone(&self.outlet),
+            Arc::clone(&self.id),
+        );
+        let task = self.steps.spawn(async move {
+            let delivered = deliver(&*sink, &outlet, &id, wanted).await;
+            Step::Delivered(number, delivered)
+        });
+        self.requests.insert(number, Request { tickets, task });
+        self.metrics.in_flight(self.requests.len());
+    }
+
+    /// Gives up a request: its events go again, unless somebody else sees to them.
+    pub(super) fn give_up(&mut self, request: u64) {
+        let Some(Request { tickets, task }) = self.requests.remove(&request) else {
+            return;
+        };
+        task.abort();
+        self.metrics.abandoned(tickets.len());
+        self.came_back(None);
+        self.give_back(&tickets);
+    }
+
+    /// Events of a request are to go again.
+    fn give_back(&mut self, tickets: &[Ticket]) {
+        for ticket in tickets {
+            self.put(*ticket, At::Queued);
+        }
+        for ticket in tickets {
+            self.lanes.again(*ticket);
+        }
+    }
+
+    fn came_back(&mut self, well: Option<bool>) {
+        let now = Instant::now();
+        if let Some(breaker) = &mut self.breaker
+            && breaker.came_back(now, well)
+        {
+            tracing::warn!(
+                subscription = &*self.id,
+                "the handler failed too often: it is left alone for circuit_breaker.open_for"
+            );
+        }
+    }
+
+    /// A request ended.
+    pub(super) fn delivered(&mut self, request: u64, delivered: Delivered) {
+        let Some(Request { tickets, .. }) = self.requests.remove(&request) else {
+            return;
+        };
+        self.metrics.in_flight(self.requests.len());
+        let outcome = match delivered {
+            Delivered::Asked(outcome, took) => {
+                self.metrics.took(took);
+                outcome
+            }
+            Delivered::NotRead(why) => {
+                self.came_back(None);
+                return self.read_again(&tickets, &why);
+            }
+            Delivered::Gone => {
+                self.came_back(None);
+                if tickets.len() > 1 {
+                    return self.one_by_one(&tickets);
+                }
+                // Never finished without a word, whatever on_failure says: there is nothing to make a dead letter of.
+                for ticket in tickets {
+                    if let Some(entry) = self.entries.get_mut(&ticket) {
+                        GONE.clone_into(&mut entry.error);
+                    }
+                    let id = self.id_of(ticket);
+                    tracing::error!(event = id, "{GONE}");
+                    self.trouble(GONE, Some(id));
+                    self.settle(ticket, Effect::Park, None);
+                }
+                return;
+            }
+        };
+        self.came_back(match &outcome {
+            Outcome::Done { .. } | Outcome::Dropped => Some(true),
+            Outcome::Retry { status, .. } => Some(status.is_some_and(|status| status < 500)),
+            Outcome::Poison { status, .. } => status.map(|_| true),
+        });
+        match outcome {
+            Outcome::Done { reply } => {
+                self.metrics.delivered(tickets.len());
+                for ticket in tickets {
+                    match (&self.spec.reply_topic, &reply) {
+                        (Some(_), Some(reply)) => self.settle(ticket, Effect::Reply, Some(reply.clone())),
+                        _ => self.settle(ticket, Effect::Finish, None),
+                    }
+                }
+            }
+            Outcome::Dropped => {
+                for ticket in tickets {
+                    self.metrics.dropped();
+                    self.settle(ticket, Effect::Finish, None);
+                }
+            }
+            Outcome::Retry { why, status, after } => self.retry(&tickets, &why, status, after),
+            Outcome::Poison { .. } if tickets.len() > 1 => self.one_by_one(&tickets),
+            Outcome::Poison { why, status } => {
+                for ticket in tickets {
+                    self.failed(ticket, &why, status);
+                    self.fail(ticket, &why);
+                }
+            }
+        }
+    }
+
+    /// Which event of a request is to blame is known when each goes by itself.
+    fn one_by_one(&mut self, tickets: &[Ticket]) {
+        for ticket in tickets {
+            if let Some(entry) = self.entries.get_mut(ticket) {
+                entry.alone = true;
+            }
+        }
+        self.give_back(tickets);
+    }
+
+    /// Held events could not be read back: not an attempt.
+    fn read_again(&mut self, tickets: &[Ticket], why: &str) {
+        self.trouble(why, None);
+        let at = Instant::now() + READ_AGAIN;
+        for ticket in tickets {
+            self.put(*ticket, At::Queued);
+        }
+        for ticket in tickets {
+            self.lanes.hold(*ticket);
+            if self.lanes.is_held(*ticket) {
+                self.hold_until(*ticket, at);
+            }
+        }
+    }
+
+    /// An event at the beginning of its lane, which is held, waits.
+    pub(super) fn hold_until(&mut self, ticket: Ticket, at: Instant) {
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            if let Some(due) = entry.due.replace(at) {
+                self.due.remove(&(due, ticket));
+            }
+            self.due.insert((at, ticket));
+        }
+        self.put(ticket, At::Held);
+    }
+
+    fn failed(&mut self, ticket: Ticket, why: &str, status: Option<u16>) {
+        let id = self.id_of(ticket);
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            entry.attempts = entry.attempts.saturating_add(1);
+            why.clone_into(&mut entry.error);
+            entry.status = status;
+            if entry.first_failed_ms == 0 {
+                entry.first_failed_ms = now_ms();
+            }
+        }
+        self.trouble(why, Some(id));
+    }
+
+    fn retry(&mut self, tickets: &[Ticket], why: &str, status: Option<u16>, after: Option<Duration>) {
+        self.metrics.retried(tickets.len());
+        // Of each lane the first one waits; the others are behind it again.
+        let mut first = Vec::new();
+        for ticket in tickets {
+            self.failed(*ticket, why, status);
+            if self.lanes.first(*ticket) == Some(*ticket) {
+                first.push(*ticket);
+            } else {
+                self.put(*ticket, At::Queued);
+            }
+        }
+        for ticket in first {
+            self.lanes.only(ticket);
+            let Some(entry) = self.entries.get(&ticket) else {
+                continue;
+            };
+            let elapsed = u64::try_from(now_ms() - entry.first_failed_ms).unwrap_or_default();
+            let failed = Failed {
+                attempts: entry.attempts,
+                elapsed: Duration::from_millis(elapsed),
+                after,
+            };
+            match backoff::after(&self.spec.retry, failed, random(ticket)) {
+                Verdict::Again(pause) => self.hold(ticket, Instant::now() + pause),
+                Verdict::Exhausted(bound) => self.fail(ticket, &format!("{why}; {bound}")),
+            }
+        }
+    }
+
+    /// An event cannot be delivered: `on_failure` says what becomes of it.
+    fn fail(&mut self, ticket: Ticket, why: &str) {
+        let id = self.id_of(ticket);
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            why.clone_into(&mut entry.error);
+        }
+        match self.spec.on_failure {
+            OnFailure::Park if self.is_new_and_full(ticket) => {
+                let reason = format!(
+                    "{} events are held, and max_held allows no more: retry or drop parked ones, or raise it, and resume",
+                    self.held_count()
+                );
+                self.stop_at(ticket, reason);
+            }
+            OnFailure::Park => self.settle(ticket, Effect::Park, None),
+            OnFailure::DeadLetter { .. } => self.settle(ticket, Effect::DeadLetter, None),
+            OnFailure::Skip => {
+                tracing::warn!(event = id, why, "an event was skipped");
+                self.metrics.skipped();
+                self.settle(ticket, Effect::Finish, None);
+            }
+            OnFailure::Pause => self.stop_at(ticket, format!("event {id} cannot be delivered: {why}")),
+        }
+    }
+
+    /// Whether an event is not in the held topic and there is no room for it.
+    pub(super) fn is_new_and_full(&self, ticket: Ticket) -> bool {
+        let new = self
+            .entries
+            .get(&ticket)
+            .is_some_and(|entry| entry.held.is_none());
+        new && self.held_count() >= self.spec.max_held
+    }
+
+    /// Nothing more is delivered, until somebody resumes the subscription; the event then goes again.
+    pub(super) fn stop_at(&mut self, ticket: Ticket, reason: String) {
+        if self.is_leaving(ticket) {
+            // The next one who has its partition will see for itself.
+            return self.leave_behind(ticket);
+        }
+        tracing::error!(subscription = &*self.id, reason, "the subscription is paused");
+        self.put(ticket, At::Held);
+        self.lanes.hold(ticket);
+        self.stopped.insert(ticket);
+        self.paused.get_or_insert(reason);
+        self.report();
+    }
+}
+
+/// From 0 to 1. It need not be hard to guess.
+fn random(of: u64) -> f64 {
+    let bits = RandomState::new().hash_one(of) >> 40;
+    f64::from(u32::try_from(bits).unwrap_or_default()) / f64::from(1_u32 << 24)
+}
+
+async fn deliver<D: Deliver>(sink: &D, outlet: &Outlet, id: &Arc<str>, wanted: Vec<Wanted>) -> Delivered {
+    let mut events = Vec::with_capacity(wanted.len());
+    for one in wanted {
+        let record = match (one.record, one.held) {
+            (Some(record), _) => record,
+            (None, Some(at)) => match outlet.fetch(&one.id, at).await {
+                Ok(record) => Arc::new(record),
+                Err(Some(why)) => return Delivered::NotRead(why),
+                Err(None) => return Delivered::Gone,
+            },
+            (None, None) => return Delivered::Gone,
+        };
+        events.push(Event {
+            subscription: Arc::clone(id),
+            record,
+            attempts: one.attempts,
+        });
+    }
+    let started = Instant::now();
+    // A sink that panics over an event would do so again: the others must not suffer.
+    let outcome = AssertUnwindSafe(sink.deliver(&events)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Outcome::Poison {
+        why: "handing it over failed within the sidecar: this is a defect".to_owned(),
+        status: None,
+    });
+    Delivered::Asked(outcome, started.elapsed())
+}

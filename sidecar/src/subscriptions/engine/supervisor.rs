@@ -1,0 +1,390 @@
+//! Sees to it that what should run runs: one task for each subscription, which is started again when it ends with an error.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::outlet::Outlet;
+use super::reconcile::{Action, With, reconcile};
+use super::runner::{Board, Exit, Ordered, Parts, Runner, Stop};
+use crate::config::HeldTopic;
+use crate::metrics::{Metrics, SubscriptionMetrics};
+use crate::subscriptions::event::Deliver;
+use crate::subscriptions::running::{Desired, Order, Refused, State, Status, Told};
+use crate::subscriptions::spec::Spec;
+
+/// The first pause before a task is started again, and the longest. One that ran for longer than the latter starts with the former.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a subscription that is replaced, or is to run no more, has for what is under way.
+const FINISH: Duration = Duration::from_secs(20);
+/// How long an order may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Orders that wait for a task.
+const ORDERS: usize = 16;
+
+/// Makes what hands events over.
+pub trait Connect: Send + Sync + 'static {
+    /// What it makes.
+    type Sink: Deliver;
+
+    /// The sink of a subscription. Called again whenever it is started.
+    ///
+    /// # Errors
+    /// Why there is none now; for people, and without secrets.
+    fn connect(&self, id: &str, spec: &Spec) -> Result<Self::Sink, String>;
+}
+
+/// Runs subscriptions.
+pub struct Engine {
+    shared: Arc<Shared>,
+    stop: watch::Sender<Stop>,
+    task: JoinHandle<()>,
+}
+
+/// Watches and steers what an [`Engine`] runs.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+/// An outlet, and the cluster's configuration that it was made of.
+type Opened = (Arc<crate::config::Cluster>, Arc<Outlet>);
+
+struct Shared {
+    slots: Mutex<BTreeMap<Arc<str>, Slot>>,
+    held: HeldTopic,
+    metrics: Arc<Metrics>,
+    outlets: Mutex<BTreeMap<String, Opened>>,
+}
+
+/// A subscription.
+struct Slot {
+    /// None: it cannot run.
+    with: Option<With>,
+    board: Arc<Board>,
+    orders: mpsc::Sender<Ordered>,
+    stop: watch::Sender<Stop>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outlet of a subscription's cluster; a new one if the cluster is another now.
+    fn outlet(&self, with: &With) -> Result<Arc<Outlet>, String> {
+        let name = &with.spec.source.cluster;
+        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((cluster, outlet)) = outlets.get(name)
+            && Arc::ptr_eq(cluster, &with.cluster)
+        {
+            return Ok(Arc::clone(outlet));
+        }
+        let made = Outlet::new(name, &with.cluster, &self.held, &self.metrics)?;
+        let made = Arc::new(made);
+        outlets.insert(name.clone(), (Arc::clone(&with.cluster), Arc::clone(&made)));
+        Ok(made)
+    }
+}
+
+impl Engine {
+    /// Runs what `desired` says, and goes along with its changes. Must be called within a tokio runtime.
+    pub fn start<C: Connect>(
+        mut desired: watch::Receiver<Desired>,
+        connect: C,
+        held: HeldTopic,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            slots: Mutex::default(),
+            held,
+            metrics,
+            outlets: Mutex::default(),
+        });
+        let (stop, mut stopped) = watch::channel(Stop::No);
+        let (own, connect) = (Arc::clone(&shared), Arc::new(connect));
+        let now = desired.borrow_and_update().clone();
+        own.apply(&now, &connect);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    changed = desired.changed() => if changed.is_err() {
+                        // Nobody can change anything any more: what runs goes on.
+                        over(&mut stopped).await;
+                        return;
+                    },
+                    () = over(&mut stopped) => return,
+                }
+                let now = desired.borrow_and_update().clone();
+                own.apply(&now, &connect);
+            }
+        });
+        Self { shared, stop, task }
+    }
+
+    /// How to watch and steer it.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// Takes no more records, finishes what is under way, until `until` at the latest, commits, and leaves the groups.
+    pub async fn stop(self, until: Instant) {
+        self.stop.send_replace(Stop::Until(until));
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "what supervises the subscriptions failed");
+        }
+        let slots = std::mem::take(&mut *self.shared.slots());
+        for slot in slots.values() {
+            slot.stop.send_replace(Stop::Until(until));
+        }
+        for (id, slot) in slots {
+            if let Some(task) = slot.task
+                && let Err(error) = task.await
+            {
+                tracing::error!(subscription = &*id, %error, "a subscription did not end in good order");
+            }
+        }
+        let outlets =
+            std::mem::take(&mut *self.shared.outlets.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, outlet) in outlets.into_values() {
+            outlet.close(until).await;
+        }
+    }
+}
+
+impl Shared {
+    fn apply<C: Connect>(self: &Arc<Self>, desired: &Desired, connect: &Arc<C>) {
+        let mut slots = self.slots();
+        let running: BTreeMap<Arc<str>, With> = slots
+            .iter()
+            .filter_map(|(id, slot)| Some((Arc::clone(id), slot.with.clone()?)))
+            .collect();
+        slots.retain(|id, slot| slot.with.is_some() || desired.subscriptions.contains_key(id));
+        for action in reconcile(desired, &running) {
+            match action {
+                Action::Start(id, with) => {
+                    let before = slots.remove(&id).and_then(|slot| slot.task);
+                    let slot = self.launch(&id, with, before, connect);
+                    slots.insert(id, slot);
+                }
+                Action::Replace(id, with) => {
+                    let before = slots.remove(&id).and_then(Slot::end);
+                    let slot = self.launch(&id, with, before, connect);
+                    slots.insert(id, slot);
+                }
+                // It ends by itself; nobody can tell it anything any more.
+                Action::Stop(id) => drop(slots.remove(&id).and_then(Slot::end)),
+                Action::Refuse(id, why) => {
+                    tracing::error!(subscription = &*id, why, "a subscription cannot run");
+                    let task = slots.remove(&id).and_then(Slot::end);
+                    let board = Board::new("");
+                    board.restarted(
+                        State::Failed {
+                            error: why.clone(),
+                            retry_in_ms: 0,
+                        },
+                        &why,
+                    );
+                    let slot = Slot {
+                        with: None,
+                        board: Arc::new(board),
+                        orders: mpsc::channel(1).0,
+                        stop: watch::channel(Stop::No).0,
+                        task,
+                    };
+                    slots.insert(id, slot);
+                }
+            }
+        }
+    }
+
+    fn launch<C: Connect>(
+        self: &Arc<Self>,
+        id: &Arc<str>,
+        with: With,
+        before: Option<JoinHandle<()>>,
+        connect: &Arc<C>,
+    ) -> Slot {
+        let board = Arc::new(Board::new(with.spec.group(id, &with.cluster)));
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let (stop, stopped) = watch::channel(Stop::No);
+        let task = Task {
+            id: Arc::clone(id),
+            with: with.clone(),
+            board: Arc::clone(&board),
+            shared: Arc::clone(self),
+            connect: Arc::clone(connect),
+        };
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                // Its events are committed before this one reads what is.
+                drop(before.await);
+            }
+            task.run(ordered, stopped).await;
+        });
+        Slot {
+            with: Some(with),
+            board,
+            orders,
+            stop,
+            task: Some(task),
+        }
+    }
+}
+
+impl Slot {
+    fn end(self) -> Option<JoinHandle<()>> {
+        self.stop.send_replace(Stop::Until(Instant::now() + FINISH));
+        self.task
+    }
+}
+
+/// A subscription's supervision.
+struct Task<C> {
+    id: Arc<str>,
+    with: With,
+    board: Arc<Board>,
+    shared: Arc<Shared>,
+    connect: Arc<C>,
+}
+
+impl<C: Connect> Task<C> {
+    async fn run(self, mut orders: mpsc::Receiver<Ordered>, mut stop: watch::Receiver<Stop>) {
+        let metrics = self.shared.metrics.subscription(&self.id);
+        let mut pause = PAUSE;
+        loop {
+            let started = Instant::now();
+            let id = &*self.id;
+            tracing::info!(subscription = id, source = %self.with.spec.source, "starting");
+            // A task of its own, so that a panic ends it and not this.
+            let ran = tokio::spawn(attempt(self.parts(&metrics), orders, stop.clone()));
+            let error;
+            (orders, error) = match ran.await {
+                Ok((orders, Ok(Exit::Stopped))) => {
+                    drop(orders);
+                    metrics.gone();
+                    return;
+                }
+                Ok((orders, Ok(Exit::Again))) => (orders, None),
+                Ok((orders, Err(error))) => (orders, Some(error)),
+                Err(error) => {
+                    // Whoever waits for an order is told that it was not carried out.
+                    let (sender, receiver) = mpsc::channel(ORDERS);
+                    if let Some(slot) = self.shared.slots().get_mut(&self.id) {
+                        slot.orders = sender;
+                    }
+                    (
+                        receiver,
+                        Some(format!(
+                            "the task failed within the sidecar, which is a defect: {error}"
+                        )),
+                    )
+                }
+            };
+            let Some(error) = error else {
+                continue;
+            };
+            if started.elapsed() > LONGEST_PAUSE {
+                pause = PAUSE;
+            }
+            tracing::error!(subscription = id, error, retry_in = ?pause, "a subscription failed: it is started again");
+            metrics.restarted();
+            let failed = State::Failed {
+                error: error.clone(),
+                retry_in_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            };
+            self.board.restarted(failed, &error);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = over(&mut stop) => {
+                    metrics.gone();
+                    return;
+                }
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.board.set(State::Starting);
+        }
+    }
+
+    fn parts(&self, metrics: &SubscriptionMetrics) -> Result<Parts<C::Sink>, String> {
+        let sink = self.connect.connect(&self.id, &self.with.spec)?;
+        Ok(Parts {
+            id: Arc::clone(&self.id),
+            with: self.with.clone(),
+            sink: Arc::new(sink),
+            outlet: self.shared.outlet(&self.with)?,
+            board: Arc::clone(&self.board),
+            metrics: metrics.clone(),
+        })
+    }
+}
+
+/// Resolves when it is to stop, or nobody can say so any more.
+async fn over(stop: &mut watch::Receiver<Stop>) {
+    drop(stop.wait_for(|stop| *stop != Stop::No).await);
+}
+
+async fn attempt<D: Deliver>(
+    parts: Result<Parts<D>, String>,
+    mut orders: mpsc::Receiver<Ordered>,
+    mut stop: watch::Receiver<Stop>,
+) -> (mpsc::Receiver<Ordered>, Result<Exit, String>) {
+    let ended = match parts {
+        Ok(parts) => Runner::run(parts, &mut orders, &mut stop).await,
+        Err(error) => Err(error),
+    };
+    (orders, ended)
+}
+
+impl Handle {
+    /// How a subscription is in this sidecar; none: it does not have it.
+    pub fn status(&self, id: &str) -> Option<Status> {
+        self.0.slots().get(id).map(|slot| slot.board.status())
+    }
+
+    /// How every subscription is in this sidecar.
+    pub fn statuses(&self) -> BTreeMap<Arc<str>, Status> {
+        let slots = self.0.slots();
+        slots
+            .iter()
+            .map(|(id, slot)| (Arc::clone(id), slot.board.status()))
+            .collect()
+    }
+
+    /// Tells a subscription to do something, and what came of it.
+    ///
+    /// # Errors
+    /// It is not there, does not run, or cannot do it.
+    pub async fn order(&self, id: &str, order: Order) -> Result<Told, Refused> {
+        let (orders, board) = {
+            let slots = self.0.slots();
+            let slot = slots.get(id).ok_or_else(|| Refused::Unknown(id.to_owned()))?;
+            (slot.orders.clone(), Arc::clone(&slot.board))
+        };
+        let not_running = || match board.status().state {
+            State::Failed { error, .. } => Refused::NotRunning(error),
+            State::Starting => Refused::NotRunning("it is starting".to_owned()),
+            State::Running | State::Paused { .. } | State::Stopping => {
+                Refused::NotRunning("it is stopping".to_owned())
+            }
+        };
+        if matches!(board.status().state, State::Failed { .. } | State::Starting) {
+            return Err(not_running());
+        }
+        let (answer, told) = oneshot::channel();
+        if orders.send((order, answer)).await.is_err() {
+            return Err(not_running());
+        }
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => Err(not_running()),
+            Err(_) => Err(Refused::Unavailable(format!(
+                "it was not done within {} s, and may be yet",
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Tokens that an issuer signs: who may read what by them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::pkey::{PKey, Private};
+use openssl::sign::Signer;
+use serde_json::{Value, json};
+
+use crate::support::{Mock, Sidecar, mock};
+use crate::world::{Events, get, reading_as, values, write};
+use crate::ws_world::{Socket, refused};
+
+/// An issuer: a key, and the file that publishes it.
+struct Issuer {
+    key: PKey<Private>,
+    jwks: tempfile::NamedTempFile,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        let key = PKey::generate_ed25519().unwrap();
+        let x = URL_SAFE_NO_PAD.encode(key.raw_public_key().unwrap());
+        let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]});
+        let jwks = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(jwks.path(), set.to_string()).unwrap();
+        Self { key, jwks }
+    }
+
+    /// Its lines of the configuration.
+    fn yaml(&self) -> String {
+        format!(
+            "jwt: {{corporate: {{issuer: 'https://issuer', audiences: [sluice], algorithms: [EdDSA], clock_skew: 0, \
+             jwks: {{file: '{}'}}}}}}\n",
+            self.jwks.path().display()
+        )
+    }
+
+    /// A header's value with a token that says this besides, and ends after `seconds`.
+    fn bearer(&self, claims: &Value, seconds: u64) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let mut all = json!({"iss": "https://issuer", "aud": "sluice", "sub": "alice", "exp": now + seconds});
+        for (name, value) in claims.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        let header = json!({"alg": "EdDSA", "kid": "k"}).to_string();
+        let message = [header, all.to_string()]
+            .map(|part| URL_SAFE_NO_PAD.encode(part))
+            .join(".");
+        let mut signer = Signer::new_without_digest(&self.key).unwrap();
+        let signature = signer.sign_oneshot_to_vec(message.as_bytes()).unwrap();
+        format!("Bearer {message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+async fn world(topics: &[(&str, i32)], reads: &str) -> (Mock, Issuer, Sidecar) {
+    let mock = mock(topics);
+    let issuer = Issuer::new();
+    let sidecar = reading_as(&mock, &format!("{}reads: {reads}", issuer.yaml())).await;
+    (mock, issuer, sidecar)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_choose_what_may_be_read() {
+    let topics = [
+        ("acme.a", 1),
+        ("acme.b", 1),
+        ("globex.a", 1),
+        ("shared", 1),
+        ("audit", 1),
+    ];
+    let reads = "[{topics: ['{claims.org}.*', shared], jwt: {provider: corporate}}, \
+                 {topics: [audit], jwt: {provider: corporate, claims: {scope: [read, audit], realm.roles: auditor}}}, \
+                 {topics: [audit], tokens: [hunter2]}]";
+    let (_mock, issuer, sidecar) = world(&topics, reads).await;
+    let status = async |path: &str, bearer: &str| {
+        let answer = get(&sidecar, path, &[("authorization", bearer)]).await;
+        let challenge = answer.header("www-authenticate").unwrap_or_default().to_owned();
+        (answer.status.as_u16(), challenge, answer.json())
+    };
+    let acme = issuer.bearer(&json!({"org": "acme"}), 300);
+    assert_eq!(status("/topics/acme.a/records", &acme).await.0, 200);
+    assert_eq!(status("/topics/shared/records", &acme).await.0, 200);
+    let (_, _, listed) = status("/topics", &acme).await;
+    assert_eq!(
+        listed,
+        json!({"topics": [{"topic": "acme.a"}, {"topic": "acme.b"}, {"topic": "shared"}]})
+    );
+    for path in [
+        "/topics/globex.a/records",
+        "/topics/audit/records",
+        "/records?topics=acme.a,globex.a",
+    ] {
+        let (code, challenge, body) = status(path, &acme).await;
+        assert_eq!(
+            (code, &body["code"]),
+            (403, &json!("topic_not_allowed")),
+            "{path}"
+        );
+        assert!(
+            challenge.starts_with("Bearer error=\"insufficient_scope\""),
+            "{challenge}"
+        );
+        assert!(
+            body["error"].as_str().unwrap().contains("lets alice read"),
+            "{body}"
+        );
+    }
+    // What would widen a pattern opens nothing but what needs no claim.
+    for org in [
+        json!("*"),
+        json!("acme.a"),
+        json!(""),
+        json!(["*", "."]),
+        Value::Null,
+    ] {
+        let bearer = issuer.bearer(&json!({ "org": org }), 300);
+        assert_eq!(status("/topics/acme.a/records", &bearer).await.0, 403, "{org}");
+        assert_eq!(status("/topics/globex.a/records", &bearer).await.0, 403, "{org}");
+        assert_eq!(status("/topics/shared/records", &bearer).await.0, 200, "{org}");
+    }
+    let both = issuer.bearer(&json!({"org": ["acme", "globex"]}), 300);
+    assert_eq!(status("/records?topics=acme.a,globex.a", &both).await.0, 200);
+    // Every claim that is asked for is needed.
+    let roles = json!({"roles": ["auditor"]});
+    for (claims, expected) in [
+        (json!({"scope": "read audit", "realm": roles}), 200),
+        (json!({"scope": "read", "realm": roles}), 403),
+        (json!({"scope": "read audit"}), 403),
+        (json!({"scope": "read auditor", "realm": roles}), 403),
+    ] {
+        let bearer = issuer.bearer(&claims, 300);
+        assert_eq!(
+            status("/topics/audit/records", &bearer).await.0,
+            expected,
+            "{claims}"
+        );
+    }
+    assert_eq!(status("/topics/audit/records", "Bearer hunter2").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_good_is_said_why() {
+    let (_mock, issuer, sidecar) = world(&[("t", 1)], "[{topics: [t], jwt: {provider: corporate}}]").await;
+    let stranger = Issuer::new().bearer(&json!({}), 300);
+    for (bearer, what) in [
+        (issuer.bearer(&json!({"aud": "other"}), 300), "for somebody else"),
+        (
+            issuer.bearer(&json!({"nbf": 9_999_999_999_u64}), 300),
+            "not good yet",
+        ),
+        (issuer.bearer(&json!({"exp": 1}), 300), "expired"),
+        (stranger, "signature is wrong"),
+        (issuer.bearer(&json!({"iss": "other"}), 300), "none that is known"),
+        ("Bearer hunter2".to_owned(), "none that is known"),
+    ] {
+        for path in ["/topics/t/records", "/topics/t/stream", "/topics", "/topics/t"] {
+            let answer = get(&sidecar, path, &[("authorization", &bearer)]).await;
+            assert_eq!(answer.status, 401, "{what}");
+            let body = answer.json();
+            assert_eq!(body["code"], "not_authenticated");
+            assert!(body["error"].as_str().unwrap().contains(what), "{body}");
+            let challenge = answer.header("www-authenticate").unwrap();
+            let start = "Bearer error=\"invalid_token\", error_description=\"";
+            assert!(
+                challenge.starts_with(start) && challenge.contains(what),
+                "{challenge}"
+            );
+        }
+    }
+    let answer = get(&sidecar, "/topics/t/records", &[]).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("www-authenticate")),
+        (401, Some("Bearer"))
+    );
+    std::fs::remove_file(issuer.jwks.path()).unwrap();
+    let unknown = reading_as(
+        &mock(&[("t", 1)]),
+        "jwt: {corporate: {issuer: 'https://issuer', audiences: [sluice], algorithms: [EdDSA], jwks: {url: \
+         'http://127.0.0.1:1/keys'}}}\nreads: [{topics: [t], jwt: {provider: corporate}}]",
+    )
+    .await;
+    let good = issuer.bearer(&json!({}), 300);
+    let answer = get(&unknown, "/topics/t/records", &[("authorization", &good)]).await;
+    let body = answer.json();
+    assert_eq!(
+        (answer.status.as_u16(), &body["code"]),
+        (503, &json!("unavailable")),
+        "{body}"
+    );
+    assert!(
+        body["error"].as_str().unwrap().contains("jwt.corporate"),
+        "{body}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_ends_with_its_token() {
+    let (mock, issuer, sidecar) = world(&[("t", 1)], "[{topics: [t], jwt: {provider: corporate}}]").await;
+    write(&mock, "t", 0, &["first"]).await;
+    let bearer = issuer.bearer(&json!({}), 4);
+    let headers = [("authorization", bearer.as_str())];
+    let mut events = Events::open(&sidecar, "/topics/t/stream?from=earliest", &headers).await;
+    assert_eq!(events.values(1).await, ["first"]);
+    events.event("caught-up").await;
+    let ended = events.event("error").await.json();
+    assert_eq!(ended["code"], "not_authenticated");
+    assert!(ended["error"].as_str().unwrap().contains("expired"), "{ended}");
+    assert_eq!(events.next().await, None);
+    let bearer = issuer.bearer(&json!({}), 2);
+    let started = std::time::Instant::now();
+    let answer = get(
+        &sidecar,
+        "/topics/t/records?max_wait=25s",
+        &[("authorization", &bearer)],
+    )
+    .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(values(&answer.json()), [""; 0]);
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ends_with_its_token_and_writes_what_its_claims_open() {
+    let reads = "[{topics: ['{claims.org}.*'], jwt: {provider: corporate}, publish: true}]";
+    let (mock, issuer, sidecar) = world(&[("acme.a", 1), ("other.a", 1)], reads).await;
+    write(&mock, "acme.a", 0, &["first"]).await;
+    let bearer = issuer.bearer(&json!({"org": "acme"}), 6);
+    // Browsers have no other header for it.
+    let offered = format!("sluice.v1, bearer.{}", bearer.trim_start_matches("Bearer "));
+    let headers = [("sec-websocket-protocol", offered.as_str())];
+    let mut socket = Socket::open(&sidecar, "/topics/acme.a/ws?from=earliest", &headers).await;
+    assert_eq!(socket.values(1).await, ["first"]);
+    socket.of("caught-up").await;
+    socket
+        .say(r#"{"type":"publish","id":1,"value":"x","topic":"other.a"}"#)
+        .await;
+    assert_eq!(socket.of("error").await["code"], "topic_not_allowed");
+    socket.say(r#"{"type":"pause","id":2}"#).await;
+    socket.of("ok").await;
+    let ended = socket.until("error").await;
+    assert_eq!(
+        (&ended["status"], &ended["code"]),
+        (&json!(401), &json!("not_authenticated"))
+    );
+    assert!(ended["error"].as_str().unwrap().contains("expired"), "{ended}");
+    assert_eq!(socket.closed().await, (1008, "not_authenticated".to_owned()));
+    let (status, body) = refused(&sidecar, "/topics/other.a/ws", &headers).await;
+    assert!(status == 401 || status == 403, "{body}");
+}

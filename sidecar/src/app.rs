@@ -133,7 +133,7 @@ impl App {
             config.max_request_bytes,
             rest::Believed::of(&listeners.data),
         );
-        let reads = read::Reads::new(&config, &metrics, faces.1.clone());
+        let reads = read::Reads::new(&config, &metrics, faces.1.clone(), Arc::clone(&gateway));
         let data = Server::bind("data", &listeners.data, &metrics, rest)
             .await?
             .and(read::router(Arc::clone(&reads)));

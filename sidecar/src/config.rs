@@ -239,6 +239,10 @@ pub struct Read {
     pub encode_message_id: bool,
     /// Whether a topic that does not exist is an error, and not waited for.
     pub check_topic_existence: bool,
+    /// Whether whoever may read them may write them too, on a WebSocket.
+    pub publish: bool,
+    /// The origins of pages, besides those of the same host, that may open WebSockets; `*` is any.
+    pub allowed_origins: Vec<String>,
     /// The consumer groups that its readers may use.
     pub groups: ReadGroups,
     /// What every reader's records go through, whatever it asks for.

@@ -31,7 +31,7 @@ use crate::config::Expiry;
 pub use self::idempotency::IdempotencyMetrics;
 pub use self::load::{Load, Loads};
 pub use self::producer::{CallerGauges, ProducerMetrics};
-pub use self::reads::ReadMetrics;
+pub use self::reads::{Open, ReadMetrics};
 pub use self::sinks::SinkMetrics;
 pub use self::spool::SpoolMetrics;
 pub use self::subscriptions::SubscriptionMetrics;
@@ -255,6 +255,8 @@ impl Default for Metrics {
             READ_BYTES => reads.bytes,
             READ_FILTER_FAILURES => reads.filter_failures,
             READ_STREAMS => reads.streams,
+            READ_SOCKETS => reads.sockets,
+            READ_CLOSES => reads.closes,
             READ_TAILS => reads.tails,
             READ_MEMBERS => reads.members,
             READ_COMMITS => reads.commits,

@@ -23,6 +23,7 @@ mod replicas;
 mod rest;
 mod run;
 mod smoke;
+mod sockets;
 mod spool;
 mod stats;
 mod storm;

@@ -44,6 +44,7 @@ pub(super) fn read(
     root: &Section<'_>,
     clusters: (&BTreeMap<String, Cluster>, Option<&str>),
     providers: &BTreeMap<String, Arc<Provider>>,
+    writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Vec<Read> {
     let is_set = |name: &str| root.raw("jwt").is_some_and(|jwt| jwt.get(name).is_some());
@@ -53,7 +54,7 @@ pub(super) fn read(
         .filter_map(|section| {
             let jwt = section.section("jwt");
             let jwt = jwt.and_then(|section| jwt::bearers(section, providers, is_set));
-            one(section, clusters, jwt, context)
+            one(section, clusters, jwt, writing_takes_tokens, context)
         })
         .collect()
 }
@@ -62,6 +63,7 @@ fn one(
     section: Section<'_>,
     (clusters, default_cluster): (&BTreeMap<String, Cluster>, Option<&str>),
     jwt: Option<Bearers>,
+    writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Option<Read> {
     let cluster = section.name("cluster").or_else(|| {
@@ -112,6 +114,23 @@ fn one(
     let remove_confluent_header = section.bool("remove_confluent_header").unwrap_or_default();
     let encode_message_id = section.bool("encodeMessageId").unwrap_or(true);
     let check_topic_existence = section.bool("check_topic_existence").unwrap_or(true);
+    let publish = section.bool("publish").unwrap_or_default();
+    if publish && anonymous && writing_takes_tokens {
+        section.problem(
+            "publish",
+            "would let anybody write what `listeners.data.tokens` are asked for elsewhere, since `anonymous` is true: give \
+             the entry tokens",
+        );
+    }
+    if let Some(name) = cluster.as_ref().filter(|_| publish)
+        && clusters.get(name).is_some_and(|cluster| !cluster.produces)
+    {
+        section.problem(
+            "publish",
+            format!("cannot be: cluster {name:?} takes no records, its producer.enabled is false"),
+        );
+    }
+    let allowed_origins = allowed_origins(&section);
     let groups = groups::read(&section);
     let filter = section.section("filter").and_then(filter);
     let key = key(&section);
@@ -150,12 +169,41 @@ fn one(
         auto_offset_reset: auto_offset_reset.unwrap_or(Reset::Latest),
         encode_message_id,
         check_topic_existence,
+        publish,
+        allowed_origins,
         groups,
         filter,
         key,
         max_view_keys: usize::try_from(max_view_keys).unwrap_or_default(),
         max_view_bytes: usize::try_from(max_view_bytes).unwrap_or_default(),
     })
+}
+
+/// `allowed_origins:`, as browsers write them (RFC 6454, section 6.2): scheme and host in lower case, and a port where it is
+/// not the scheme's own.
+fn allowed_origins(section: &Section<'_>) -> Vec<String> {
+    let origins = section.strings("allowed_origins").unwrap_or_default();
+    for (i, origin) in origins.iter().enumerate() {
+        let host = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| origin.strip_prefix(scheme));
+        let good = host.is_some_and(|host| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_graphic())
+                && !host.contains(['/', '?', '#', '@', '*'])
+                && !host.bytes().any(|byte| byte.is_ascii_uppercase())
+        });
+        if origin != "*" && !good {
+            section.problem(
+                &format!("allowed_origins[{i}]"),
+                format!(
+                    "{origin:?} is no origin as browsers send it, as https://app.example.com or http://localhost:8080, \
+                     and not \"*\""
+                ),
+            );
+        }
+    }
+    origins
 }
 
 /// What one of the words of `auto_offset_reset` means.

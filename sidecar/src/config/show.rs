@@ -333,6 +333,8 @@ impl Page<'_> {
             auto_offset_reset,
             encode_message_id,
             check_topic_existence,
+            publish,
+            allowed_origins,
             groups,
             filter,
             key,
@@ -387,6 +389,11 @@ impl Page<'_> {
         );
         self.line(&format!("{path}.encodeMessageId"), encode_message_id);
         self.line(&format!("{path}.check_topic_existence"), check_topic_existence);
+        self.line(&format!("{path}.publish"), publish);
+        self.list(
+            &format!("{path}.allowed_origins"),
+            allowed_origins.iter().cloned(),
+        );
         let ReadGroups {
             allowed,
             said,
@@ -651,6 +658,8 @@ mod tests {
             "reads[0].limit: 7 (the file)",
             "reads[0].max_wait: 5s (default)",
             "reads[0].auto_offset_reset: latest (default)",
+            "reads[0].publish: false (default)",
+            "reads[0].allowed_origins: none (default)",
             "reads[0].remove_confluent_header: false (default)",
             "reads[1].topics: s, {claims.org}.* (the file)",
             "reads[1].jwt.provider: i (the file)",

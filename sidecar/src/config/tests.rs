@@ -341,6 +341,12 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
     );
     assert_eq!(one.auto_offset_reset, super::Reset::None);
     assert!(!one.encode_message_id && !one.check_topic_existence);
+    assert!(one.publish && !other.publish);
+    assert_eq!(
+        one.allowed_origins,
+        ["https://app.example.com", "http://localhost:8080"]
+    );
+    assert!(other.allowed_origins.is_empty());
     assert_eq!(config.max_members, 5);
     assert!(one.groups.allowed.allows("ORG.app") && !one.groups.allowed.allows("app"));
     let header = |name: &str| ChosenFrom::Header(name.parse().unwrap());
@@ -462,6 +468,19 @@ fn every_setting_of_an_issuer_is_heeded() {
         (settings.clock_skew, settings.name_claim.to_string()),
         (Duration::from_secs(60), "sub".to_owned())
     );
+}
+
+#[test]
+fn what_is_written_with_a_token_is_not_written_by_anybody() {
+    let yaml = "listeners: {data: {tokens: [abc]}}\nclusters: {main: {bootstrap_servers: a, allowed_topics: [t]}}\n\
+                reads: [{topics: [t], anonymous: true, publish: true}]";
+    let problems = lines(&load(yaml, env(&[])).unwrap_err());
+    assert!(
+        problems.starts_with("reads[0].publish: would let anybody write"),
+        "{problems}"
+    );
+    let of_its_own = yaml.replace("anonymous: true", "tokens: [xyz]");
+    assert!(load(&of_its_own, env(&[])).is_ok());
 }
 
 #[test]

@@ -209,6 +209,11 @@ pub(super) const READ_FILTER_FAILURES: Name = (
 pub(super) const READ_STREAMS: Name = ("sluice_read_streams", "Event streams that are open");
 /// No labels.
 pub(super) const READ_TAILS: Name = ("sluice_read_tails", "Partitions that are followed for readers");
+pub(super) const READ_SOCKETS: Name = ("sluice_read_websockets", "WebSockets that are open");
+pub(super) const READ_CLOSES: Name = (
+    "sluice_read_websocket_closes",
+    "WebSockets that ended, by the code that their clients were told, or told; 1006 where it was none",
+);
 /// No labels.
 pub(super) const READ_MEMBERS: Name = (
     "sluice_read_members",

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::http::header::AUTHORIZATION;
 use prometheus_client::metrics::gauge::Gauge;
@@ -88,6 +89,26 @@ enum Open {
     Whole,
     /// These of its topics.
     Only(TopicAllowlist),
+}
+
+/// An entry that lets the caller write what it lets it read.
+#[derive(Debug)]
+pub(super) struct Writable {
+    pub(super) entry: Arc<Read>,
+    /// These of its topics; none: all of them.
+    only: Option<TopicAllowlist>,
+    /// How long the token is good for by which it is open, if that is one which ends.
+    pub(super) left: Option<Duration>,
+}
+
+impl Writable {
+    /// Whether the topic is one that it opens.
+    pub(super) fn allows(&self, topic: &str) -> bool {
+        match &self.only {
+            None => self.entry.topics.allows(topic),
+            Some(topics) => topics.allows(topic),
+        }
+    }
 }
 
 impl Access {
@@ -316,6 +337,24 @@ impl<'a> Granted<'a> {
     /// What the token says by which the caller reads the topic.
     fn claims(&self, topic: &str) -> Option<&Map<String, Value>> {
         self.caller_of(topic).map(|caller| &caller.claims)
+    }
+
+    /// What the caller may write, on a WebSocket.
+    pub(super) fn writable(&self) -> impl Iterator<Item = Writable> {
+        let open = self.entries.iter().zip(&self.open);
+        open.filter(|(entry, _)| entry.publish)
+            .filter_map(|(entry, way)| {
+                let only = match &way.topics {
+                    Open::Nothing => return None,
+                    Open::Whole => None,
+                    Open::Only(topics) => Some(topics.clone()),
+                };
+                Some(Writable {
+                    entry: Arc::clone(entry),
+                    only,
+                    left: way.caller.as_ref().map(|caller| caller.left()),
+                })
+            })
     }
 
     /// The topic that the request chooses instead of naming it.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Mock, Sidecar, mock};
 use crate::world::{Events, get, put, reading_as, values, write};
+use crate::ws_world::{Socket, refused};
 
 /// An issuer: a key, and the file that publishes it.
 struct Issuer {
@@ -292,4 +293,33 @@ async fn what_waits_ends_with_its_token() {
     assert_eq!(answer.status, 200);
     assert_eq!(values(&answer.json()), [""; 0]);
     assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ends_with_its_token_and_writes_what_its_claims_open() {
+    let reads = "[{topics: ['{claims.org}.*'], jwt: {provider: corporate}, publish: true}]";
+    let (mock, issuer, sidecar) = world(&[("acme.a", 1), ("other.a", 1)], reads).await;
+    write(&mock, "acme.a", 0, &["first"]).await;
+    let bearer = issuer.bearer(&json!({"org": "acme"}), 6);
+    // Browsers have no other header for it.
+    let offered = format!("sluice.v1, bearer.{}", bearer.trim_start_matches("Bearer "));
+    let headers = [("sec-websocket-protocol", offered.as_str())];
+    let mut socket = Socket::open(&sidecar, "/topics/acme.a/ws?from=earliest", &headers).await;
+    assert_eq!(socket.values(1).await, ["first"]);
+    socket.of("caught-up").await;
+    socket
+        .say(r#"{"type":"publish","id":1,"value":"x","topic":"other.a"}"#)
+        .await;
+    assert_eq!(socket.of("error").await["code"], "topic_not_allowed");
+    socket.say(r#"{"type":"pause","id":2}"#).await;
+    socket.of("ok").await;
+    let ended = socket.until("error").await;
+    assert_eq!(
+        (&ended["status"], &ended["code"]),
+        (&json!(401), &json!("not_authenticated"))
+    );
+    assert!(ended["error"].as_str().unwrap().contains("expired"), "{ended}");
+    assert_eq!(socket.closed().await, (1008, "not_authenticated".to_owned()));
+    let (status, body) = refused(&sidecar, "/topics/other.a/ws", &headers).await;
+    assert!(status == 401 || status == 403, "{body}");
 }

@@ -33,6 +33,8 @@ pub(crate) fn entry(topics: &[&str]) -> Read {
         auto_offset_reset: Reset::Latest,
         encode_message_id: false,
         check_topic_existence: true,
+        publish: false,
+        allowed_origins: Vec::new(),
         groups: ReadGroups::default(),
         filter: None,
         key: None,

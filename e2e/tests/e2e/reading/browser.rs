@@ -132,8 +132,11 @@ fn a_browsers_websocket_reads_and_writes_with_its_token() -> Result<()> {
         });
         let parts = Parts::new(&kafka.bootstrap(), routes).sidecar("reads", json!([entry]));
         let mut rig = Rig::start(s, parts).await?;
-        let posted = rig.envoy.h1().post("/written", "text/plain", "before");
-        posted.await?.expect(200)?;
+        let client = rig.envoy.h1();
+        client
+            .post("/written", "text/plain", "before")
+            .await?
+            .expect(200)?;
         let mut browser = Browser::start(s.dir()).await?;
         let port = rig.envoy.port();
         browser.open(&format!("http://localhost:{port}/page")).await?;

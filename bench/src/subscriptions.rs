@@ -261,7 +261,7 @@ impl Run<'_> {
             "while 1 % fail",
             "after",
             "refused",
-            "s until all came",
+            "s after the last",
             "twice",
         ];
         println!("\nOne key in a hundred is answered 503 for {third:?}, ordered by key:\n");

@@ -147,7 +147,7 @@ impl App {
         if let Some(dev_broker) = &dev_broker {
             admin = admin.merge(dev_broker.admin_routes());
         }
-        let control = Control::new(&config);
+        let control = Control::new(&config, metrics.state());
         let sinks = Sinks {
             egress: Arc::clone(&config.egress),
             metrics: Arc::clone(&metrics),

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use sluice::config::{Address, Config, Secret, State};
 use sluice::control::{Control, api};
 use sluice::kafka::log::Settings;
+use sluice::metrics::StateMetrics;
 use sluice::subscriptions::running::{Order, Refused, Status, Told};
 use sluice::subscriptions::sink::egress::Egress;
 use sluice_settings::{Problems, Section};
@@ -535,7 +536,7 @@ async fn without_state_or_kafka_it_is_said_what_is_missing() {
     // Whoever can reach a listener that asks for nothing may look.
     let mut open = config(&mock);
     open.listeners.admin.address = Address::Tcp(([192, 0, 2, 1], 9070).into());
-    let router = api::router(Control::new(&open), Arc::new(Nobody));
+    let router = api::router(Control::new(&open, StateMetrics::default()), Arc::new(Nobody));
     let request = |method: Method, body: Value| {
         let builder = Request::builder()
             .method(method)
@@ -556,7 +557,7 @@ async fn without_state_or_kafka_it_is_said_what_is_missing() {
         .unwrap();
     assert_eq!(shown.status(), 200);
     open.listeners.admin.tokens = vec![Secret::new("token")];
-    let router = api::router(Control::new(&open), Arc::new(Nobody));
+    let router = api::router(Control::new(&open, StateMetrics::default()), Arc::new(Nobody));
     let taken = router.oneshot(request(Method::POST, hook())).await.unwrap();
     assert_eq!(taken.status(), 503, "the state is not read yet");
 }

@@ -12,6 +12,8 @@
 mod delivery;
 #[path = "subscriptions/failing.rs"]
 mod failing;
+#[path = "subscriptions/faulty.rs"]
+mod faulty;
 #[path = "subscriptions/steering.rs"]
 mod steering;
 #[path = "subscriptions/world.rs"]

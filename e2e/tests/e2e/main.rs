@@ -8,6 +8,7 @@ mod control;
 mod errors;
 mod fail_closed;
 mod groups;
+mod handlers;
 mod harness;
 mod idempotency;
 mod keys;

@@ -358,3 +358,93 @@ fn sidecars_are_killed_and_nothing_is_lost_or_out_of_order() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn members_may_agree_by_the_brokers_own_protocol() -> Result<()> {
+    scenario_within(Duration::from_secs(300), "subscriptions-kip848", async |s| {
+        let kafka = Kafka::start(
+            s.dir(),
+            &Setup::default()
+                .property("group.consumer.min.session.timeout.ms", "3000")
+                .property("group.consumer.session.timeout.ms", "3000")
+                .property("group.consumer.min.heartbeat.interval.ms", "500")
+                .property("group.consumer.heartbeat.interval.ms", "500"),
+        )
+        .await?;
+        let topic = s.topic("orders");
+        kafka.create_topic(&topic, PARTITIONS).await?;
+        let handler = Handler::start().await?;
+        let settings = json!({
+            "clusters": {"main": {"bootstrap_servers": kafka.bootstrap(), "allowed_topics": ["*"]}},
+            "subscriptions": {ID: {
+                "source": format!("kafka://main/{topic}"),
+                "sink": format!("http://127.0.0.1:{}/", handler.port),
+                "options": {
+                    "concurrency": 32,
+                    "retry": {"initial_interval": "50ms", "max_interval": "200ms"},
+                    "auto.offset.reset": "earliest",
+                    "group.protocol": "consumer",
+                },
+            }},
+        });
+        let mut all = sidecars(s, &settings, 2).await?;
+        let mut writer = Writer::new(&kafka, &topic)?;
+        let shared = async |all: &[Sidecar], each: f64| {
+            wait::until("each has its partitions", PATIENCE, async || {
+                for sidecar in all {
+                    let own = sidecar.metric("sluice_subscription_partitions", "").await?;
+                    ensure!((own - each).abs() < 0.1, "{own} partitions");
+                }
+                Ok(())
+            })
+            .await
+        };
+        shared(&all, 6.0).await?;
+        let protocol = kafka.group_type(ID).await?;
+        ensure!(protocol.as_deref() == Some("Consumer"), "{protocol:?}");
+        writer.write(1500)?;
+        all_taken(&handler, writer.written).await?;
+        all_committed(&kafka, &topic).await?;
+        ensure!(
+            handler.seen().duplicates() == 0,
+            "{} twice",
+            handler.seen().duplicates()
+        );
+
+        // One leaves in good order, another is killed, each while records come.
+        writer.write(500)?;
+        let status = all
+            .get_mut(1)
+            .context("the second")?
+            .stop(Duration::from_secs(60))
+            .await?;
+        ensure!(status.success(), "{status}");
+        writer.write(500)?;
+        all_taken(&handler, writer.written).await?;
+        all_committed(&kafka, &topic).await?;
+        let moved = handler.seen().duplicates();
+        all.get_mut(1).context("the second")?.restart().await?;
+        shared(&all, 6.0).await?;
+        writer.write(500)?;
+        all.get_mut(0).context("the first")?.kill()?;
+        writer.write(500)?;
+        all_taken(&handler, writer.written).await?;
+        all_committed(&kafka, &topic).await?;
+        let seen = handler.seen();
+        println!(
+            "{moved} of {} records were delivered twice when a member left, {} when one was killed",
+            writer.written,
+            seen.duplicates() - moved
+        );
+        ensure!(
+            seen.overlaps <= seen.duplicates(),
+            "{} requests beside another of their key, and {} duplicates",
+            seen.overlaps,
+            seen.duplicates()
+        );
+        for (key, taken) in &seen.taken {
+            ensure!(taken.is_sorted(), "key {key}: {taken:?}");
+        }
+        Ok(())
+    })
+}

@@ -212,6 +212,8 @@ pub fn show(config: &Config, origins: &Origins) -> String {
     page.text
 }
 
+/// What a subscription's options say of its sink.
+mod sink;
 /// One subscription's lines.
 mod subscription;
 

@@ -20,7 +20,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use sluice::config::{Cluster, HeldTopic, Secret, TopicAllowlist};
 use sluice::metrics::Metrics;
@@ -92,6 +92,30 @@ pub(crate) fn read(mock: &Mock, topic: &str, partition: i32, count: usize) -> Ve
         }
     }
     found
+}
+
+/// The sizes of the first records with a value in the held topic.
+pub(crate) fn read_held(mock: &Mock, count: usize) -> Vec<usize> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", mock.bootstrap_servers())
+        .set("fetch.wait.max.ms", "10")
+        .set("group.id", "reads-held");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..2 {
+        list.add_partition_offset(HELD, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut sizes, until) = (Vec::new(), Instant::now() + PATIENCE);
+    while sizes.len() < count {
+        assert!(Instant::now() < until, "{} of {count} records", sizes.len());
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            sizes.extend(message.payload().map(<[u8]>::len));
+        }
+    }
+    sizes
 }
 
 /// A call of the handler.
@@ -298,9 +322,14 @@ pub(crate) struct World {
 
 /// A subscription of `orders` to a handler.
 pub(crate) fn spec(handler: &Handler, clusters: &BTreeMap<String, Cluster>, options: Value) -> Spec {
+    spec_of(&handler.url, clusters, options)
+}
+
+/// The same to whatever is at `url`.
+pub(crate) fn spec_of(url: &str, clusters: &BTreeMap<String, Cluster>, options: Value) -> Spec {
     let mut options = options;
     options["auto.offset.reset"] = "earliest".into();
-    let tree = serde_json::json!({"source": "kafka://main/orders", "sink": handler.url, "options": options});
+    let tree = serde_json::json!({"source": "kafka://main/orders", "sink": url, "options": options});
     let problems = Problems::default();
     let scope = Scope {
         clusters,

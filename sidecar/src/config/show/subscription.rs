@@ -22,8 +22,7 @@ impl Page<'_> {
             reply_topic,
             paused,
             properties,
-            // What is a sink's has secrets in many places.
-            webhook: _,
+            webhook,
         } = spec;
         self.line(&format!("{path}.source"), source);
         self.line(&format!("{path}.sink"), shown(sink));
@@ -103,6 +102,7 @@ impl Page<'_> {
         for (name, value) in properties {
             self.line(&format!("{path}.{name}"), value);
         }
+        self.sink(&path, webhook);
     }
 }
 

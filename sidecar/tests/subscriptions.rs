@@ -14,5 +14,7 @@ mod delivery;
 mod failing;
 #[path = "subscriptions/steering.rs"]
 mod steering;
+#[path = "subscriptions/together.rs"]
+mod together;
 #[path = "subscriptions/world.rs"]
 mod world;

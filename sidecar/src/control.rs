@@ -10,6 +10,7 @@ pub mod item;
 pub mod manifest;
 mod redact;
 pub mod services;
+mod together;
 mod view;
 
 use std::collections::BTreeMap;

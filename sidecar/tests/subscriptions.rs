@@ -16,5 +16,7 @@ mod failing;
 mod faulty;
 #[path = "subscriptions/steering.rs"]
 mod steering;
+#[path = "subscriptions/together.rs"]
+mod together;
 #[path = "subscriptions/world.rs"]
 mod world;

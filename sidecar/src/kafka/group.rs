@@ -73,6 +73,16 @@ pub struct Revocation {
     _done: std::sync::mpsc::Sender<std::convert::Infallible>,
 }
 
+impl Revocation {
+    /// A part of it, for somebody else to hand over: the group waits for all parts.
+    pub fn part(&self, partitions: Vec<Partition>) -> Self {
+        Self {
+            partitions,
+            _done: self._done.clone(),
+        }
+    }
+}
+
 /// Why a member cannot do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

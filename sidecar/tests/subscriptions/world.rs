@@ -26,9 +26,9 @@ use sluice::config::{Cluster, HeldTopic, Secret, TopicAllowlist};
 use sluice::metrics::Metrics;
 use sluice::subscriptions::engine::{Connect, Engine, Handle};
 use sluice::subscriptions::event::{Deliver, Event, Outcome};
-use sluice::subscriptions::running::{Desired, Order, Refused, Status, Told};
+use sluice::subscriptions::running::{Called, Desired, Order, Refused, Status, Together, Told};
 use sluice::subscriptions::sink::Inline;
-use sluice::subscriptions::spec::{Scope, Spec};
+use sluice::subscriptions::spec::{Scope, Spec, Topics};
 use sluice_settings::{Problems, Section};
 use tokio::sync::watch;
 
@@ -257,6 +257,10 @@ pub(crate) struct Post {
 }
 
 impl Deliver for Post {
+    fn place(&self) -> String {
+        self.url.clone()
+    }
+
     async fn deliver(&self, events: &[Event]) -> Outcome {
         let text =
             |bytes: &Option<Bytes>| String::from_utf8(bytes.clone().unwrap_or_default().to_vec()).unwrap();
@@ -364,7 +368,35 @@ impl World {
         let (desired, watched) = watch::channel(Desired {
             subscriptions: BTreeMap::from([(Arc::from("sub"), Arc::new(spec))]),
             clusters: clusters.collect(),
+            called: BTreeMap::new(),
         });
+        let metrics = Arc::new(Metrics::default());
+        let held = HeldTopic {
+            topic: HELD.to_owned(),
+            ..HeldTopic::default()
+        };
+        let engine = Engine::start(watched, Posts, held, Arc::clone(&metrics));
+        Self {
+            handle: engine.handle(),
+            engine,
+            metrics,
+            desired,
+        }
+    }
+
+    /// An engine with subscriptions (id, topic, options) that are called for one record of a key at a time, all of them; or each.
+    pub(crate) fn service(
+        mock: &Mock,
+        handler: &Handler,
+        all: &[(&str, &str, Value)],
+        together: bool,
+    ) -> Self {
+        Self::of(service(mock, handler, all, together))
+    }
+
+    /// An engine that runs what it is to.
+    pub(crate) fn of(desired: Desired) -> Self {
+        let (desired, watched) = watch::channel(desired);
         let metrics = Arc::new(Metrics::default());
         let held = HeldTopic {
             topic: HELD.to_owned(),
@@ -411,6 +443,46 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// As of [`World::service`].
+pub(crate) fn service(
+    mock: &Mock,
+    handler: &Handler,
+    all: &[(&str, &str, Value)],
+    together: bool,
+) -> Desired {
+    let clusters = clusters(mock);
+    let group = Together {
+        service: "Cart".to_owned(),
+        cluster: "main".to_owned(),
+        group: "sluice-Cart".to_owned(),
+        members: all
+            .iter()
+            .map(|(id, topic, _)| (Arc::from(*id), vec![(*topic).to_owned()]))
+            .collect(),
+        properties: BTreeMap::from([("auto.offset.reset".to_owned(), "earliest".to_owned())]),
+    };
+    let group = Arc::new(group);
+    let called = Called {
+        uri: handler.url.clone(),
+        raw: false,
+        keyed: true,
+        once: false,
+        together: together.then_some(group),
+    };
+    let mut desired = Desired::default();
+    for (id, topic, options) in all {
+        let mut spec = spec(handler, &clusters, options.clone());
+        spec.source.topics = Topics::Names(vec![(*topic).to_owned()]);
+        desired.subscriptions.insert(Arc::from(*id), Arc::new(spec));
+        desired.called.insert(Arc::from(*id), Ok(called.clone()));
+    }
+    let clusters = clusters
+        .into_iter()
+        .map(|(name, cluster)| (name, Arc::new(cluster)));
+    desired.clusters = clusters.collect();
+    desired
 }
 
 /// Waits until something is so.

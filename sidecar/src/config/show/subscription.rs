@@ -19,6 +19,7 @@ impl Page<'_> {
             rate_limit,
             buffer,
             max_held,
+            workflow_retention,
             reply_topic,
             paused,
             properties,
@@ -94,6 +95,10 @@ impl Page<'_> {
         self.line(&format!("{path}.max_buffered_records"), records);
         self.line(&format!("{path}.max_buffered_bytes"), bytes);
         self.line(&format!("{path}.max_held"), max_held);
+        self.line(
+            &format!("{path}.workflow_retention"),
+            format_duration(*workflow_retention),
+        );
         self.line(
             &format!("{path}.reply_topic"),
             reply_topic.as_deref().unwrap_or("none"),

@@ -25,6 +25,7 @@ impl Board {
             retrying: 0,
             waiting: 0,
             parked: 0,
+            already_started: 0,
             circuit: None,
             last_error: None,
             restarts: 0,
@@ -174,6 +175,7 @@ impl<D: Deliver> Runner<D> {
         status.retrying = retrying;
         status.waiting = waiting;
         status.parked = parked;
-        status.circuit = self.breaker.as_ref().map(|breaker| breaker.circuit(now));
+        status.already_started = self.metrics.were_started();
+        status.circuit = self.target.circuit(now);
     }
 }

@@ -18,7 +18,7 @@ use sluice::registry::name::Name;
 use sluice::registry::table::{Proposed, encode};
 use sluice::registry::{Phase, Registry};
 use sluice_e2e::kafka::{Kafka, Setup};
-use sluice_e2e::{Context, Result, bail, ensure};
+use sluice_e2e::{Context, Result, bail, ensure, wait};
 
 use crate::cpu::{allowed_cores, memory};
 use crate::options::Options;
@@ -159,8 +159,13 @@ async fn measure(bootstrap: &str, rows: u64, bytes: u64) -> Result<()> {
         used as f64 / 1e6,
         used as f64 / rows as f64
     );
+    // What took long to read is too old to change anything by, until the topic's end has been asked for again.
+    wait::until("the state can be changed", PATIENCE, async || {
+        Ok(registry.put(&key(0), 1, &row(rows)).await?)
+    })
+    .await?;
     let begun = Instant::now();
-    for n in 0..CHANGES {
+    for n in 1..=CHANGES {
         let changed = registry
             .put(&key(u64::from(n)), 1, &row(u64::from(n) + rows))
             .await;

@@ -16,7 +16,7 @@ async fn filters_and_fields_hold_on_sockets() {
     write(&mock, "t", 0, &all).await;
     let sidecar = reading(&mock, entry(&["t"])).await;
     // Few may be out, and what is left out is none of them.
-    let path = "/topics/t/ws?from=earliest&where=$.n%3E%3D17&max_in_flight=3&heartbeatIntervalInMs=2000";
+    let path = "/topics/t/ws?from=earliest&jq=.n%20%3E=%2017&max_in_flight=3&heartbeatIntervalInMs=2000";
     let mut socket = Socket::open(&sidecar, path, &[]).await;
     for n in 17..20 {
         let message = socket.of("message").await;

@@ -187,10 +187,10 @@ impl Hub {
                 }
                 Err(error) => {
                     // Those that are here end with it, and come again after a while.
-                    self.state().tell(&Event::Failed(Error::Fatal {
+                    self.state().failed(&Error::Fatal {
                         group: self.together.group.clone(),
                         why: error.to_string(),
-                    }));
+                    });
                     self.none_or_late().await;
                 }
             }
@@ -299,8 +299,7 @@ impl Hub {
                 }
             }
             Event::Batch(batch) => self.batch(batch),
-            Event::NotCommitted(error) => self.state().tell(&Event::NotCommitted(error)),
-            Event::Failed(error) => self.state().tell(&Event::Failed(error)),
+            Event::Failed(error) => self.state().failed(&error),
         }
     }
 
@@ -434,7 +433,7 @@ impl Hub {
             Some((Arc::clone(topic), *partition, missing.clone()))
         });
         if let Some((topic, partition, missing)) = incomplete {
-            state.tell(&Event::Failed(Error::Unavailable {
+            state.failed(&Error::Unavailable {
                 group: self.together.group.clone(),
                 why: format!(
                     "{topic}@{partition} is not delivered, since {missing}@{partition} is not with this sidecar: {} handles one \
@@ -442,7 +441,7 @@ impl Hub {
                      sidecar the same subscriptions of it",
                     self.together.service
                 ),
-            }));
+            });
         }
     }
 
@@ -546,15 +545,10 @@ fn hold_on(result: Result<(), Error>) {
 }
 
 impl State {
-    fn tell(&self, event: &Event) {
+    fn failed(&self, error: &Error) {
         for place in self.seats.values() {
-            let event = match event {
-                Event::NotCommitted(error) => Event::NotCommitted(error.clone()),
-                Event::Failed(error) => Event::Failed(error.clone()),
-                _ => continue,
-            };
             // Whoever has gone need not know.
-            drop(place.events.send(event));
+            drop(place.events.send(Event::Failed(error.clone())));
         }
     }
 

@@ -27,7 +27,7 @@ async fn what_a_socket_acknowledges_is_committed_and_nothing_else_is() {
     let mock = mock(&[("t", 1)]);
     write(&mock, "t", 0, &["a", "b", "c", "d", "e"]).await;
     let sidecar = reading(&mock, shared(&["t"], Qos::AtLeastOnce)).await;
-    let path = "/topics/t/ws?group=app-1";
+    let path = "/topics/t/ws?group=app-1&heartbeatIntervalInMs=300000";
     let mut socket = Socket::open(&sidecar, path, &[]).await;
     assert_eq!(partitions(&socket.of("assigned").await), [(0, 0)]);
     assert_eq!(socket.values(5).await, ["a", "b", "c", "d", "e"]);
@@ -105,7 +105,7 @@ async fn sockets_of_a_group_share_its_partitions() {
     let mock = mock(&[("t", 2)]);
     fill(&mock, 0, 5).await;
     let sidecar = reading(&mock, shared(&["t"], Qos::AtBest)).await;
-    let path = "/topics/t/ws?group=app-1";
+    let path = "/topics/t/ws?group=app-1&heartbeatIntervalInMs=300000";
     let mut one = Socket::open(&sidecar, path, &[]).await;
     assert_eq!(partitions(&one.of("assigned").await), [(0, 0), (1, 0)]);
     let mut seen = one.values(10).await;

@@ -150,6 +150,7 @@ fn start(mock: &Mock, url: &str, options: serde_json::Value) -> World {
     let (desired, watched) = watch::channel(Desired {
         subscriptions: [(Arc::from("sub"), Arc::new(spec))].into(),
         clusters: clusters.collect(),
+        ..Desired::default()
     });
     let metrics = Arc::new(Metrics::default());
     let sinks = Sinks {

@@ -77,9 +77,19 @@ wasm: toolchain ## Build the filter
 	cargo build --profile wasm --package sluice-filter --target wasm32-wasip1
 
 .PHONY: bench
-bench: wasm envoy kafka ## Run the benchmarks (BENCH="--rounds 3 --backend dev" for some of it; BENCH=--help)
+bench: wasm envoy kafka $(if $(findstring subscriptions,$(BENCH)),restate) ## Run the benchmarks (BENCH="--rounds 3 --backend dev" for some of it; BENCH=--help)
 	cargo build --release --package sluice --package sluice-bench
 	target/release/sluice-bench $(BENCH)
+
+.PHONY: restate
+restate: target/restate/.complete ## Fetch the Restate server that subscriptions are compared with
+
+target/restate/.complete: bench/restate/package.json
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp bench/restate/package.json $(@D)
+	npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix $(@D)
+	touch $@
 
 .PHONY: faults
 faults: test-build envoy kafka ## Break everything under load and count; writes docs/faults.md (FAULTS="broker-kill --mode acked" for some of it)
@@ -136,7 +146,7 @@ target/pyjwt/.complete: e2e/jwt/requirements.txt
 	touch $@
 
 .PHONY: webhooks
-webhooks: $(WEBHOOKS) ## Fetch the libraries that verify webhooks' signatures in the tests
+webhooks: $(WEBHOOKS) ## Fetch what the tests have from PyPI and npm: verifiers of signatures, and Express
 
 $(WEBHOOKS): e2e/webhooks/requirements.txt e2e/webhooks/package.json
 	rm -rf $(@D)

@@ -17,7 +17,9 @@ mod rows;
 mod run;
 mod service;
 mod spool;
+mod state;
 mod stats;
+mod subscriptions;
 mod table;
 mod targets;
 
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         Some(Command::Service(service)) => service::run(service),
         Some(Command::Each(each)) => read::each::run(each),
         Some(Command::Read(read)) => read::run(read, &cli.options),
+        Some(Command::State(state)) => state::run(state, &cli.options),
+        Some(Command::Subscriptions(bench)) => subscriptions::run(bench, &cli.options),
         Some(Command::Spool(spool)) => spool::run(spool, &cli.options),
         None => run::run(&cli.options),
     };

@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Read(crate::read::ReadBench),
     /// Measure the spool, next to acked records.
     Spool(crate::spool::Spool),
+    /// Measure the admin API's state with many rows.
+    State(crate::state::State),
+    /// Measure subscriptions: records to a handler, next to a Restate server.
+    Subscriptions(crate::subscriptions::SubscriptionsBench),
 }
 
 /// How the small service is started.

@@ -6,11 +6,11 @@
 mod crowd;
 pub(crate) mod each;
 mod frames;
-mod limits;
+pub(crate) mod limits;
 mod pool;
 mod report;
 mod sizes;
-mod stamp;
+pub(crate) mod stamp;
 mod writer;
 
 use std::net::SocketAddr;

@@ -39,6 +39,7 @@ mod relay;
 mod reply;
 mod request;
 mod rest;
+mod socket;
 mod spool;
 mod templates;
 mod token;
@@ -83,6 +84,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rest_records", bodies::records),
     ("route_metadata", metadata::route_metadata),
     ("sidecar_config", config::sidecar),
+    ("socket_message", socket::message),
     ("spool_file", spool::file),
     ("spool_row", spool::row),
     ("state_records", control::state_records),

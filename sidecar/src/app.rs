@@ -133,7 +133,7 @@ impl App {
             config.max_request_bytes,
             rest::Believed::of(&listeners.data),
         );
-        let reads = read::Reads::new(&config, &metrics, faces.1.clone());
+        let reads = read::Reads::new(&config, &metrics, faces.1.clone(), Arc::clone(&gateway));
         let data = Server::bind("data", &listeners.data, &metrics, rest)
             .await?
             .and(read::router(Arc::clone(&reads)));
@@ -147,7 +147,7 @@ impl App {
         if let Some(dev_broker) = &dev_broker {
             admin = admin.merge(dev_broker.admin_routes());
         }
-        let control = Control::new(&config);
+        let control = Control::new(&config, metrics.state());
         let sinks = Sinks {
             egress: Arc::clone(&config.egress),
             metrics: Arc::clone(&metrics),

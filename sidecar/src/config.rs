@@ -39,7 +39,7 @@ use crate::read::filter::Filter;
 use crate::subscriptions::sink::egress::Egress;
 use crate::subscriptions::spec::Spec;
 
-pub use choices::{Choice, From as ChosenFrom, NoChoice};
+pub use choices::{Choice, From as ChosenFrom, NoChoice, Said};
 pub use clusters::cluster_of;
 pub use jwt::Bearers;
 
@@ -242,10 +242,16 @@ pub struct Read {
     pub encode_message_id: bool,
     /// Whether a topic that does not exist is an error, and not waited for.
     pub check_topic_existence: bool,
+    /// Whether whoever may read them may write them too, on a WebSocket.
+    pub publish: bool,
+    /// The origins of pages, besides those of the same host, that may open WebSockets; `*` is any.
+    pub allowed_origins: Vec<String>,
     /// The consumer groups that its readers may use.
     pub groups: ReadGroups,
     /// What every reader's records go through, whatever it asks for.
     pub filter: Option<Arc<Filter>>,
+    /// What of the request says the key of the records that it gets.
+    pub key: Option<Said>,
     /// The most keys that a view of one of the topics holds.
     pub max_view_keys: usize,
     /// The most bytes of keys, values and headers that it holds.

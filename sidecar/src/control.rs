@@ -10,6 +10,7 @@ pub mod item;
 pub mod manifest;
 mod redact;
 pub mod services;
+mod together;
 mod view;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use self::item::Item;
 use self::view::{Fixed, View};
 use crate::config::{Address, Cluster, Config};
 use crate::kafka::log::Log;
+use crate::metrics::StateMetrics;
 use crate::registry::{Phase, Registry};
 use crate::subscriptions::connect::{Directory, Handler};
 use crate::subscriptions::running::Desired;
@@ -41,11 +43,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// The control plane of a configuration. Connects to nothing: what the configuration has is to run at once.
-    pub fn new(config: &Config) -> Arc<Self> {
+    /// The control plane of a configuration, which counts in `metrics`. Connects to nothing: what the configuration has is to
+    /// run at once.
+    pub fn new(config: &Config, metrics: StateMetrics) -> Arc<Self> {
         let registry = config.state.as_ref().and_then(|state| {
             let cluster = config.clusters.get(&state.cluster)?;
-            Some(Registry::new(Log::new(cluster, state.log.clone())))
+            Some(Registry::new(Log::new(cluster, state.log.clone()), metrics))
         });
         let fixed = Fixed {
             clusters: config.clusters.clone(),

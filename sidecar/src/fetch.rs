@@ -1,8 +1,8 @@
-//! One HTTP request to a server of somebody else's: a token endpoint, or one that publishes keys. Redirections are not
+//! One HTTP request to a server of somebody else's: a token endpoint, one that publishes keys, or a deployment. Redirections are not
 //! followed, and the answer is bounded in size; how long it may take is the caller's to say.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -70,32 +70,45 @@ fn host(uri: &Uri) -> &str {
 ///
 /// # Errors
 /// What went wrong, in words that have nothing of the request.
-pub(crate) async fn fetch(
+pub(crate) async fn fetch(uri: &Uri, trust: &Trust, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    let port = uri.port_u16().unwrap_or(if is_secure(uri) { 443 } else { 80 });
+    let addresses: Vec<_> = tokio::net::lookup_host((host(uri), port))
+        .await
+        .map_err(|error| format!("the name cannot be resolved: {error}"))?
+        .collect();
+    fetch_from(&addresses, uri, trust, request, LONGEST).await
+}
+
+fn is_secure(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+/// As [`fetch`], from the first of these addresses that takes a connection, whatever the name of the server in `uri` stands for.
+/// The answer has `longest` bytes at most.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn fetch_from(
+    addresses: &[SocketAddr],
     uri: &Uri,
     trust: &Trust,
     mut request: Request<Full<Bytes>>,
+    longest: usize,
 ) -> Result<Answer, String> {
-    let secure = uri.scheme_str() == Some("https");
-    let host = host(uri);
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let authority = uri
         .authority()
         .map(|authority| authority.as_str())
         .unwrap_or_default();
     let named = HeaderValue::from_str(authority).map_err(|_| "its name cannot be sent".to_owned())?;
     request.headers_mut().insert(HOST, named);
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| format!("the name cannot be resolved: {error}"))?
-        .collect();
-    let tcp = TcpStream::connect(addresses.as_slice()).await;
+    let tcp = TcpStream::connect(addresses).await;
     let tcp = tcp.map_err(|error| format!("cannot connect: {error}"))?;
-    let stream: Box<dyn Stream> = if secure {
-        Box::new(encrypted(trust, host, tcp).await?)
+    let stream: Box<dyn Stream> = if is_secure(uri) {
+        Box::new(encrypted(trust, host(uri), tcp).await?)
     } else {
         Box::new(tcp)
     };
-    exchange(request, stream).await
+    exchange(request, stream, longest).await
 }
 
 async fn encrypted(trust: &Trust, host: &str, tcp: TcpStream) -> Result<SslStream<TcpStream>, String> {
@@ -126,7 +139,11 @@ async fn encrypted(trust: &Trust, host: &str, tcp: TcpStream) -> Result<SslStrea
     Ok(stream)
 }
 
-async fn exchange(request: Request<Full<Bytes>>, stream: Box<dyn Stream>) -> Result<Answer, String> {
+async fn exchange(
+    request: Request<Full<Bytes>>,
+    stream: Box<dyn Stream>,
+    longest: usize,
+) -> Result<Answer, String> {
     fn broken(error: impl Display) -> String {
         format!("the call failed: {error}")
     }
@@ -135,11 +152,11 @@ async fn exchange(request: Request<Full<Bytes>>, stream: Box<dyn Stream>) -> Res
     let driving = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(broken)?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), LONGEST).collect().await;
+    let body = Limited::new(response.into_body(), longest).collect().await;
     driving.abort();
     let body = body.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
-            format!("its answer has more than {LONGEST} bytes")
+            format!("its answer has more than {longest} bytes")
         } else {
             broken(error)
         }

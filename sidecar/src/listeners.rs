@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod full;
+mod place;
 mod socket;
 mod version;
 
@@ -21,6 +22,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use self::full::Farewells;
+pub use self::place::Place;
 pub use self::socket::{Bound, Peer, Stream};
 use self::version::{Version, spoken};
 use crate::config::Listener;
@@ -83,7 +85,7 @@ impl Server {
     }
 
     /// Serves until the shutdown drains, then waits for the connections to end: idle ones at once, others when
-    /// their requests are answered, all of them at [`Phase::Stopping`].
+    /// their requests are answered and what they were upgraded to has ended, all of them at [`Phase::Stopping`].
     pub async fn serve(self, mut shutdown: Shutdown) {
         let http = Arc::new(Http::new());
         let graceful = GracefulShutdown::new();
@@ -104,7 +106,7 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                 self.turned_away.inc();
                 if !full {
                     let (address, max_connections) = (self.address(), self.max_connections);
@@ -115,10 +117,11 @@ impl Server {
                 continue;
             };
             full = false;
-            let connections = self.connections.clone();
-            connections.inc();
+            let place = Place::new(permit, &self.connections);
+            let held = place.clone();
             let service = self.router.clone().map_request(move |mut request: Request<_>| {
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(held.clone());
                 request
             });
             let service = TowerToHyperService::new(service);
@@ -131,7 +134,9 @@ impl Server {
                         () = draining.reached(Phase::Draining) => return,
                     };
                     let Ok(version) = version else { return };
-                    let connection = http.of(version).serve_connection(TokioIo::new(stream), service);
+                    let connection = http
+                        .of(version)
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service);
                     if let Err(error) = watcher.watch(connection.into_owned()).await {
                         tracing::debug!(error, "a connection ended badly");
                     }
@@ -140,13 +145,18 @@ impl Server {
                     () = served => {}
                     () = stopping.reached(Phase::Stopping) => {}
                 }
-                connections.dec();
                 drop(place);
             });
         }
         drop(self.socket);
+        let ended = async {
+            graceful.shutdown().await;
+            // What connections were upgraded to is not known to them any more.
+            let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+            drop(room.acquire_many(all).await);
+        };
         tokio::select! {
-            () = graceful.shutdown() => {}
+            () = ended => {}
             () = shutdown.reached(Phase::Stopping) => {}
         }
     }
@@ -184,6 +194,8 @@ fn http() -> auto::Builder<TokioExecutor> {
         .header_read_timeout(HEAD_TIMEOUT);
     http.http2()
         .timer(TokioTimer::new())
+        // WebSockets over HTTP/2 (RFC 8441).
+        .enable_connect_protocol()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(KEEP_ALIVE)

@@ -7,6 +7,7 @@ mod producer;
 mod reads;
 mod sinks;
 mod spool;
+mod state;
 mod subscriptions;
 mod topic;
 
@@ -31,9 +32,10 @@ use crate::config::Expiry;
 pub use self::idempotency::IdempotencyMetrics;
 pub use self::load::{Load, Loads};
 pub use self::producer::{CallerGauges, ProducerMetrics};
-pub use self::reads::ReadMetrics;
+pub use self::reads::{Open, ReadMetrics};
 pub use self::sinks::SinkMetrics;
 pub use self::spool::SpoolMetrics;
+pub use self::state::StateMetrics;
 pub use self::subscriptions::SubscriptionMetrics;
 pub use self::topic::{ByOutcome, ByReason, Shed, TopicMetrics};
 
@@ -158,6 +160,7 @@ pub struct Metrics {
     reads: ReadMetrics,
     subscriptions: subscriptions::Families,
     sinks: SinkMetrics,
+    state: StateMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -201,6 +204,7 @@ impl Default for Metrics {
             reads: ReadMetrics::default(),
             subscriptions: subscriptions::Families::default(),
             sinks: SinkMetrics::default(),
+            state: StateMetrics::default(),
             registry: Registry::default(),
         };
         macro_rules! register {
@@ -255,6 +259,8 @@ impl Default for Metrics {
             READ_BYTES => reads.bytes,
             READ_FILTER_FAILURES => reads.filter_failures,
             READ_STREAMS => reads.streams,
+            READ_SOCKETS => reads.sockets,
+            READ_CLOSES => reads.closes,
             READ_TAILS => reads.tails,
             READ_MEMBERS => reads.members,
             READ_COMMITS => reads.commits,
@@ -269,6 +275,12 @@ impl Default for Metrics {
             SUBSCRIPTION_RESTARTS => subscriptions.restarts,
             SUBSCRIPTION_WRITE_FAILURES => subscriptions.write_failures,
             SINK_DROPPED_HEADERS => sinks.dropped_headers,
+            STATE_RECORDS => state.records,
+            STATE_ROWS => state.rows,
+            STATE_DEAD => state.dead,
+            STATE_LAG => state.lag,
+            STATE_CAUGHT_UP => state.caught_up,
+            STATE_READY => state.ready,
         }
         Self { registry, ..this }
     }
@@ -293,6 +305,11 @@ impl Metrics {
     /// What the idempotency keys count.
     pub fn idempotency(self: &Arc<Self>) -> IdempotencyMetrics {
         IdempotencyMetrics(Arc::clone(self))
+    }
+
+    /// What the state of the admin API counts.
+    pub fn state(&self) -> StateMetrics {
+        self.state.clone()
     }
 
     /// What reading counts.

@@ -1,7 +1,8 @@
 //! Reading: `GET /topics/{topic}/records` and what goes with it. `docs/reading.md` is its reference.
 //!
 //! [`access`] says who may read what, [`query`] what is asked for, [`feed`] reads it, [`filter`] leaves out what is not wanted,
-//! [`poll`] answers once, [`latest`] with the newest of each key that a [`view`] has, and [`stream`] for as long as the client listens.
+//! [`poll`] answers once, [`latest`] with the newest of each key that a [`view`] has, and [`stream`] and [`ws`] for as long as the
+//! client listens, which both are what [`flow`] gives them.
 
 mod access;
 mod choice;
@@ -10,6 +11,7 @@ mod failure;
 mod feed;
 pub mod fields;
 pub mod filter;
+mod flow;
 pub mod from;
 mod groups;
 pub(crate) mod item;
@@ -19,6 +21,7 @@ mod query;
 mod stream;
 mod topics;
 mod view;
+pub mod ws;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +40,11 @@ use self::access::Access;
 use self::choice::Request;
 use self::failure::{Failure, Kind};
 use self::groups::Groups;
-use self::query::Asked;
+use self::query::{Asked, Way};
 use self::view::Views;
 use crate::config::{Cluster, Config};
 use crate::metrics::{Metrics, ReadMetrics};
+use crate::produce::Gateway;
 use crate::shutdown::Shutdown;
 
 /// What all replies that are under way may hold, in KiB of what they were asked to hold at most.
@@ -56,11 +60,13 @@ pub struct Reads {
     shutdown: Shutdown,
     groups: Arc<Groups>,
     views: Views,
+    publishing: ws::Publishing,
 }
 
 impl Reads {
-    /// What `config` lets be read. Connects to nothing: who is asked for first is. Streams end when `shutdown` drains.
-    pub fn new(config: &Config, metrics: &Metrics, shutdown: Shutdown) -> Arc<Self> {
+    /// What `config` lets be read. Connects to nothing: who is asked for first is. Streams end when `shutdown` drains. What
+    /// is written on WebSockets goes to `gateway`.
+    pub fn new(config: &Config, metrics: &Metrics, shutdown: Shutdown, gateway: Arc<Gateway>) -> Arc<Self> {
         Arc::new(Self {
             access: Access::new(config, metrics.reads().tails()),
             budget: Arc::new(Semaphore::new(BUDGET)),
@@ -68,6 +74,7 @@ impl Reads {
             groups: Groups::new(config.max_members, metrics.reads(), shutdown.clone()),
             shutdown,
             views: Views::default(),
+            publishing: ws::Publishing::new(config, gateway),
         })
     }
 
@@ -127,6 +134,15 @@ pub fn router(reads: Arc<Reads>) -> Router {
         )
         .route("/records", get(records).fallback(not_allowed))
         .route("/stream", get(streamed).fallback(not_allowed))
+        // Over HTTP/2 it is a CONNECT (RFC 8441).
+        .route(
+            "/topics/{topic}/ws",
+            get(ws::of_topic).connect(ws::of_topic).fallback(not_allowed),
+        )
+        .route(
+            "/ws",
+            get(ws::of_several).connect(ws::of_several).fallback(not_allowed),
+        )
         .with_state(reads)
 }
 
@@ -149,23 +165,18 @@ async fn streamed(State(reads): State<Arc<Reads>>, request: Parts) -> Response {
 }
 
 async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, request: Parts, streamed: bool) -> Response {
-    let topic = match topic.transpose() {
-        Ok(topic) => topic.map(|Path(topic)| topic),
-        Err(rejection) => {
-            return Failure::invalid(format!("path: {}", rejection.body_text())).into_response();
-        }
-    };
     let answered = async {
+        let topic = named(topic)?;
         let others = reads.access.arguments();
         let asked = Asked::parse(&request.uri, others)?;
         let says = Request::new(&request.uri, &request.headers);
         let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
         let wanted = asked.check(topic.as_deref(), &granted, &says, others).await?;
-        let streamed = streamed || accepts(&request.headers, "text/event-stream");
-        asked.refuse_strangers(streamed)?;
-        if streamed {
+        if streamed || accepts(&request.headers, "text/event-stream") {
+            asked.refuse_strangers(Way::Events)?;
             return stream::open(reads, &granted, &asked, wanted).await;
         }
+        asked.refuse_strangers(Way::Page)?;
         let ndjson = accepts(&request.headers, "application/x-ndjson");
         if asked.view.is_some() {
             let (headers, uri) = (&request.headers, &request.uri);
@@ -174,6 +185,13 @@ async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, request: Parts, stream
         poll::answer(reads, &granted, wanted, &request.uri, ndjson).await
     };
     answered.await.unwrap_or_else(|failure| reads.refused(failure))
+}
+
+/// The topic that the path names.
+fn named(topic: Option<Topic>) -> Result<Option<String>, Failure> {
+    let topic = topic.transpose();
+    let topic = topic.map_err(|rejection| Failure::invalid(format!("path: {}", rejection.body_text())))?;
+    Ok(topic.map(|Path(topic)| topic))
 }
 
 /// Whether the client asks for this media type by its name.

@@ -60,6 +60,7 @@ use self::name::Name;
 pub use self::table::Content;
 use self::table::{Applied, Proposed, Table, encode};
 use crate::kafka::log::{self, AppendError, Log, MAX_VALUE};
+use crate::metrics::StateMetrics;
 
 /// How long a change waits to be read back after it was stored.
 const READ_BACK: Duration = Duration::from_secs(10);
@@ -144,11 +145,12 @@ pub struct Registry<V> {
     changes: watch::Sender<u64>,
     /// Told when there are dead records of our own.
     dead: Notify,
+    metrics: StateMetrics,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
-    /// A registry in a log. Connects to nothing yet.
-    pub fn new(log: Log) -> Arc<Self> {
+    /// A registry in a log, which counts in `metrics`. Connects to nothing yet.
+    pub fn new(log: Log, metrics: StateMetrics) -> Arc<Self> {
         Arc::new(Self {
             log,
             inner: Mutex::new(Inner {
@@ -161,6 +163,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
             }),
             changes: watch::Sender::new(0),
             dead: Notify::new(),
+            metrics,
         })
     }
 
@@ -311,7 +314,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
                 tokio::time::sleep(PULSE).await;
                 let asked = Instant::now();
                 match self.log.end().await {
-                    Ok(end) => self.lock().ended(asked, end),
+                    Ok(end) => {
+                        let mut inner = self.lock();
+                        inner.ended(asked, end);
+                        self.metrics.lag(end.saturating_sub(inner.position));
+                        self.metrics.caught_up(inner.caught_up);
+                    }
                     Err(error) => tracing::debug!(%error, topic = self.topic(), "nobody says where it ends"),
                 }
             }
@@ -345,7 +353,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         loop {
             let next = following.next().await?;
             for record in &next.records {
-                apply(&mut fresh, record);
+                self.apply(&mut fresh, record);
             }
             if next.position >= end {
                 self.begin(fresh, next.position, asked);
@@ -395,6 +403,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         inner.ends.clear();
         inner.caught_up = asked;
         inner.phase = Phase::Ready;
+        self.measure(&inner);
         drop(inner);
         self.tell();
     }
@@ -405,7 +414,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         for record in &next.records {
             let name = record.key.as_deref().and_then(Name::parse);
             let before = name.as_ref().and_then(|name| inner.table.current(&name.key));
-            let applied = apply(&mut inner.table, record);
+            let applied = self.apply(&mut inner.table, record);
             let Some(name) = name else { continue };
             let accepted = match applied {
                 Applied::Accepted => true,
@@ -426,6 +435,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         }
         inner.moved(next.position);
         inner.phase = Phase::Ready;
+        self.measure(&inner);
         drop(inner);
         if changed {
             self.tell();
@@ -436,10 +446,37 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
     fn enter(&self, phase: Phase) -> bool {
         let mut inner = self.lock();
         let other = std::mem::discriminant(&inner.phase) != std::mem::discriminant(&phase);
+        self.metrics.ready(phase == Phase::Ready);
         inner.phase = phase;
         drop(inner);
         self.tell();
         other
+    }
+
+    /// Tells the metrics what is known now.
+    fn measure(&self, inner: &Inner<V>) {
+        let (rows, dead) = inner.table.size();
+        self.metrics.size(rows, dead);
+        self.metrics.caught_up(inner.caught_up);
+        self.metrics.ready(inner.phase == Phase::Ready);
+        if let Some((_, end)) = inner.ends.back() {
+            self.metrics.lag(end.saturating_sub(inner.position));
+        } else {
+            self.metrics.lag(0);
+        }
+    }
+
+    fn apply(&self, table: &mut Table<V>, record: &crate::kafka::reader::Record) -> Applied {
+        let key = record.key.as_deref().unwrap_or_default();
+        let due = now_ms().saturating_add(upkeep::OTHERS_MS);
+        let applied = table.apply(
+            key,
+            record.value.as_deref(),
+            record.timestamp.unwrap_or_default(),
+            due,
+        );
+        self.metrics.read(applied.as_str());
+        applied
     }
 
     fn tell(&self) {
@@ -516,17 +553,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Waiting<'
     fn drop(&mut self) {
         self.registry.lock().waiting.remove(&self.nonce);
     }
-}
-
-fn apply<V: DeserializeOwned>(table: &mut Table<V>, record: &crate::kafka::reader::Record) -> Applied {
-    let key = record.key.as_deref().unwrap_or_default();
-    let due = now_ms().saturating_add(upkeep::OTHERS_MS);
-    table.apply(
-        key,
-        record.value.as_deref(),
-        record.timestamp.unwrap_or_default(),
-        due,
-    )
 }
 
 fn now_ms() -> i64 {

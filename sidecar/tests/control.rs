@@ -14,16 +14,18 @@ mod http;
 #[path = "produce/support.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
-use sluice::config::{Address, Config, Secret, State};
+use sluice::config::{Address, Cluster, Config, Secret, State};
 use sluice::control::{Control, api};
 use sluice::kafka::log::Settings;
+use sluice::metrics::StateMetrics;
 use sluice::subscriptions::running::{Order, Refused, Status, Told};
 use sluice::subscriptions::sink::egress::Egress;
 use sluice_settings::{Problems, Section};
@@ -181,6 +183,11 @@ async fn a_subscription_is_made_changed_paused_and_deleted_and_another_sidecar_k
         assert_eq!(told.status, 200, "{told:?}");
         assert_eq!(told.json()["options"]["paused"], paused);
     }
+    let odd = call(&two, Method::DELETE, &format!("{path}?held=some"), None, &[]).await;
+    expect(&odd, 400, "invalid_request", "keep or remove");
+    let held = format!("/held/{id}");
+    let there = call(&two, Method::DELETE, &held, None, &[]).await;
+    expect(&there, 409, "conflict", "is there");
     let deleted = call(&two, Method::DELETE, &path, None, &[]).await;
     assert_eq!(deleted.status, 202, "{deleted:?}");
     expect(&get(&two, &path).await, 404, "not_found", &id);
@@ -535,7 +542,7 @@ async fn without_state_or_kafka_it_is_said_what_is_missing() {
     // Whoever can reach a listener that asks for nothing may look.
     let mut open = config(&mock);
     open.listeners.admin.address = Address::Tcp(([192, 0, 2, 1], 9070).into());
-    let router = api::router(Control::new(&open), Arc::new(Nobody));
+    let router = api::router(Control::new(&open, StateMetrics::default()), Arc::new(Nobody));
     let request = |method: Method, body: Value| {
         let builder = Request::builder()
             .method(method)
@@ -556,9 +563,20 @@ async fn without_state_or_kafka_it_is_said_what_is_missing() {
         .unwrap();
     assert_eq!(shown.status(), 200);
     open.listeners.admin.tokens = vec![Secret::new("token")];
-    let router = api::router(Control::new(&open), Arc::new(Nobody));
-    let taken = router.oneshot(request(Method::POST, hook())).await.unwrap();
+    let router = api::router(Control::new(&open, StateMetrics::default()), Arc::new(Nobody));
+    let taken = router
+        .clone()
+        .oneshot(request(Method::POST, hook()))
+        .await
+        .unwrap();
     assert_eq!(taken.status(), 503, "the state is not read yet");
+    let held = Request::get("/held").body(axum::body::Body::empty()).unwrap();
+    let held = router.oneshot(held).await.unwrap().into_body();
+    let held: Value = serde_json::from_slice(&held.collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!(
+        held,
+        json!({"held": [{"cluster": "main", "subscription": "gone", "events": 3, "known": false}]})
+    );
 }
 
 /// No subscription runs here.
@@ -571,5 +589,22 @@ impl api::Runner for Nobody {
 
     fn carry_out<'a>(&'a self, id: &'a str, _: Order) -> BoxFuture<'a, Result<Told, Refused>> {
         Box::pin(std::future::ready(Err(Refused::Unknown(id.to_owned()))))
+    }
+
+    fn held<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Arc<Cluster>,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, usize>, String>> {
+        Box::pin(std::future::ready(Ok(BTreeMap::from([("gone".to_owned(), 3)]))))
+    }
+
+    fn forget_held<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Arc<Cluster>,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<usize, String>> {
+        Box::pin(std::future::ready(Ok(if id == "gone" { 3 } else { 0 })))
     }
 }

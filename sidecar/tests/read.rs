@@ -31,3 +31,11 @@ mod sse;
 mod support;
 #[path = "read/world.rs"]
 mod world;
+#[path = "read/ws.rs"]
+mod ws;
+#[path = "read/ws_groups.rs"]
+mod ws_groups;
+#[path = "read/ws_options.rs"]
+mod ws_options;
+#[path = "read/ws_world.rs"]
+mod ws_world;

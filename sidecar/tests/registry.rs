@@ -11,11 +11,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
 use sluice::config::{Cluster, Secret};
 use sluice::kafka::log::{Log, Settings};
+use sluice::metrics::Metrics;
 use sluice::registry::{Error, Phase, Registry};
 use tokio::task::JoinHandle;
 
@@ -30,6 +32,7 @@ fn mock() -> Mock {
 }
 
 struct Replica {
+    metrics: Metrics,
     registry: Arc<Registry<Value>>,
     running: JoinHandle<()>,
 }
@@ -54,9 +57,14 @@ fn start(servers: &str, topic: &str) -> Replica {
         replication_factor: None,
         min_insync_replicas: None,
     };
-    let registry = Registry::new(Log::new(&cluster, settings));
+    let metrics = Metrics::default();
+    let registry = Registry::new(Log::new(&cluster, settings), metrics.state());
     let running = tokio::spawn(Arc::clone(&registry).run());
-    Replica { registry, running }
+    Replica {
+        metrics,
+        registry,
+        running,
+    }
 }
 
 impl Replica {
@@ -74,6 +82,14 @@ impl Replica {
     async fn ready(self) -> Self {
         self.reaches(|phase| *phase == Phase::Ready).await;
         self
+    }
+
+    /// A metric's only sample whose line begins so.
+    fn metric(&self, sample: &str) -> f64 {
+        let text = self.metrics.encode().unwrap();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(sample));
+        let value = lines.next().unwrap_or_else(|| panic!("no {sample} in {text}"));
+        value.trim().parse().unwrap()
     }
 
     fn rows(&self) -> Vec<String> {
@@ -205,4 +221,58 @@ async fn a_topic_of_several_partitions_is_refused_with_the_reason() {
     replica
         .reaches(|phase| matches!(phase, Phase::Away(why) if why.contains("3 partitions")))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_and_what_there_is_is_counted() {
+    let mock = mock();
+    let servers = mock.bootstrap_servers();
+    let (a, b) = (
+        start(&servers, "state").ready().await,
+        start(&servers, "state").ready().await,
+    );
+    let since = std::time::SystemTime::now();
+    assert_eq!(a.registry.put("k/x", 0, &json!(1)).await, Ok(1));
+    assert_eq!(a.registry.put("k/y", 0, &json!(1)).await, Ok(1));
+    b.registry.catch_up().await.unwrap();
+    let (first, second) = (json!("a"), json!("b"));
+    let both = tokio::join!(
+        a.registry.put("k/x", 1, &first),
+        b.registry.put("k/x", 1, &second)
+    );
+    assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &servers)
+        .create()
+        .unwrap();
+    let stranger = BaseRecord::<str, str>::to("state").key("stranger").payload("?");
+    producer.send(stranger).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    for replica in [&a, &b] {
+        replica.registry.catch_up().await.unwrap();
+        let read = |outcome| replica.metric(&format!("sluice_state_records_total{{outcome=\"{outcome}\"}}"));
+        assert!((read("accepted") - 3.0).abs() < 0.1);
+        assert!((read("refused") - 1.0).abs() < 0.1);
+        assert!((read("foreign") - 1.0).abs() < 0.1);
+        assert!((replica.metric("sluice_state_rows ") - 2.0).abs() < 0.1);
+        assert!(replica.metric("sluice_state_lag_records ") < 0.1);
+        assert!(replica.metric("sluice_state_ready ") > 0.9);
+        // The first version of k/x and the second that was refused; whoever wrote them takes them back.
+        assert!(replica.metric("sluice_state_dead_records ") < 2.1);
+    }
+    // Where the topic ends is asked for again and again, also while nothing is written.
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let since = since.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    while a.metric("sluice_state_caught_up_timestamp_seconds ") < since {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_away_is_not_ready() {
+    let nobody = start("127.0.0.1:1", "state");
+    nobody.reaches(|phase| matches!(phase, Phase::Away(_))).await;
+    assert!(nobody.metric("sluice_state_ready ") < 0.1);
+    assert!(nobody.metric("sluice_state_caught_up_timestamp_seconds ") < 0.1);
 }

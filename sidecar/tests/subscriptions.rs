@@ -12,7 +12,11 @@
 mod delivery;
 #[path = "subscriptions/failing.rs"]
 mod failing;
+#[path = "subscriptions/faulty.rs"]
+mod faulty;
 #[path = "subscriptions/steering.rs"]
 mod steering;
+#[path = "subscriptions/together.rs"]
+mod together;
 #[path = "subscriptions/world.rs"]
 mod world;

@@ -53,13 +53,28 @@ pub fn produce(prefix: &str, settings: Value) -> Value {
 /// # Errors
 /// `envoy.yaml` has none.
 pub fn reads() -> Result<Value> {
+    route("reads")
+}
+
+/// The shipped route to WebSockets.
+///
+/// # Errors
+/// `envoy.yaml` has none.
+pub fn sockets() -> Result<Value> {
+    route("sockets")
+}
+
+/// The shipped route of this name.
+fn route(name: &str) -> Result<Value> {
     let mut config = shipped()?;
     let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
     let hosts = at(&mut config, &format!("{manager}/route_config/virtual_hosts"))?;
     let routes = hosts.as_array().into_iter().flatten();
     let mut routes = routes.filter_map(|host| host.get("routes")?.as_array()).flatten();
-    let found = routes.find(|route| route.get("name") == Some(&json!("reads")));
-    found.cloned().context("envoy.yaml: no route named reads")
+    let found = routes.find(|route| route.get("name") == Some(&json!(name)));
+    found
+        .cloned()
+        .with_context(|| format!("envoy.yaml: no route named {name}"))
 }
 
 /// A route to an upstream, with the filter's settings for it.

@@ -162,6 +162,23 @@ impl Kafka {
         Ok(found)
     }
 
+    /// By which protocol a group's members agree, as `kafka-groups --list` has it: `Classic` or `Consumer`; none: there is no such
+    /// group.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub async fn group_type(&self, group: &str) -> Result<Option<String>> {
+        let bootstrap = self.bootstrap();
+        let args = ["--bootstrap-server", &bootstrap, "--list"];
+        let printed = run("org.apache.kafka.tools.GroupsCommand", &args, "").await?;
+        // GROUP TYPE PROTOCOL
+        let mut rows = printed.lines().map(str::split_whitespace);
+        Ok(rows.find_map(|mut row| {
+            let name = row.next()?;
+            row.next().filter(|_| name == group).map(str::to_owned)
+        }))
+    }
+
     async fn acl(&self, action: &str, user: &str, operation: &str, topic: &str) -> Result<()> {
         let (bootstrap, principal) = (self.bootstrap(), format!("User:{user}"));
         let args = [

@@ -36,8 +36,8 @@ struct Seen {
     taken: HashMap<u64, Vec<u64>>,
     /// When it took each.
     times: HashMap<(u64, u64), Vec<Instant>>,
-    /// Keys of which a request is under way.
-    under_way: BTreeSet<u64>,
+    /// By key, how many requests are under way.
+    under_way: HashMap<u64, usize>,
     overlaps: usize,
     /// Records that it refused for now, once each.
     refused: BTreeSet<(u64, u64)>,
@@ -109,13 +109,15 @@ async fn handle(
     }
     {
         let mut seen = lock(&seen);
-        if !seen.under_way.insert(key) {
-            seen.overlaps += 1;
-        }
+        let under_way = seen.under_way.entry(key).or_default();
+        *under_way += 1;
+        let beside = *under_way > 1;
+        seen.overlaps += usize::from(beside);
     }
+    let under_way = UnderWay(Arc::clone(&seen), key);
     tokio::time::sleep(Duration::from_millis(1 + (key * 7 + n) % 9)).await;
+    drop(under_way);
     let mut seen = lock(&seen);
-    seen.under_way.remove(&key);
     if (key + n) % 7 == 0 && seen.refused.insert((key, n)) {
         return Ok(answer(StatusCode::SERVICE_UNAVAILABLE));
     }
@@ -125,6 +127,17 @@ async fn handle(
         seen.taken.entry(key).or_default().push(n);
     }
     Ok(answer(StatusCode::OK))
+}
+
+/// A request that is with the handler. hyper drops it unfinished when its connection breaks, as a killed sidecar's do.
+struct UnderWay(Arc<Mutex<Seen>>, u64);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(under_way) = lock(&self.0).under_way.get_mut(&self.1) {
+            *under_way -= 1;
+        }
+    }
 }
 
 fn answer(status: StatusCode) -> Response<Full<Bytes>> {
@@ -323,11 +336,10 @@ fn sidecars_are_killed_and_nothing_is_lost_or_out_of_order() -> Result<()> {
                 "{} twice after it",
                 seen.duplicates() - around
             );
-            // A request of a sidecar that was killed may still be with the handler when the next owner sends it again; any
-            // other request beside one of its key is not a duplicate's, and there is none.
+            // A request of a sidecar that was killed is over when its connection breaks, which this handler heeds.
             ensure!(
-                seen.overlaps <= around,
-                "{} requests beside another of their key, and {around} duplicates",
+                seen.overlaps == 0,
+                "{} requests beside another of their key",
                 seen.overlaps
             );
             for (key, taken) in &seen.taken {
@@ -354,6 +366,96 @@ fn sidecars_are_killed_and_nothing_is_lost_or_out_of_order() -> Result<()> {
         for sidecar in &mut all {
             let status = sidecar.stop(Duration::from_secs(60)).await?;
             ensure!(status.success(), "{status}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn members_may_agree_by_the_brokers_own_protocol() -> Result<()> {
+    scenario_within(Duration::from_secs(300), "subscriptions-kip848", async |s| {
+        let kafka = Kafka::start(
+            s.dir(),
+            &Setup::default()
+                .property("group.consumer.min.session.timeout.ms", "3000")
+                .property("group.consumer.session.timeout.ms", "3000")
+                .property("group.consumer.min.heartbeat.interval.ms", "500")
+                .property("group.consumer.heartbeat.interval.ms", "500"),
+        )
+        .await?;
+        let topic = s.topic("orders");
+        kafka.create_topic(&topic, PARTITIONS).await?;
+        let handler = Handler::start().await?;
+        let settings = json!({
+            "clusters": {"main": {"bootstrap_servers": kafka.bootstrap(), "allowed_topics": ["*"]}},
+            "subscriptions": {ID: {
+                "source": format!("kafka://main/{topic}"),
+                "sink": format!("http://127.0.0.1:{}/", handler.port),
+                "options": {
+                    "concurrency": 32,
+                    "retry": {"initial_interval": "50ms", "max_interval": "200ms"},
+                    "auto.offset.reset": "earliest",
+                    "group.protocol": "consumer",
+                },
+            }},
+        });
+        let mut all = sidecars(s, &settings, 2).await?;
+        let mut writer = Writer::new(&kafka, &topic)?;
+        let shared = async |all: &[Sidecar], each: f64| {
+            wait::until("each has its partitions", PATIENCE, async || {
+                for sidecar in all {
+                    let own = sidecar.metric("sluice_subscription_partitions", "").await?;
+                    ensure!((own - each).abs() < 0.1, "{own} partitions");
+                }
+                Ok(())
+            })
+            .await
+        };
+        shared(&all, 6.0).await?;
+        let protocol = kafka.group_type(ID).await?;
+        ensure!(protocol.as_deref() == Some("Consumer"), "{protocol:?}");
+        writer.write(1500)?;
+        all_taken(&handler, writer.written).await?;
+        all_committed(&kafka, &topic).await?;
+        ensure!(
+            handler.seen().duplicates() == 0,
+            "{} twice",
+            handler.seen().duplicates()
+        );
+
+        // One leaves in good order, another is killed, each while records come.
+        writer.write(500)?;
+        let status = all
+            .get_mut(1)
+            .context("the second")?
+            .stop(Duration::from_secs(60))
+            .await?;
+        ensure!(status.success(), "{status}");
+        writer.write(500)?;
+        all_taken(&handler, writer.written).await?;
+        all_committed(&kafka, &topic).await?;
+        let moved = handler.seen().duplicates();
+        all.get_mut(1).context("the second")?.restart().await?;
+        shared(&all, 6.0).await?;
+        writer.write(500)?;
+        all.get_mut(0).context("the first")?.kill()?;
+        writer.write(500)?;
+        all_taken(&handler, writer.written).await?;
+        all_committed(&kafka, &topic).await?;
+        let seen = handler.seen();
+        println!(
+            "{moved} of {} records were delivered twice when a member left, {} when one was killed",
+            writer.written,
+            seen.duplicates() - moved
+        );
+        ensure!(
+            seen.overlaps <= seen.duplicates(),
+            "{} requests beside another of their key, and {} duplicates",
+            seen.overlaps,
+            seen.duplicates()
+        );
+        for (key, taken) in &seen.taken {
+            ensure!(taken.is_sorted(), "key {key}: {taken:?}");
         }
         Ok(())
     })

@@ -22,6 +22,8 @@ pub struct EnvoyReport {
     pub filters: usize,
     /// How many of its routes produce.
     pub produce_routes: usize,
+    /// What those name of the sidecar's configuration.
+    pub wanted: Vec<Wanted>,
     /// What does not work: a bad configuration, bad metadata, a filter that would hang.
     pub errors: Vec<Problem>,
     /// What works, and is not safe; or could not be checked.
@@ -29,6 +31,19 @@ pub struct EnvoyReport {
     /// The definitions that the sidecar is to compile, each with the path of its route: what is wrong with an expression only
     /// jq knows.
     pub templates: Vec<(String, String)>,
+}
+
+/// What a route that produces names of the sidecar's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The route's path in the bootstrap.
+    pub path: String,
+    /// Whole names of topics that its records may go to. Starts of names, and what requests say besides, are not here.
+    pub topics: Vec<String>,
+    /// The sidecar's names of the clusters they may go to; an empty one is its default.
+    pub clusters: Vec<String>,
+    /// The producers that may write them; an empty one is the default.
+    pub producers: Vec<String>,
 }
 
 impl EnvoyReport {

@@ -1,10 +1,12 @@
 //! `sluice check-config`
 
+mod names;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sluice_filter::config::envoy::check_envoy;
+use sluice_filter::config::envoy::{Wanted, check_envoy};
 use sluice_settings::Problem;
 
 use super::{Environment, Failure, complain, target};
@@ -42,6 +44,7 @@ pub(super) fn run(arguments: &Arguments, environment: Environment) -> Result<(),
     let mut summaries = Vec::new();
     let mut wrong = Vec::new();
     let mut checked = None;
+    let mut wanted = Vec::new();
     let checks = [
         sidecar.map(|file| {
             let loaded = check_sidecar(file, environment)?;
@@ -49,7 +52,11 @@ pub(super) fn run(arguments: &Arguments, environment: Environment) -> Result<(),
             checked = Some(loaded);
             Ok(summary)
         }),
-        arguments.envoy.as_deref().map(check_envoy_file),
+        arguments.envoy.as_deref().map(|file| {
+            let (summary, names) = check_envoy_file(file)?;
+            wanted = names;
+            Ok(summary)
+        }),
     ];
     for check in checks.into_iter().flatten() {
         match check {
@@ -57,6 +64,14 @@ pub(super) fn run(arguments: &Arguments, environment: Environment) -> Result<(),
             Err(Failure::Config(lines)) => wrong.extend(lines),
             Err(other) => return Err(other),
         }
+    }
+    if let (Some(loaded), Some(envoy)) = (&checked, &arguments.envoy) {
+        let problems = names::problems(&wanted, &loaded.config);
+        wrong.extend(
+            problems
+                .iter()
+                .map(|problem| format!("{}: {problem}", envoy.display())),
+        );
     }
     if !wrong.is_empty() {
         return Err(Failure::Config(wrong));
@@ -148,7 +163,8 @@ fn check_sidecar(file: &Path, environment: Environment) -> Result<Loaded, Failur
     Ok(loaded)
 }
 
-fn check_envoy_file(file: &Path) -> Result<String, Failure> {
+/// What was understood of the file, and what it names of the sidecar's.
+fn check_envoy_file(file: &Path) -> Result<(String, Vec<Wanted>), Failure> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Config(vec![format!("{name}: cannot be read: {error}")]))?;
@@ -165,10 +181,11 @@ fn check_envoy_file(file: &Path) -> Result<String, Failure> {
     if !report.errors.is_empty() {
         return Err(Failure::of_config(&name, &report.errors));
     }
-    Ok(format!(
+    let summary = format!(
         "{name}: ok: filters: {}; routes that produce: {}",
         report.filters, report.produce_routes
-    ))
+    );
+    Ok((summary, report.wanted))
 }
 
 /// One line of what was understood.

@@ -21,11 +21,52 @@ pub enum From {
 
 impl fmt::Display for From {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header(name) => write!(f, "header {name}"),
-            Self::Query(name) => write!(f, "query argument {name}"),
-            Self::Claim(name) => write!(f, "claim {name}"),
+        match self.named() {
+            ("query", name) => write!(f, "query argument {name}"),
+            (kind, name) => write!(f, "{kind} {name}"),
         }
+    }
+}
+
+impl From {
+    /// The word for it in the configuration, and its name.
+    pub fn named(&self) -> (&'static str, String) {
+        match self {
+            Self::Header(name) => ("header", name.to_string()),
+            Self::Query(name) => ("query", name.clone()),
+            Self::Claim(name) => ("claim", name.to_string()),
+        }
+    }
+
+    /// Reads it from `own`, which is `key` of `section`. None if it is wrong, which is reported.
+    fn read(section: &Section<'_>, own: &Section<'_>, key: &str) -> Option<Self> {
+        own.refuse(
+            "metadata",
+            "is Envoy's alone: have the route set a header of it (`%DYNAMIC_METADATA(…)%`), and name that one",
+        );
+        let header = own.name("header").and_then(|name| {
+            let parsed = name.parse::<HeaderName>();
+            parsed
+                .map_err(|_| own.problem("header", format!("{name:?} is no header's name")))
+                .ok()
+        });
+        let query = own.name("query");
+        let claim = own.name("claim").and_then(|name| {
+            let parsed = Name::parse(&name);
+            parsed.map_err(|why| own.problem("claim", why)).ok()
+        });
+        let given = ["header", "query", "claim"];
+        let given = given.iter().filter(|key| own.raw(key).is_some()).count();
+        if given != 1 {
+            section.problem(
+                key,
+                "needs one of `header`, `query` and `claim`: what of the request chooses",
+            );
+        }
+        header
+            .map(Self::Header)
+            .or(query.map(Self::Query))
+            .or(claim.map(Self::Claim))
     }
 }
 
@@ -50,6 +91,46 @@ impl fmt::Display for Choice {
     }
 }
 
+/// A value that the request says, which need not be one of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// One of a list.
+    Listed(Choice),
+    /// Whatever is there.
+    Any(From),
+}
+
+impl Said {
+    /// Reads it at `key`: a choice if it has `allowed` or `default`. `more` reads what the section has besides. None if it is
+    /// wrong, which is reported.
+    pub(super) fn read(
+        section: &Section<'_>,
+        key: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+        more: impl FnOnce(&Section<'_>),
+    ) -> Option<Self> {
+        let own = section.section(key)?;
+        let from = From::read(section, &own, key);
+        let is_listed = own.raw("allowed").is_some() || own.raw("default").is_some();
+        let said = if is_listed {
+            Choice::listed(&own, from, check).map(Self::Listed)
+        } else {
+            from.map(Self::Any)
+        };
+        more(&own);
+        own.finish();
+        said
+    }
+
+    /// What of the request says it.
+    pub fn from(&self) -> &From {
+        match self {
+            Self::Listed(choice) => &choice.from,
+            Self::Any(from) => from,
+        }
+    }
+}
+
 /// What a request gets instead of its choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoChoice {
@@ -70,29 +151,18 @@ impl Choice {
             return None;
         }
         let own = section.section(key)?;
-        own.refuse(
-            "metadata",
-            "is Envoy's alone: have the route set a header of it (`%DYNAMIC_METADATA(…)%`), and name that one",
-        );
-        let header = own.name("header").and_then(|name| {
-            let parsed = name.parse::<HeaderName>();
-            parsed
-                .map_err(|_| own.problem("header", format!("{name:?} is no header's name")))
-                .ok()
-        });
-        let query = own.name("query");
-        let claim = own.name("claim").and_then(|name| {
-            let parsed = Name::parse(&name);
-            parsed.map_err(|why| own.problem("claim", why)).ok()
-        });
-        let given = ["header", "query", "claim"];
-        let given = given.iter().filter(|key| own.raw(key).is_some()).count();
-        if given != 1 {
-            section.problem(
-                key,
-                "needs one of `header`, `query` and `claim`: what of the request chooses",
-            );
-        }
+        let from = From::read(section, &own, key);
+        let choice = Self::listed(&own, from, check);
+        own.finish();
+        choice
+    }
+
+    /// The rest of a choice, in its own section.
+    fn listed(
+        own: &Section<'_>,
+        from: Option<From>,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Self> {
         let allowed = own.strings("allowed").unwrap_or_default();
         if allowed.is_empty() {
             own.problem(
@@ -109,13 +179,8 @@ impl Choice {
         if let Some(default) = default.as_ref().filter(|default| !allowed.contains(default)) {
             own.problem("default", format!("{default:?} is not in `allowed`"));
         }
-        own.finish();
-        let from = header
-            .map(From::Header)
-            .or(query.map(From::Query))
-            .or(claim.map(From::Claim))?;
         Some(Self {
-            from,
+            from: from?,
             allowed,
             default,
         })

@@ -72,8 +72,17 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let dev_broker = root
         .section("dev_broker")
         .and_then(|section| dev_broker(section, context));
+    let writing_takes_tokens = listeners
+        .as_ref()
+        .is_some_and(|listeners| !listeners.data.tokens.is_empty());
     let jwt = jwt::read(&root, context);
-    let reads = reads::read(&root, (&clusters, default_cluster.as_deref()), &jwt, context);
+    let reads = reads::read(
+        &root,
+        (&clusters, default_cluster.as_deref()),
+        &jwt,
+        writing_takes_tokens,
+        context,
+    );
     let max_readers = root.integer("max_readers", 1..=64).unwrap_or(4);
     let max_members = root.integer("max_members", 1..=256).unwrap_or(16);
     let (subscriptions, held) = subscriptions::read(&root, &clusters, context);

@@ -12,7 +12,7 @@ use sluice_settings::Section;
 
 use super::read::{Context, check_topic};
 use super::{
-    Bearers, Choice, ChosenFrom, ClaimedTopics, Cluster, Read, ReadTopics, Reset, Template, jwt, secret,
+    Bearers, Choice, ChosenFrom, ClaimedTopics, Cluster, Read, ReadTopics, Reset, Said, Template, jwt, secret,
 };
 use crate::auth::jwt::Provider;
 use crate::read::filter::Filter;
@@ -44,6 +44,7 @@ pub(super) fn read(
     root: &Section<'_>,
     clusters: (&BTreeMap<String, Cluster>, Option<&str>),
     providers: &BTreeMap<String, Arc<Provider>>,
+    writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Vec<Read> {
     let is_set = |name: &str| root.raw("jwt").is_some_and(|jwt| jwt.get(name).is_some());
@@ -53,7 +54,7 @@ pub(super) fn read(
         .filter_map(|section| {
             let jwt = section.section("jwt");
             let jwt = jwt.and_then(|section| jwt::bearers(section, providers, is_set));
-            one(section, clusters, jwt, context)
+            one(section, clusters, jwt, writing_takes_tokens, context)
         })
         .collect()
 }
@@ -62,6 +63,7 @@ fn one(
     section: Section<'_>,
     (clusters, default_cluster): (&BTreeMap<String, Cluster>, Option<&str>),
     jwt: Option<Bearers>,
+    writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Option<Read> {
     let cluster = section.name("cluster").or_else(|| {
@@ -110,23 +112,41 @@ fn one(
     };
     let from = from(&section);
     let remove_confluent_header = section.bool("remove_confluent_header").unwrap_or_default();
-    for (key, choice) in [("from", &from), ("auto_offset_reset", &chosen_reset)] {
-        if section.raw("jwt").is_none()
-            && matches!(
-                choice,
-                Some(Choice {
-                    from: ChosenFrom::Claim(_),
-                    ..
-                })
-            )
-        {
-            section.problem(key, "names a claim, which only a token has: set `jwt`");
-        }
-    }
     let encode_message_id = section.bool("encodeMessageId").unwrap_or(true);
     let check_topic_existence = section.bool("check_topic_existence").unwrap_or(true);
+    let publish = section.bool("publish").unwrap_or_default();
+    if publish && anonymous && writing_takes_tokens {
+        section.problem(
+            "publish",
+            "would let anybody write what `listeners.data.tokens` are asked for elsewhere, since `anonymous` is true: give \
+             the entry tokens",
+        );
+    }
+    if let Some(name) = cluster.as_ref().filter(|_| publish)
+        && clusters.get(name).is_some_and(|cluster| !cluster.produces)
+    {
+        section.problem(
+            "publish",
+            format!("cannot be: cluster {name:?} takes no records, its producer.enabled is false"),
+        );
+    }
+    let allowed_origins = allowed_origins(&section);
     let groups = groups::read(&section);
     let filter = section.section("filter").and_then(filter);
+    let key = key(&section);
+    for (name, by) in [
+        ("from", from.as_ref().map(|choice| &choice.from)),
+        (
+            "auto_offset_reset",
+            chosen_reset.as_ref().map(|choice| &choice.from),
+        ),
+        ("group", groups.said.as_ref().map(Said::from)),
+        ("key", key.as_ref().map(Said::from)),
+    ] {
+        if section.raw("jwt").is_none() && matches!(by, Some(ChosenFrom::Claim(_))) {
+            section.problem(name, "names a claim, which only a token has: set `jwt`");
+        }
+    }
     let max_view_keys = section
         .integer("max_view_keys", 1..=MAX_VIEW_KEYS)
         .unwrap_or(VIEW_KEYS);
@@ -149,11 +169,41 @@ fn one(
         auto_offset_reset: auto_offset_reset.unwrap_or(Reset::Latest),
         encode_message_id,
         check_topic_existence,
+        publish,
+        allowed_origins,
         groups,
         filter,
+        key,
         max_view_keys: usize::try_from(max_view_keys).unwrap_or_default(),
         max_view_bytes: usize::try_from(max_view_bytes).unwrap_or_default(),
     })
+}
+
+/// `allowed_origins:`, as browsers write them (RFC 6454, section 6.2): scheme and host in lower case, and a port where it is
+/// not the scheme's own.
+fn allowed_origins(section: &Section<'_>) -> Vec<String> {
+    let origins = section.strings("allowed_origins").unwrap_or_default();
+    for (i, origin) in origins.iter().enumerate() {
+        let host = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| origin.strip_prefix(scheme));
+        let good = host.is_some_and(|host| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_graphic())
+                && !host.contains(['/', '?', '#', '@', '*'])
+                && !host.bytes().any(|byte| byte.is_ascii_uppercase())
+        });
+        if origin != "*" && !good {
+            section.problem(
+                &format!("allowed_origins[{i}]"),
+                format!(
+                    "{origin:?} is no origin as browsers send it, as https://app.example.com or http://localhost:8080, \
+                     and not \"*\""
+                ),
+            );
+        }
+    }
+    origins
 }
 
 /// What one of the words of `auto_offset_reset` means.
@@ -213,6 +263,26 @@ fn from(section: &Section<'_>) -> Option<Choice> {
         allowed: vec![fixed.clone()],
         default: Some(fixed),
     })
+}
+
+/// `key`: the records that a request gets are those of the key that it says.
+fn key(section: &Section<'_>) -> Option<Said> {
+    let said = Said::read(section, "key", |_| Ok(()), |_| ())?;
+    match &said {
+        Said::Listed(Choice {
+            from: ChosenFrom::Query(name),
+            ..
+        }) if name == "key" => section.problem(
+            "key.query",
+            "\"key\" is the argument by which readers filter by themselves: name another one",
+        ),
+        Said::Any(from @ (ChosenFrom::Header(_) | ChosenFrom::Query(_))) => section.problem(
+            "key.allowed",
+            format!("is required: what {from} says is anybody's word, and only a claim is an issuer's"),
+        ),
+        _ => {}
+    }
+    Some(said)
 }
 
 fn filter(section: Section<'_>) -> Option<Arc<Filter>> {

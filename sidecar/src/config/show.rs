@@ -9,7 +9,7 @@ use super::env::Overrides;
 use super::{
     Address, AwsIam, AwsKeys, AwsRole, BearerToken, Bearers, Callers, ClaimedTopics, Cluster, Config,
     DeadLetters, DelegationToken, DevBroker, HeldTopic, Idempotency, Kerberos, Listener, Listeners, Profile,
-    Read, ReadGroups, ReadTopics, Reset, ScramHash, Secret, Spool, State, TokenSource,
+    Read, ReadGroups, ReadTopics, Reset, Said, ScramHash, Secret, Spool, State, TokenSource,
 };
 use crate::auth::jwt::{Jwks, Settings};
 use crate::fetch::Trust;
@@ -214,6 +214,8 @@ pub fn show(config: &Config, origins: &Origins) -> String {
     page.text
 }
 
+/// What a subscription's options say of its sink.
+mod sink;
 /// One subscription's lines.
 mod subscription;
 
@@ -354,8 +356,11 @@ impl Page<'_> {
             auto_offset_reset,
             encode_message_id,
             check_topic_existence,
+            publish,
+            allowed_origins,
             groups,
             filter,
+            key,
             max_view_keys,
             max_view_bytes,
         } = read;
@@ -407,24 +412,39 @@ impl Page<'_> {
         );
         self.line(&format!("{path}.encodeMessageId"), encode_message_id);
         self.line(&format!("{path}.check_topic_existence"), check_topic_existence);
+        self.line(&format!("{path}.publish"), publish);
+        self.list(
+            &format!("{path}.allowed_origins"),
+            allowed_origins.iter().cloned(),
+        );
         let ReadGroups {
             allowed,
-            header,
+            said,
             prefix,
             qos,
         } = groups;
         self.list(&format!("{path}.groups"), allowed.0.iter().cloned());
-        if let Some(header) = header {
-            self.line(&format!("{path}.group.header"), header);
-        }
+        self.said(&format!("{path}.group"), said.as_ref());
         if !prefix.is_empty() {
             self.line(&format!("{path}.group.prefix"), prefix);
         }
         self.line(&format!("{path}.qos"), qos.name());
+        self.said(&format!("{path}.key"), key.as_ref());
         self.line(&format!("{path}.max_view_keys"), max_view_keys);
         self.line(&format!("{path}.max_view_bytes"), max_view_bytes);
         for (kind, text) in filter.iter().flat_map(|filter| filter.shown()) {
             self.line(&format!("{path}.filter.{kind}"), text);
+        }
+    }
+
+    fn said(&mut self, path: &str, said: Option<&Said>) {
+        match said {
+            None => {}
+            Some(Said::Listed(choice)) => self.line(path, choice),
+            Some(Said::Any(from)) => {
+                let (kind, name) = from.named();
+                self.line(&format!("{path}.{kind}"), name);
+            }
         }
     }
 
@@ -615,7 +635,9 @@ mod tests {
                     secrets: {org: {value: hunter2, topics: [a, 'b.*']}}\n\
                     egress: {allow: [{hosts: ['*.x.org', '[::1]'], schemes: [https], ports: [443]}, {cidrs: [10.0.0.0/8]}]}\n\
                     reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}, \
-                    {topics: ['{claims.org}.*', s], jwt: {provider: i, claims: {scope: [a, b]}}, from: earliest}]\n\
+                    {topics: ['{claims.org}.*', s], jwt: {provider: i, claims: {scope: [a, b]}}, from: earliest, \
+                    group: {claim: app, prefix: o.}, key: {claim: customer}}, \
+                    {topics: [t], anonymous: true, group: {header: h, allowed: [g]}, key: {query: q, allowed: [a, b], default: a}}]\n\
                     jwt: {i: {issuer: x, audiences: [y], jwks: {url: 'https://keys/?key=hunter2'}}}";
         let env = [
             ("SLUICE__MAX_PRODUCERS", "3"),
@@ -661,11 +683,19 @@ mod tests {
             "reads[0].limit: 7 (the file)",
             "reads[0].max_wait: 5s (default)",
             "reads[0].auto_offset_reset: latest (default)",
+            "reads[0].publish: false (default)",
+            "reads[0].allowed_origins: none (default)",
             "reads[0].remove_confluent_header: false (default)",
             "reads[1].topics: s, {claims.org}.* (the file)",
             "reads[1].jwt.provider: i (the file)",
             "reads[1].jwt.claims: scope says a and b (the file)",
             "reads[1].from: by query argument from among earliest, or else earliest (the file)",
+            "reads[1].groups: o.* (default)",
+            "reads[1].group.claim: app (the file)",
+            "reads[1].group.prefix: o. (the file)",
+            "reads[1].key.claim: customer (the file)",
+            "reads[2].group: by header h among g (the file)",
+            "reads[2].key: by query argument q among a, b, or else a (the file)",
             "jwt.i.issuer: x (the file)",
             "jwt.i.audiences: y (the file)",
             "jwt.i.jwks.url: on keys (the file)",

@@ -350,9 +350,17 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
     );
     assert_eq!(one.auto_offset_reset, super::Reset::None);
     assert!(!one.encode_message_id && !one.check_topic_existence);
+    assert!(one.publish && !other.publish);
+    assert_eq!(
+        one.allowed_origins,
+        ["https://app.example.com", "http://localhost:8080"]
+    );
+    assert!(other.allowed_origins.is_empty());
     assert_eq!(config.max_members, 5);
     assert!(one.groups.allowed.allows("ORG.app") && !one.groups.allowed.allows("app"));
-    assert_eq!(one.groups.header.as_deref(), Some("x-client-id"));
+    let header = |name: &str| ChosenFrom::Header(name.parse().unwrap());
+    let claim = |name: &str| ChosenFrom::Claim(crate::auth::claims::Name::parse(name).unwrap());
+    assert_eq!(one.groups.said, Some(Said::Any(header("x-client-id"))));
     assert_eq!(
         (one.groups.prefix.as_str(), one.groups.qos),
         ("ORG.", super::Qos::AtLeastOnce)
@@ -379,7 +387,7 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
     );
     assert_eq!(other.auto_offset_reset, super::Reset::Latest);
     assert!(other.encode_message_id && other.check_topic_existence && other.filter.is_none());
-    assert!(other.groups.allowed.0.is_empty() && other.groups.header.is_none());
+    assert!(other.groups.allowed.0.is_empty() && other.groups.said.is_none() && other.key.is_none());
     assert_eq!(other.groups.qos, super::Qos::Auto);
     assert!(one.jwt.is_none() && one.from.is_none() && one.chosen_reset.is_none());
     assert!(!one.remove_confluent_header && claimed.remove_confluent_header);
@@ -402,8 +410,7 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
         allowed: allowed.map(str::to_owned).to_vec(),
         default: default.map(str::to_owned),
     };
-    let header = ChosenFrom::Header("x-from".parse().unwrap());
-    let from = choice(header, ["earliest", "latest"], Some("latest"));
+    let from = choice(header("x-from"), ["earliest", "latest"], Some("latest"));
     assert_eq!(claimed.from, Some(from));
     let query = ChosenFrom::Query("reset".to_owned());
     assert_eq!(
@@ -415,6 +422,15 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
     };
     assert_eq!(topic.to_string(), "by claim topic among orders, payments");
     assert_eq!(chosen.from.as_ref().unwrap().choose(None), Ok("earliest"));
+    assert_eq!(claimed.groups.said, Some(Said::Any(claim("app"))));
+    assert_eq!(claimed.groups.prefix, "ORG.");
+    assert!(claimed.groups.allowed.allows("ORG.a") && !claimed.groups.allowed.allows("a"));
+    assert_eq!(claimed.key, Some(Said::Any(claim("customer"))));
+    let group = choice(header("x-group"), ["g-1", "g-2"], Some("g-1"));
+    assert_eq!(chosen.groups.said, Some(Said::Listed(group)));
+    assert_eq!(chosen.groups.allowed.0, ["g-1", "g-2"]);
+    let key = choice(ChosenFrom::Query("customer".to_owned()), ["a", "b"], None);
+    assert_eq!(chosen.key, Some(Said::Listed(key)));
 }
 
 #[test]
@@ -461,6 +477,19 @@ fn every_setting_of_an_issuer_is_heeded() {
         (settings.clock_skew, settings.name_claim.to_string()),
         (Duration::from_secs(60), "sub".to_owned())
     );
+}
+
+#[test]
+fn what_is_written_with_a_token_is_not_written_by_anybody() {
+    let yaml = "listeners: {data: {tokens: [abc]}}\nclusters: {main: {bootstrap_servers: a, allowed_topics: [t]}}\n\
+                reads: [{topics: [t], anonymous: true, publish: true}]";
+    let problems = lines(&load(yaml, env(&[])).unwrap_err());
+    assert!(
+        problems.starts_with("reads[0].publish: would let anybody write"),
+        "{problems}"
+    );
+    let of_its_own = yaml.replace("anonymous: true", "tokens: [xyz]");
+    assert!(load(&of_its_own, env(&[])).is_ok());
 }
 
 #[test]

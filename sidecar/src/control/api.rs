@@ -3,9 +3,11 @@
 mod clusters;
 mod deployments;
 pub(crate) mod error;
+mod held;
 mod orders;
 mod subscriptions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +17,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -24,6 +26,7 @@ use self::error::Error;
 use super::Control;
 use super::item::{Item, Kind};
 use super::view::View;
+use crate::config::Cluster;
 use crate::registry::{Phase, Registry};
 use crate::subscriptions::engine::Handle;
 use crate::subscriptions::running::{Order, Refused, Status, Told};
@@ -38,6 +41,21 @@ pub trait Runner: Send + Sync + 'static {
 
     /// Has a subscription that runs here do something.
     fn carry_out<'a>(&'a self, id: &'a str, order: Order) -> BoxFuture<'a, Result<Told, Refused>>;
+
+    /// How many events are held on a cluster of each subscription, by its id; or why nobody can tell.
+    fn held<'a>(
+        &'a self,
+        name: &'a str,
+        cluster: &'a Arc<Cluster>,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, usize>, String>>;
+
+    /// Removes what is held on a cluster of a subscription that is there no more: how many events.
+    fn forget_held<'a>(
+        &'a self,
+        name: &'a str,
+        cluster: &'a Arc<Cluster>,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<usize, String>>;
 }
 
 impl Runner for Handle {
@@ -47,6 +65,23 @@ impl Runner for Handle {
 
     fn carry_out<'a>(&'a self, id: &'a str, order: Order) -> BoxFuture<'a, Result<Told, Refused>> {
         Box::pin(self.order(id, order))
+    }
+
+    fn held<'a>(
+        &'a self,
+        name: &'a str,
+        cluster: &'a Arc<Cluster>,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, usize>, String>> {
+        Box::pin(Handle::held(self, name, cluster))
+    }
+
+    fn forget_held<'a>(
+        &'a self,
+        name: &'a str,
+        cluster: &'a Arc<Cluster>,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<usize, String>> {
+        Box::pin(Handle::forget_held(self, name, cluster, id))
     }
 }
 
@@ -85,6 +120,8 @@ pub fn router(control: Arc<Control>, runner: Arc<dyn Runner>) -> Router {
                 .delete(clusters::delete)
                 .patch(clusters::change),
         )
+        .route("/held", get(held::list))
+        .route("/held/{subscription}", delete(held::delete))
         .route("/deployments", post(deployments::create).get(deployments::list))
         .route(
             "/deployments/{id}",
@@ -103,8 +140,8 @@ impl Api {
         self.control.view()
     }
 
-    /// Where to change something.
-    fn registry(&self) -> Result<&Arc<Registry<Item>>, Error> {
+    /// Whether whoever asks may change anything.
+    fn may_change(&self) -> Result<(), Error> {
         if self.control.open {
             return Err(Error::ReadOnly(
                 "the admin listener is open to other machines and asks for no token: set listeners.admin.tokens to \
@@ -112,6 +149,12 @@ impl Api {
                     .to_owned(),
             ));
         }
+        Ok(())
+    }
+
+    /// Where to change something.
+    fn registry(&self) -> Result<&Arc<Registry<Item>>, Error> {
+        self.may_change()?;
         self.control.registry.as_ref().ok_or(Error::NoState)
     }
 

@@ -9,29 +9,23 @@ use std::collections::BTreeMap;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::api::error::Error;
-use super::manifest::Mode;
-use super::view::View;
+use super::together::{exclusive, members, together};
+use super::view::{Fixed, View};
 use crate::kafka::reader::{self, Reader};
-use crate::subscriptions::spec::{Sink, Spec, Topics};
+use crate::subscriptions::spec::Spec;
 
 /// Whether `spec`, which has or will have this id, can be there beside what there is.
 ///
 /// # Errors
-/// Why its source cannot be that of its service; or nobody can tell now.
-pub(super) async fn check(view: &View, id: &str, spec: &Spec) -> Result<(), Error> {
+/// Why its source, or an option of it, cannot be that of its service; or nobody can tell now.
+pub(super) async fn check(fixed: &Fixed, view: &View, id: &str, spec: &Spec) -> Result<(), Error> {
     let Some(service) = exclusive(view, spec) else {
         return Ok(());
     };
-    let mut all: Vec<(&str, &Spec)> = vec![(id, spec)];
-    for (other, made) in &view.subscriptions {
-        if let Ok(made) = &made.read
-            && other != id
-            && exclusive(view, made) == Some(service)
-        {
-            all.push((other.as_str(), made.as_ref()));
-        }
-    }
-    let topics = topics(service, &all)?;
+    let all = members(fixed, view, service, (id, spec));
+    let together =
+        together(service, &all, &view.clusters).map_err(|problem| Error::Invalid(vec![problem]))?;
+    let topics = together.topics();
     if topics.len() < 2 {
         return Ok(());
     }
@@ -39,7 +33,7 @@ pub(super) async fn check(view: &View, id: &str, spec: &Spec) -> Result<(), Erro
     let cluster = cluster.ok_or_else(|| Error::field("source", "its cluster is not there any more"))?;
     let reader = Reader::new(cluster, 1, Gauge::default());
     let mut counts: BTreeMap<i32, &str> = BTreeMap::new();
-    for topic in topics {
+    for topic in &topics {
         match reader.partitions(topic).await {
             Ok(count) => counts.insert(count, topic),
             Err(error @ (reader::Error::Unavailable(_) | reader::Error::OutOfRange { .. })) => {
@@ -68,53 +62,4 @@ pub(super) async fn check(view: &View, id: &str, spec: &Spec) -> Result<(), Erro
         ));
     }
     Ok(())
-}
-
-/// The service that a subscription calls one record of a key at a time.
-fn exclusive<'a>(view: &View, spec: &'a Spec) -> Option<&'a str> {
-    let Sink::Service { service, handler } = &spec.sink else {
-        return None;
-    };
-    let mode = view.services.resolve(service, handler).ok()?.mode;
-    (mode != Mode::Shared).then_some(service.as_str())
-}
-
-/// The topics of all of them, if they are known and on one cluster.
-fn topics<'a>(service: &str, all: &[(&str, &'a Spec)]) -> Result<Vec<&'a String>, Error> {
-    let mut topics = Vec::new();
-    let mut cluster: Option<(&str, &str)> = None;
-    for &(id, spec) in all {
-        match cluster {
-            Some((first, other)) if other != spec.source.cluster => {
-                return Err(Error::field(
-                    "source",
-                    format!(
-                        "{first} is on cluster {other}, and {id} on {}: {service} handles one record of a key at a time, \
-                         which holds within one cluster only",
-                        spec.source.cluster
-                    ),
-                ));
-            }
-            Some(_) => {}
-            None => cluster = Some((id, &spec.source.cluster)),
-        }
-        match &spec.source.topics {
-            Topics::Names(names) => topics.extend(
-                names
-                    .iter()
-                    .filter(|name| !topics.contains(name))
-                    .collect::<Vec<_>>(),
-            ),
-            Topics::Pattern(..) => {
-                return Err(Error::field(
-                    "source",
-                    format!(
-                        "is a pattern: {service} handles one record of a key at a time, which only holds for topics that are \
-                         named, since they must have as many partitions as each other"
-                    ),
-                ));
-            }
-        }
-    }
-    Ok(topics)
 }

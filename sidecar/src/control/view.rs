@@ -8,6 +8,7 @@ use sluice_settings::{Problem, Problems, Section};
 
 use super::item::{Deployment, Item, KafkaCluster, Kind, Subscription};
 use super::services::Services;
+use super::together;
 use crate::config::{Cluster, Secret, cluster_of};
 use crate::registry::{Content, Registry};
 use crate::subscriptions::running::Desired;
@@ -186,6 +187,7 @@ impl Fixed {
         for (id, spec) in &self.subscriptions {
             desired.subscriptions.insert(id.as_str().into(), Arc::clone(spec));
         }
+        desired.called = together::called(&desired.subscriptions, view);
         desired
     }
 }

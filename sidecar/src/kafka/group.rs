@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, watch};
@@ -49,8 +49,6 @@ pub enum Event {
     Lost(Vec<Partition>),
     /// Records.
     Batch(Batch),
-    /// A commit that nobody waited for failed.
-    NotCommitted(Error),
     /// Something went wrong. The member goes on, unless it is [`Error::Fatal`].
     Failed(Error),
 }
@@ -73,6 +71,16 @@ pub struct Revocation {
     pub partitions: Vec<Partition>,
     /// Dropped with it.
     _done: std::sync::mpsc::Sender<std::convert::Infallible>,
+}
+
+impl Revocation {
+    /// A part of it, for somebody else to hand over: the group waits for all parts.
+    pub fn part(&self, partitions: Vec<Partition>) -> Self {
+        Self {
+            partitions,
+            _done: self._done.clone(),
+        }
+    }
 }
 
 /// Why a member cannot do something.
@@ -262,20 +270,6 @@ impl Member {
         let (list, group) = (self.list(positions)?, Arc::clone(&self.shared.group));
         self.blocking(move |client| native::commit(client.client().native_ptr(), &list, &group, PATIENCE))
             .await
-    }
-
-    /// As [`Self::commit`], without waiting: [`Event::NotCommitted`] says if it fails. They are committed in the order of the
-    /// calls.
-    ///
-    /// # Errors
-    /// The member is closed, or librdkafka does not take them.
-    pub fn commit_later(&self, positions: &Offsets) -> Result<(), Error> {
-        if positions.is_empty() {
-            return Ok(());
-        }
-        let list = self.list(positions)?;
-        let committed = self.client()?.commit(&list, CommitMode::Async);
-        committed.map_err(|error| self.error(&error))
     }
 
     /// What the group has committed of partitions; those are missing of which it has nothing.

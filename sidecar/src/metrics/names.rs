@@ -209,6 +209,11 @@ pub(super) const READ_FILTER_FAILURES: Name = (
 pub(super) const READ_STREAMS: Name = ("sluice_read_streams", "Event streams that are open");
 /// No labels.
 pub(super) const READ_TAILS: Name = ("sluice_read_tails", "Partitions that are followed for readers");
+pub(super) const READ_SOCKETS: Name = ("sluice_read_websockets", "WebSockets that are open");
+pub(super) const READ_CLOSES: Name = (
+    "sluice_read_websocket_closes",
+    "WebSockets that ended, by the code that their clients were told, or told; 1006 where it was none",
+);
 /// No labels.
 pub(super) const READ_MEMBERS: Name = (
     "sluice_read_members",
@@ -271,4 +276,34 @@ pub(super) const SUBSCRIPTION_WRITE_FAILURES: Name = (
 pub(super) const SINK_DROPPED_HEADERS: Name = (
     "sluice_subscription_dropped_headers",
     "Record headers that were left out of requests to handlers",
+);
+/// Label: `outcome`.
+pub(super) const STATE_RECORDS: Name = (
+    "sluice_state_records",
+    "Records of the state's topic that were read, by what they came to",
+);
+/// No labels.
+pub(super) const STATE_ROWS: Name = (
+    "sluice_state_rows",
+    "Subscriptions, clusters and deployments that the state has",
+);
+/// No labels.
+pub(super) const STATE_DEAD: Name = (
+    "sluice_state_dead_records",
+    "Records of the state's topic that say nothing any more and are to be taken back",
+);
+/// No labels.
+pub(super) const STATE_LAG: Name = (
+    "sluice_state_lag_records",
+    "Offsets of the state's topic that were not read yet when its end was last asked for",
+);
+/// No labels.
+pub(super) const STATE_CAUGHT_UP: Name = (
+    "sluice_state_caught_up_timestamp_seconds",
+    "A moment by which everything had been read that was in the state's topic, in seconds since 1970",
+);
+/// No labels.
+pub(super) const STATE_READY: Name = (
+    "sluice_state_ready",
+    "1 when the state is known and followed, 0 when it is not",
 );

@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::kafka::reader::Record;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CloseLabels {
+    code: u16,
+}
 
 /// What reading counts.
 #[derive(Debug, Default, Clone)]
@@ -14,6 +21,8 @@ pub struct ReadMetrics {
     pub(super) bytes: Counter,
     pub(super) filter_failures: Counter,
     pub(super) streams: Gauge,
+    pub(super) sockets: Gauge,
+    pub(super) closes: Family<CloseLabels, Counter>,
     pub(super) tails: Gauge,
     pub(super) members: Gauge,
     pub(super) commits: Counter,
@@ -39,6 +48,16 @@ impl ReadMetrics {
         &self.streams
     }
 
+    /// How many WebSockets are open.
+    pub fn sockets(&self) -> &Gauge {
+        &self.sockets
+    }
+
+    /// A WebSocket ended, with the code that its client was told; 1006 if it was told nothing.
+    pub fn closed(&self, code: u16) {
+        self.closes.get_or_create(&CloseLabels { code }).inc();
+    }
+
     /// How many members of consumer groups there are.
     pub fn members(&self) -> &Gauge {
         &self.members
@@ -61,5 +80,23 @@ impl ReadMetrics {
     /// How many partitions are followed.
     pub fn tails(&self) -> &Gauge {
         &self.tails
+    }
+}
+
+/// Counts something while it is open.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Open {
+    /// Counts one in `gauge` until it is dropped.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

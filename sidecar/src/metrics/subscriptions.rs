@@ -67,6 +67,7 @@ pub struct SubscriptionMetrics {
     dead_lettered: Counter,
     skipped: Counter,
     dropped: Counter,
+    already_started: Counter,
     abandoned: Counter,
     seconds: Histogram,
     in_flight: Gauge,
@@ -111,6 +112,7 @@ impl Metrics {
             dead_lettered: events("dead_lettered"),
             skipped: events("skipped"),
             dropped: events("dropped"),
+            already_started: events("already_started"),
             abandoned: events("abandoned"),
             seconds: all.seconds.get_or_create(&labels).clone(),
             in_flight: all.in_flight.get_or_create(&labels).clone(),
@@ -154,6 +156,16 @@ impl SubscriptionMetrics {
     /// The handler, or a person, said to drop an event.
     pub fn dropped(&self) {
         self.dropped.inc();
+    }
+
+    /// An event was skipped, since another one had started the workflow of its key.
+    pub fn already_started(&self) {
+        self.already_started.inc();
+    }
+
+    /// How many were.
+    pub fn were_started(&self) -> u64 {
+        self.already_started.get()
     }
 
     /// Events were with the handler, and nobody waits for its answer any more: they are delivered again.

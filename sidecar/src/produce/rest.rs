@@ -2,12 +2,13 @@
 
 mod batch;
 mod body;
-mod client;
+pub(crate) mod client;
 mod gather;
 #[cfg(feature = "parsers")]
 pub mod parsers;
 mod reply;
 mod single;
+pub(crate) mod written;
 
 use std::sync::Arc;
 
@@ -84,29 +85,30 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize, believed: Believed) -> Ro
         })
 }
 
-/// What the query says about every record of the request.
+/// What is said about a record besides what it holds; of a request, by its query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Common {
+pub(crate) struct Common {
     /// The sidecar's name of a Kafka cluster.
     #[serde(default)]
-    cluster_name: String,
+    pub(crate) cluster_name: String,
     /// The sidecar's name of a producer profile.
     #[serde(default)]
-    producer: String,
+    pub(crate) producer: String,
     #[serde(default)]
-    delivery: Delivery,
+    pub(crate) delivery: Delivery,
     /// How long the client waits, in milliseconds; 0 is the sidecar's `answer_timeout`.
     #[serde(default)]
-    timeout_ms: u32,
+    pub(crate) timeout_ms: u32,
     /// Whether the spool takes it while the cluster is away.
     #[serde(default)]
-    spool_on_outage: bool,
+    pub(crate) spool_on_outage: bool,
 }
 
+/// When a record is answered.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Delivery {
+pub(crate) enum Delivery {
     #[default]
     Acked,
     Buffered,

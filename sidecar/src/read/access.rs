@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use prometheus_client::metrics::gauge::Gauge;
+use serde_json::{Map, Value};
 
 use super::choice::{self, Request};
 use super::failure::{Failure, Kind};
+use super::filter::Filter;
 use super::groups::Home;
 use crate::auth::jwt::{Caller, Provider, Refusal};
-use crate::config::{Choice, Cluster, Config, Read, ReadTopics, TopicAllowlist, check_group};
+use crate::config::{
+    Choice, ChosenFrom, Cluster, Config, Read, ReadTopics, Said, TopicAllowlist, check_group,
+};
 use crate::kafka::group::Committed;
 use crate::kafka::reader::Reader;
 use crate::listeners::auth;
@@ -85,6 +89,26 @@ enum Open {
     Whole,
     /// These of its topics.
     Only(TopicAllowlist),
+}
+
+/// An entry that lets the caller write what it lets it read.
+#[derive(Debug)]
+pub(super) struct Writable {
+    pub(super) entry: Arc<Read>,
+    /// These of its topics; none: all of them.
+    only: Option<TopicAllowlist>,
+    /// How long the token is good for by which it is open, if that is one which ends.
+    pub(super) left: Option<Duration>,
+}
+
+impl Writable {
+    /// Whether the topic is one that it opens.
+    pub(super) fn allows(&self, topic: &str) -> bool {
+        match &self.only {
+            None => self.entry.topics.allows(topic),
+            Some(topics) => topics.allows(topic),
+        }
+    }
 }
 
 impl Access {
@@ -307,8 +331,30 @@ impl<'a> Granted<'a> {
         field: &str,
         topic: &str,
     ) -> Result<&'c str, Failure> {
-        let claims = self.caller_of(topic).map(|caller| &caller.claims);
-        choice::chosen(choice, field, self.request, claims)
+        choice::chosen(choice, field, self.request, self.claims(topic))
+    }
+
+    /// What the token says by which the caller reads the topic.
+    fn claims(&self, topic: &str) -> Option<&Map<String, Value>> {
+        self.caller_of(topic).map(|caller| &caller.claims)
+    }
+
+    /// What the caller may write, on a WebSocket.
+    pub(super) fn writable(&self) -> impl Iterator<Item = Writable> {
+        let open = self.entries.iter().zip(&self.open);
+        open.filter(|(entry, _)| entry.publish)
+            .filter_map(|(entry, way)| {
+                let only = match &way.topics {
+                    Open::Nothing => return None,
+                    Open::Whole => None,
+                    Open::Only(topics) => Some(topics.clone()),
+                };
+                Some(Writable {
+                    entry: Arc::clone(entry),
+                    only,
+                    left: way.caller.as_ref().map(|caller| caller.left()),
+                })
+            })
     }
 
     /// The topic that the request chooses instead of naming it.
@@ -374,41 +420,65 @@ impl<'a> Granted<'a> {
         }
     }
 
-    /// The group of a request: the one that it names, or the one that the entry makes of it; none: it has none.
+    /// The group of a request that reads `topic`: the one that it names, or the one that the entry makes of it; none: it has
+    /// none.
     pub(super) fn group(
         &self,
         entry: &Read,
+        topic: &str,
         named: Option<&str>,
-        headers: &HeaderMap,
     ) -> Result<Option<Arc<str>>, Failure> {
         let groups = &entry.groups;
-        let made = || {
-            let value = headers.get(groups.header.as_deref()?)?;
-            Some(match value.to_str() {
-                Ok(value) => Ok(format!("{}{value}", groups.prefix)),
-                Err(_) => Err(Failure::invalid(
-                    "the header that the group is made of is not ASCII",
-                )),
-            })
+        let by_argument = |from: &ChosenFrom| *from == ChosenFrom::Query("group".to_owned());
+        // An argument that is read as what the group is made of names nothing by itself.
+        let named = named.filter(|_| !groups.said.as_ref().map(Said::from).is_some_and(by_argument));
+        let made = match &groups.said {
+            Some(_) if named.is_some() && !groups.is_fixed() => None,
+            Some(Said::Listed(choice)) => Some(self.chosen(choice, "group", topic)?.to_owned()),
+            Some(Said::Any(from)) => {
+                let said = choice::any(from, "group", self.request, self.claims(topic))?;
+                said.map(|said| format!("{}{said}", groups.prefix))
+            }
+            None => None,
         };
-        let group = match named {
-            Some(named) => named.to_owned(),
-            None => match made() {
-                None => return Ok(None),
-                Some(made) => made?,
-            },
+        let refused = |group: &str, may: &str| {
+            Failure::new(
+                Kind::GroupNotAllowed,
+                format!(
+                    "the entry of the sidecar's reads does not let the caller use group {group:?}; {may}"
+                ),
+            )
+        };
+        if groups.is_fixed()
+            && let Some(named) = named
+            && made.as_deref() != Some(named)
+        {
+            let from = groups.said.as_ref().map(|said| said.from().to_string());
+            let from = from.unwrap_or_default();
+            return Err(refused(named, &format!("{from} says which group a reader has")));
+        }
+        let Some(group) = made.or_else(|| named.map(str::to_owned)) else {
+            return Ok(None);
         };
         check_group(&group).map_err(|why| Failure::invalid(format!("group {why}")))?;
         if !groups.allowed.allows(&group) {
-            return Err(Failure::new(
-                Kind::GroupNotAllowed,
-                format!(
-                    "the entry of the sidecar's reads does not let the caller use group {group:?}; its groups are {}",
-                    groups.named()
-                ),
-            ));
+            return Err(refused(&group, &format!("its groups are {}", groups.named())));
         }
         Ok(Some(Arc::from(group)))
+    }
+
+    /// What every record of `topic` goes through that the caller gets: the entry's filter, and the key that the request says.
+    pub(super) fn forced(&self, entry: &Read, topic: &str) -> Result<Vec<Arc<Filter>>, Failure> {
+        let key = match &entry.key {
+            None => None,
+            Some(Said::Listed(choice)) => Some(self.chosen(choice, "key", topic)?.to_owned()),
+            Some(Said::Any(from)) => {
+                let said = choice::any(from, "key", self.request, self.claims(topic))?;
+                Some(said.ok_or_else(|| choice::missing("key", from))?)
+            }
+        };
+        let key = key.map(|key| Arc::new(Filter::of_key(key)));
+        Ok(entry.filter.iter().cloned().chain(key).collect())
     }
 
     /// Whether the caller may read anything.

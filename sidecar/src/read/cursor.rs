@@ -89,6 +89,16 @@ impl Cursor {
         }
     }
 
+    /// The same records, none of which was seen: reading starts at them.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        let mut this = Self::default();
+        for (topic, partition, offset) in self.iter() {
+            this.see(topic, partition, offset.saturating_sub(1));
+        }
+        this
+    }
+
     /// The last record of the partition that was seen, if the cursor names it.
     pub fn seen(&self, topic: &str, partition: i32) -> Option<i64> {
         let at = self.0.binary_search_by(|(name, _)| (**name).cmp(topic)).ok()?;

@@ -1,6 +1,6 @@
 //! Answers to requests that get no records.
 
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -32,6 +32,10 @@ enum Challenge {
 pub(super) enum Kind {
     /// The request is wrong.
     Invalid,
+    /// It is no WebSocket's, and the path has nothing else.
+    NoUpgrade,
+    /// The page that asks is another site's.
+    Origin,
     /// The path has another method.
     Method,
     /// It has no token, or none that is good.
@@ -101,6 +105,8 @@ impl Failure {
     fn row(&self) -> (u16, &'static str, &'static str) {
         match self.kind {
             Kind::Invalid => (400, "invalid_request", "invalid request"),
+            Kind::NoUpgrade => (426, "upgrade_required", "upgrade required"),
+            Kind::Origin => (403, "origin_not_allowed", "origin not allowed"),
             Kind::Method => (405, "method_not_allowed", "method not allowed"),
             Kind::NotAuthenticated => (401, "not_authenticated", "not authenticated"),
             Kind::NotAllowed => (403, "topic_not_allowed", "topic not allowed"),
@@ -117,6 +123,21 @@ impl Failure {
             Kind::NoKeys => (503, "unavailable", "keys unavailable"),
             Kind::Overloaded => (503, "overloaded", "overloaded"),
         }
+    }
+
+    /// The code of the answer.
+    pub(super) fn code(&self) -> &'static str {
+        let (_, code, _) = self.row();
+        code
+    }
+
+    /// As [`Self::body`], with the status of the answer in it, for who gets it otherwise than as one.
+    pub(super) fn body_with_status(&self) -> Value {
+        let mut body = self.body();
+        if let Some(body) = body.as_object_mut() {
+            body.insert("status".to_owned(), self.row().0.into());
+        }
+        body
     }
 
     /// The body of the answer, which is also what a stream says before it ends.
@@ -165,6 +186,9 @@ impl IntoResponse for Failure {
         let headers = response.headers_mut();
         if self.may_pass() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.kind == Kind::NoUpgrade {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         let challenge = match self.challenge {
             Challenge::Usual if self.kind == Kind::NotAuthenticated => {

@@ -135,6 +135,15 @@ impl Feed {
         self.parts.retain(|part| !is_gone(part));
     }
 
+    /// The partitions that are read.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let keys = self
+            .parts
+            .iter()
+            .map(|part| (Arc::clone(&part.topic), part.partition));
+        keys.collect()
+    }
+
     /// Puts the partitions where the selection says.
     async fn start(&mut self, found: Vec<(Arc<str>, i32)>, selection: &Selection) -> Result<(), Failure> {
         let at = |(topic, partition): &(Arc<str>, i32)| {

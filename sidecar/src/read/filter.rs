@@ -89,6 +89,14 @@ impl Filter {
         })
     }
 
+    /// The records with that key.
+    pub fn of_key(key: String) -> Self {
+        Self {
+            keys: vec![key],
+            ..Self::default()
+        }
+    }
+
     /// Whether every record passes, as it is.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -128,8 +136,8 @@ impl Filter {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filters {
     pub(super) own: Arc<Filter>,
-    /// Those of the configuration, by topic.
-    pub(super) forced: HashMap<Arc<str>, Arc<Filter>>,
+    /// Those of the configuration, by topic: a record goes through all of its topic's.
+    pub(super) forced: HashMap<Arc<str>, Vec<Arc<Filter>>>,
     /// Whether what they look at is without a Confluent header.
     pub(super) unframed: bool,
 }
@@ -170,6 +178,7 @@ impl Filters {
         self.forced
             .get(topic)
             .into_iter()
+            .flatten()
             .chain([&self.own])
             .map(AsRef::as_ref)
     }

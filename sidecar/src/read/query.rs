@@ -20,11 +20,14 @@ use super::from::From;
 use super::groups::Wish;
 use super::item::{Format, Style};
 use super::view::Bounds;
+use super::ws::{Frames, MAX_IN_FLIGHT};
 use crate::config::{self, ChosenFrom, MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read};
 use crate::kafka::reader::Limits;
 
 /// How often a stream without records says that it is there, in milliseconds.
 const HEARTBEAT: u64 = 5000;
+/// How often a quiet client of a WebSocket is asked whether it is there, in milliseconds.
+const PING: u64 = 20_000;
 const MIN_HEARTBEAT: u64 = 2000;
 /// As `max_wait`: proxies are told how long nothing may come (envoy.yaml).
 const MAX_HEARTBEAT: u64 = MAX_MAX_WAIT.unsigned_abs();
@@ -57,11 +60,24 @@ pub(super) struct Asked {
     pub(super) metadata_as_comment: bool,
     #[serde(rename = "headersAsComment", default)]
     pub(super) headers_as_comment: bool,
+    /// What a record comes in, on a WebSocket.
+    pub(super) frames: Option<Frames>,
+    max_in_flight: Option<usize>,
+    /// Whether a WebSocket starts as if it had been paused.
+    paused: Option<bool>,
     fields: Option<String>,
     pub(super) view: Option<ViewName>,
     /// What a query may have several times.
     #[serde(skip)]
     filters: Repeated,
+}
+
+/// What a request is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Page,
+    Events,
+    Socket,
 }
 
 /// `view`: what of a topic is shown instead of its records one by one.
@@ -125,7 +141,7 @@ pub(super) struct Wanted {
 }
 
 /// What [`Asked`] knows, some of it by several names.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 27] = [
     "cluster_name",
     "topics",
     "topics_pattern",
@@ -150,6 +166,9 @@ const KNOWN: [&str; 24] = [
     "heartbeatIntervalInMs",
     "metadataAsComment",
     "headersAsComment",
+    "frames",
+    "max_in_flight",
+    "paused",
 ];
 
 impl Asked {
@@ -233,7 +252,7 @@ impl Asked {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(Failure::invalid(format!("partition {partition} is negative")));
         }
-        let group = self.wish(entry, granted, request.headers)?;
+        let group = self.wish(entry, granted, first)?;
         if group.is_some() && self.partition.is_some() {
             return Err(Failure::invalid(
                 "partition and group are both there: the group says which partitions a reader has",
@@ -285,8 +304,9 @@ impl Asked {
     ) -> Result<Filters, Failure> {
         let mut forced = HashMap::new();
         for topic in topics {
-            if let Some(filter) = &granted.check(topic)?.filter {
-                forced.insert(Arc::clone(topic), Arc::clone(filter));
+            let filters = granted.forced(granted.check(topic)?, topic)?;
+            if !filters.is_empty() {
+                forced.insert(Arc::clone(topic), filters);
             }
         }
         let Repeated {
@@ -332,12 +352,7 @@ impl Asked {
     }
 
     /// The group, and what is to hold for its records.
-    fn wish(
-        &self,
-        entry: &Read,
-        granted: &Granted<'_>,
-        headers: &HeaderMap,
-    ) -> Result<Option<Wish>, Failure> {
+    fn wish(&self, entry: &Read, granted: &Granted<'_>, topic: &str) -> Result<Option<Wish>, Failure> {
         let qos = match self.qos.as_deref() {
             None => None,
             Some(name) => Some(Qos::of(name).ok_or_else(|| {
@@ -346,7 +361,7 @@ impl Asked {
                 ))
             })?),
         };
-        match granted.group(entry, self.group.as_deref(), headers)? {
+        match granted.group(entry, topic, self.group.as_deref())? {
             Some(group) => Ok(Some(Wish {
                 group,
                 qos: qos.unwrap_or(entry.groups.qos),
@@ -370,7 +385,7 @@ impl Asked {
             (None, None, Some(pattern)) => self.matching(pattern, granted).await?,
             (Some(_), _, _) => {
                 return Err(Failure::invalid(
-                    "topics and topics_pattern are for /records and /stream: the path names a topic already",
+                    "topics and topics_pattern are for /records, /stream and /ws: the path names a topic already",
                 ));
             }
             (None, Some(_), Some(_)) => {
@@ -483,6 +498,9 @@ impl Asked {
             qos,
             fields,
             view,
+            frames,
+            max_in_flight,
+            paused,
             filters,
         } = self;
         let given = [
@@ -503,6 +521,9 @@ impl Asked {
             ("qos", qos.is_some()),
             ("fields", fields.is_some()),
             ("view", view.is_some()),
+            ("frames", frames.is_some()),
+            ("max_in_flight", max_in_flight.is_some()),
+            ("paused", paused.is_some()),
             ("key, header, where or jq", !filters.is_empty()),
         ];
         match given.iter().find(|(_, given)| *given) {
@@ -511,35 +532,62 @@ impl Asked {
         }
     }
 
-    /// Refuses what means nothing to one answer, or to a stream.
-    pub(super) fn refuse_strangers(&self, streamed: bool) -> Result<(), Failure> {
-        let of_a_stream = [
-            ("heartbeatIntervalInMs", self.heartbeat_interval_in_ms.is_some()),
-            ("metadataAsComment", self.metadata_as_comment),
-            ("headersAsComment", self.headers_as_comment),
-        ];
-        if streamed && self.view.is_some() {
-            return Err(Failure::invalid(
-                "view is for reads: read it, and stream from its position on",
-            ));
-        }
-        let of_one_answer = [
-            ("limit", self.limit.is_some()),
-            ("max_wait", self.max_wait.is_some()),
-            ("max_bytes", self.max_bytes.is_some()),
-        ];
-        let (strangers, why) = if streamed {
-            (of_one_answer, "means nothing to a stream, which has no end")
-        } else {
+    /// Refuses what means nothing to who is answered in this way.
+    pub(super) fn refuse_strangers(&self, way: Way) -> Result<(), Failure> {
+        use Way::{Events, Page, Socket};
+        const STREAMS: &str = "is for streams: /stream, or Accept: text/event-stream; or /ws";
+        const EVENTS: &str = "is for event streams: /stream, or Accept: text/event-stream";
+        const PAGES: &str = "means nothing to a stream, which has no end";
+        const SOCKETS: &str = "is for WebSockets: /ws";
+        let rows: [(&str, bool, &[Way], &str); 10] = [
             (
-                of_a_stream,
-                "is for streams: /stream, or Accept: text/event-stream",
-            )
-        };
-        match strangers.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(Failure::invalid(format!("{name} {why}"))),
+                "view",
+                self.view.is_some(),
+                &[Page],
+                "is for reads: read it, and stream from its position on",
+            ),
+            (
+                "heartbeatIntervalInMs",
+                self.heartbeat_interval_in_ms.is_some(),
+                &[Events, Socket],
+                STREAMS,
+            ),
+            ("metadataAsComment", self.metadata_as_comment, &[Events], EVENTS),
+            ("headersAsComment", self.headers_as_comment, &[Events], EVENTS),
+            ("limit", self.limit.is_some(), &[Page], PAGES),
+            ("max_wait", self.max_wait.is_some(), &[Page], PAGES),
+            ("max_bytes", self.max_bytes.is_some(), &[Page], PAGES),
+            ("frames", self.frames.is_some(), &[Socket], SOCKETS),
+            ("max_in_flight", self.max_in_flight.is_some(), &[Socket], SOCKETS),
+            ("paused", self.paused.is_some(), &[Socket], SOCKETS),
+        ];
+        let stranger = rows
+            .into_iter()
+            .find(|(_, given, ways, _)| *given && !ways.contains(&way));
+        match stranger {
+            Some((name, _, _, why)) => Err(Failure::invalid(format!("{name} {why}"))),
             None => Ok(()),
         }
+    }
+
+    /// How many records a WebSocket's client may have that it has not acknowledged.
+    pub(super) fn max_in_flight(&self) -> Result<Option<usize>, Failure> {
+        match self.max_in_flight {
+            Some(max) if !(1..=MAX_IN_FLIGHT).contains(&max) => Err(Failure::invalid(format!(
+                "max_in_flight {max} is not from 1 to {MAX_IN_FLIGHT}"
+            ))),
+            max => Ok(max),
+        }
+    }
+
+    /// Whether a WebSocket starts without records.
+    pub(super) fn paused(&self) -> bool {
+        self.paused.unwrap_or_default()
+    }
+
+    /// How often a WebSocket's client is asked whether it is there.
+    pub(super) fn ping(&self) -> Result<Duration, Failure> {
+        self.heartbeat_or(PING)
     }
 
     /// Refuses what means nothing to a view.
@@ -576,7 +624,11 @@ impl Asked {
 
     /// How often a stream says that it is there.
     pub(super) fn heartbeat(&self) -> Result<Duration, Failure> {
-        let ms = self.heartbeat_interval_in_ms.unwrap_or(HEARTBEAT);
+        self.heartbeat_or(HEARTBEAT)
+    }
+
+    fn heartbeat_or(&self, usual: u64) -> Result<Duration, Failure> {
+        let ms = self.heartbeat_interval_in_ms.unwrap_or(usual);
         if (MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&ms) {
             return Ok(Duration::from_millis(ms));
         }

@@ -1,5 +1,6 @@
 //! Which topics there are, what they hold, and one record's value as it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
@@ -65,7 +66,7 @@ pub(super) async fn describe(
         let says = Request::new(&request.uri, &request.headers);
         let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
         let entry = granted.check(&topic)?;
-        let group = granted.group(entry, asked.group.as_deref(), &request.headers)?;
+        let group = granted.group(entry, &topic, asked.group.as_deref())?;
         let name: Arc<str> = Arc::from(topic.as_str());
         let count = granted.reader.partitions(&topic).await?;
         let keys: Vec<_> = (0..count)
@@ -117,6 +118,7 @@ pub(super) async fn value(
         let says = Request::new(&request.uri, &request.headers);
         let granted = reads.access.grant(asked.cluster_name.as_deref(), &says).await?;
         let entry = granted.check(&topic)?;
+        let forced = granted.forced(entry, &topic)?;
         let count = granted.reader.partitions(&topic).await?;
         if partition >= count {
             let text = format!(
@@ -143,11 +145,7 @@ pub(super) async fn value(
         let record = batch.records.first().filter(|record| record.offset == offset);
         let record = record.ok_or_else(nothing)?;
         let filters = Filters {
-            forced: entry
-                .filter
-                .iter()
-                .map(|filter| (Arc::clone(&name), Arc::clone(filter)))
-                .collect(),
+            forced: HashMap::from([(Arc::clone(&name), forced)]),
             unframed: entry.remove_confluent_header,
             ..Filters::default()
         };

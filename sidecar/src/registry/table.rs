@@ -63,6 +63,19 @@ pub enum Applied {
     Foreign,
 }
 
+impl Applied {
+    /// As the metrics have it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Repeated => "repeated",
+            Self::Swept => "swept",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
 /// What a record proposes.
 #[derive(Debug)]
 pub enum Proposed<'a, V> {
@@ -184,6 +197,12 @@ impl<V> Table<V> {
         let from = std::ops::Bound::Included(prefix);
         let range = self.rows.range::<str, _>((from, std::ops::Bound::Unbounded));
         range.take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// How many rows hold something, and how many records say nothing any more and are still in the topic.
+    pub fn size(&self) -> (usize, usize) {
+        let gone = self.deleted.len() + self.closed.len();
+        (self.rows.len().saturating_sub(gone), self.dead.len())
     }
 
     /// How many records were read that are no registry's.

@@ -18,8 +18,11 @@
 
 mod backoff;
 mod breaker;
+mod gate;
 mod held;
+mod hub;
 mod lanes;
+mod leftover;
 mod outlet;
 #[cfg(feature = "parsers")]
 pub mod parsers;
@@ -27,6 +30,8 @@ mod prefix;
 mod rate;
 mod reconcile;
 mod runner;
+mod runs;
 mod supervisor;
+mod target;
 
 pub use self::supervisor::{Connect, Engine, Handle};

@@ -63,6 +63,9 @@ pub enum Outcome {
 ///
 /// It knows nothing of order, retries or positions: who calls it does. It holds nothing between calls but connections.
 pub trait Deliver: Send + Sync + 'static {
+    /// Where it hands them to: scheme, host and port. Those of one place have one circuit breaker and one rate limit.
+    fn place(&self) -> String;
+
     /// Hands `events` over in one request: one event, or as many as the subscription's batches have. Returns within the sink's
     /// timeouts, and can be dropped at any time.
     fn deliver(&self, events: &[Event]) -> impl Future<Output = Outcome> + Send;

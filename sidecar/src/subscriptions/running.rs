@@ -16,6 +16,47 @@ pub struct Desired {
     pub subscriptions: BTreeMap<Arc<str>, Arc<Spec>>,
     /// The clusters by their names.
     pub clusters: BTreeMap<String, Arc<Cluster>>,
+    /// By a subscription's id, how the handler of a service is called that it is for; or why it cannot be.
+    pub called: BTreeMap<Arc<str>, Result<Called, String>>,
+}
+
+/// How a handler of a service is called. A subscription whose handler is called otherwise now is started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// Where the service is.
+    pub uri: String,
+    /// Whether the handler takes any bytes.
+    pub raw: bool,
+    /// Whether the record's key is an object's.
+    pub keyed: bool,
+    /// Whether it starts a workflow, which one event of a key does.
+    pub once: bool,
+    /// Those that are called for one record of a key at a time; none: this one is not.
+    pub together: Option<Arc<Together>>,
+}
+
+/// The subscriptions of a service's exclusive handlers, which are read together: one record of a key is with any of them at a
+/// time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Together {
+    /// The service.
+    pub service: String,
+    /// The cluster of all of their sources.
+    pub cluster: String,
+    /// Their consumer group.
+    pub group: String,
+    /// By a subscription's id, its topics.
+    pub members: BTreeMap<Arc<str>, Vec<String>>,
+    /// librdkafka properties, of all of them.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Together {
+    /// All of their topics, each once and in order.
+    pub fn topics(&self) -> Vec<String> {
+        let all: std::collections::BTreeSet<&String> = self.members.values().flatten().collect();
+        all.into_iter().cloned().collect()
+    }
 }
 
 impl Desired {
@@ -30,6 +71,7 @@ impl Desired {
             clusters: clusters
                 .map(|(name, cluster)| (name.clone(), Arc::new(cluster.clone())))
                 .collect(),
+            called: BTreeMap::new(),
         }
     }
 
@@ -134,6 +176,8 @@ pub struct Status {
     pub waiting: usize,
     /// Events that are parked, of the partitions that it has here.
     pub parked: usize,
+    /// Events that were skipped since another one had started the workflow of their key, since this sidecar began.
+    pub already_started: u64,
     /// Its target's circuit breaker; none where there is none.
     pub circuit: Option<Circuit>,
     /// What went wrong last.

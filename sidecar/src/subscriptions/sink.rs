@@ -198,6 +198,10 @@ impl Webhook {
 }
 
 impl Deliver for Webhook {
+    fn place(&self) -> String {
+        self.target.place().to_string()
+    }
+
     async fn deliver(&self, events: &[Event]) -> Outcome {
         self.call(events).await.unwrap_or_else(|outcome| outcome)
     }

@@ -41,6 +41,8 @@ pub struct Spec {
     pub buffer: Buffer,
     /// How many events may be kept in the held topic, retrying, waiting behind one that is, and parked (`max_held`).
     pub max_held: usize,
+    /// For how long it is known that a workflow was started (`workflow_retention`).
+    pub workflow_retention: Duration,
     /// Where the handler's answers go (`reply_topic`).
     pub reply_topic: Option<String>,
     /// Whether nothing is to be delivered, by anybody (`paused`).
@@ -206,6 +208,7 @@ impl Spec {
             rate_limit,
             buffer,
             max_held,
+            workflow_retention,
             reply_topic,
             paused,
             properties,
@@ -222,6 +225,7 @@ impl Spec {
             && *rate_limit == other.rate_limit
             && *buffer == other.buffer
             && *max_held == other.max_held
+            && *workflow_retention == other.workflow_retention
             && *reply_topic == other.reply_topic
             && *paused == other.paused
             && *properties == other.properties

@@ -188,7 +188,8 @@ impl Running {
     pub(crate) async fn wait_for(&mut self, part: &str) {
         let lines = async {
             while let Some(line) = self.complaints.recv().await {
-                self.heard = format!("{}{line}\n", self.heard);
+                self.heard.push_str(&line);
+                self.heard.push('\n');
                 if line.contains(part) {
                     return;
                 }
@@ -244,7 +245,8 @@ impl Running {
                 stdout.read_to_end(&mut out).await.unwrap();
             }
             while let Some(line) = self.complaints.recv().await {
-                self.heard = format!("{}{line}\n", self.heard);
+                self.heard.push_str(&line);
+                self.heard.push('\n');
             }
             let code = self.child.wait().await.unwrap().code();
             Output {

@@ -451,6 +451,56 @@ async fn envoy_is_checked_beside_the_sidecar() {
             .any(|line| line.starts_with("envoy.yaml: ") && line.contains("topik: unknown field")),
         "{lines:?}"
     );
+    // What the routes name must be there.
+    let own = std::fs::read_to_string(format!("{root}/sluice.yaml")).unwrap();
+    kafka.write("own.yaml", &own);
+    kafka.write("envoy.yaml", &text);
+    let both = ["check-config", "--config", "own.yaml", "--envoy", "envoy.yaml"];
+    sluice(&kafka, &both).await.succeeded();
+    for (from, to, said) in [
+        (
+            "topic: kong-upstream",
+            "topic: kong-downstream",
+            "topic: \"kong-downstream\" is not in the sidecar's clusters.main.allowed_topics",
+        ),
+        (
+            "topic: kong-upstream",
+            "topic: kong-upstream, cluster_name: second",
+            "cluster_name: the sidecar has no cluster \"second\"",
+        ),
+        (
+            "topic: kong-upstream",
+            "topic: kong-upstream, producer: quick",
+            "producer: the sidecar has no producer \"quick\"",
+        ),
+    ] {
+        kafka.write("envoy.yaml", &text.replace(from, to));
+        let checked = sluice(&kafka, &both).await;
+        let line = checked.err.lines().find(|line| line.ends_with(said));
+        let path = "envoy.yaml: static_resources.listeners[0].";
+        assert!(
+            checked.code == Some(64) && line.is_some_and(|line| line.starts_with(path)),
+            "{to}: {checked:?}"
+        );
+    }
+    for (more, said) in [
+        (
+            "clusters: {main: {bootstrap_servers: a, allowed_topics: ['*'], producer: {enabled: false}}}",
+            "clusters.main.producer.enabled is false",
+        ),
+        (
+            "clusters: {a: {bootstrap_servers: a, allowed_topics: ['*']}, b: {bootstrap_servers: b, allowed_topics: ['*']}}",
+            "several clusters and no default_cluster",
+        ),
+    ] {
+        kafka.write("own.yaml", more);
+        kafka.write("envoy.yaml", &text);
+        let checked = sluice(&kafka, &both).await;
+        assert!(
+            checked.code == Some(64) && checked.err.contains(said),
+            "{more}: {checked:?}"
+        );
+    }
     kafka.write(
         "template.yaml",
         &text.replace(

@@ -180,16 +180,18 @@ async fn no_secret_is_ever_told() {
         commands.push(vec!["send", "orders", "x", "--cluster", name]);
         commands.push(vec!["tail", "orders", "--cluster", name]);
     }
-    // At once, since each waits for its 5 s.
-    let runs = commands.iter().map(|command| {
-        let command = [command.as_slice(), &["--config", "own.yaml"]].concat();
-        let kafka = &kafka;
-        async move { (command.join(" "), sluice(kafka, &command).await) }
-    });
-    for (command, output) in futures(runs).await {
-        let failed = !command.contains("check-config") || command.contains("--connect");
-        assert_eq!(output.code, Some(i32::from(failed)), "{command}: {output:?}");
-        told.push((command, output.out + &output.err));
+    // Several at once, since each waits for its 5 s; and no more, since each that runs must get on before its deadline.
+    for some in commands.chunks(8) {
+        let runs = some.iter().map(|command| {
+            let command = [command.as_slice(), &["--config", "own.yaml"]].concat();
+            let kafka = &kafka;
+            async move { (command.join(" "), sluice(kafka, &command).await) }
+        });
+        for (command, output) in futures(runs).await {
+            let failed = !command.contains("check-config") || command.contains("--connect");
+            assert_eq!(output.code, Some(i32::from(failed)), "{command}: {output:?}");
+            told.push((command, output.out + &output.err));
+        }
     }
 
     // And where the configuration is wrong: each value in its place, and of the wrong kind.

@@ -1,9 +1,11 @@
 //! What a request chooses of what its entry leaves to it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
-use crate::support::{Sidecar, mock};
-use crate::world::{Events, get, reading_as, values, write};
+use crate::support::{PATIENCE, Sidecar, mock};
+use crate::world::{Events, get, put, reading_as, values, write};
 
 async fn answer(sidecar: &Sidecar, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
     let answer = get(sidecar, path, headers).await;
@@ -140,6 +142,129 @@ async fn where_reading_starts_is_chosen() {
     let (status, body) = answer(&sidecar, "/topics/free/records?reset=none", &[]).await;
     assert_eq!(status, 400);
     assert!(body["error"].as_str().unwrap().contains("reset"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_chooses_its_group() {
+    let mock = mock(&[("t", 1), ("q", 1)]);
+    write(&mock, "t", 0, &["one", "two"]).await;
+    let reads = "reads: [{topics: [t], group: {header: x-group, allowed: [app-a, app-b], default: app-b}, anonymous: true, \
+                 max_wait: 0, qos: at-least-once}, \
+                 {topics: [q], group: {query: group, prefix: org.}, anonymous: true, max_wait: 0}]";
+    let sidecar = reading_as(&mock, reads).await;
+    let described = async |path: &str, headers: &[(&str, &str)]| {
+        let (status, body) = answer(&sidecar, path, headers).await;
+        (status, body["group"].clone(), body["code"].clone())
+    };
+    for (header, expected) in [
+        (&[("x-group", "app-a")][..], "app-a"),
+        (&[("x-group", "app-b")][..], "app-b"),
+        (&[][..], "app-b"),
+    ] {
+        assert_eq!(
+            described("/topics/t", header).await,
+            (200, json!(expected), Value::Null)
+        );
+        // To name what is chosen already changes nothing, and another group is nobody's to have.
+        let path = format!("/topics/t?group={expected}");
+        assert_eq!(described(&path, header).await.0, 200);
+        let refused = (403, Value::Null, json!("group_not_allowed"));
+        for other in ["app-c", "app-a", "app-b"] {
+            if other != expected {
+                for path in ["/topics/t", "/topics/t/records", "/topics/t/stream"] {
+                    let path = format!("{path}?group={other}");
+                    assert_eq!(described(&path, header).await, refused, "{path}");
+                }
+            }
+        }
+    }
+    let (status, body) = answer(&sidecar, "/topics/t/records", &[("x-group", "app-c")]).await;
+    assert_eq!(
+        (status, &body["code"]),
+        (403, &json!("group_not_allowed")),
+        "{body}"
+    );
+    // The position is that group's.
+    let header = [("x-group", "app-a")];
+    let (_, page) = answer(&sidecar, "/topics/t/records?from=earliest&limit=1", &header).await;
+    assert_eq!(values(&page), ["one"]);
+    let next = page["pagination"]["nextCursor"].as_str().unwrap();
+    let (_, page) = answer(&sidecar, &format!("/topics/t/records?cursor={next}"), &header).await;
+    assert_eq!(values(&page), ["two"]);
+    let committed = async |header: &[(&str, &str)]| {
+        let (_, body) = answer(&sidecar, "/topics/t", header).await;
+        body["partitions"][0]["committed"].clone()
+    };
+    let until = Instant::now() + PATIENCE;
+    while committed(&header).await != 1 {
+        assert!(Instant::now() < until, "{}", committed(&header).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(committed(&[("x-group", "app-b")]).await, Value::Null);
+    // An argument that the group is made of, with what comes before it.
+    assert_eq!(
+        described("/topics/q?group=x", &[]).await,
+        (200, json!("org.x"), Value::Null)
+    );
+    assert_eq!(described("/topics/q", &[]).await, (200, Value::Null, Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_chooses_the_key_of_its_records() {
+    let mock = mock(&[("t", 1), ("free", 1)]);
+    for topic in ["t", "free"] {
+        let records = [("a", "1"), ("b", "2"), ("a", "3")].map(|(key, value)| (Some(key), Some(value)));
+        put(&mock, topic, 0, &records).await;
+        put(&mock, topic, 0, &[(None, Some("4"))]).await;
+    }
+    let reads = "reads: [{topics: [t], key: {header: x-customer, allowed: [a, b, c], default: c}, from: earliest, \
+                 anonymous: true, max_wait: 0}, \
+                 {topics: [free], key: {query: customer, allowed: [a, b]}, from: earliest, anonymous: true, max_wait: 0}]";
+    let sidecar = reading_as(&mock, reads).await;
+    let found = async |path: &str, headers: &[(&str, &str)]| {
+        let (status, page) = answer(&sidecar, path, headers).await;
+        assert_eq!(status, 200, "{path}: {page}");
+        let items = page["items"].as_array().unwrap().clone();
+        Vec::from_iter(items.iter().map(|item| item["value"].to_string()))
+    };
+    let (a, b) = ([("x-customer", "a")], [("x-customer", "b")]);
+    let path = "/topics/t/records";
+    assert_eq!(found(path, &a).await, ["1", "3"]);
+    assert_eq!(found(path, &b).await, ["2"]);
+    assert_eq!(found(path, &[]).await, [""; 0]);
+    assert_eq!(found("/topics/t/records?key=b", &a).await, [""; 0]);
+    assert_eq!(found("/topics/t/records?jq=true", &a).await, ["1", "3"]);
+    assert_eq!(found("/topics/t/records?view=latest", &a).await, ["3"]);
+    assert_eq!(found("/topics/free/records?customer=b", &[]).await, ["2"]);
+    // Of several topics each has its own choice.
+    let both = "/records?topics=free,t&customer=b";
+    assert_eq!(found(both, &a).await.len(), 3);
+    for (path, headers, status, code) in [
+        (path, &[("x-customer", "d")][..], 403, "not_authorised"),
+        ("/topics/free/records", &[][..], 400, "invalid_request"),
+        ("/topics/free/records?customer=c", &[][..], 403, "not_authorised"),
+        ("/topics/t/records?view=latest&key=b", &a[..], 404, "no_record"),
+        ("/topics/t/partitions/0/records/1", &a[..], 404, "no_record"),
+        ("/topics/t/partitions/0/records/3", &a[..], 404, "no_record"),
+        (
+            "/topics/free/partitions/0/records/1",
+            &[][..],
+            400,
+            "invalid_request",
+        ),
+    ] {
+        let (found, body) = answer(&sidecar, path, headers).await;
+        assert_eq!((found, &body["code"]), (status, &json!(code)), "{path}: {body}");
+    }
+    for path in [
+        "/topics/t/partitions/0/records/1",
+        "/topics/free/partitions/0/records/1?customer=b",
+    ] {
+        assert_eq!(get(&sidecar, path, &b).await.body, "2", "{path}");
+    }
+    let mut events = Events::open(&sidecar, "/topics/t/stream", &a).await;
+    assert_eq!(events.event("message").await.json()["value"], 1);
+    assert_eq!(events.event("message").await.json()["value"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

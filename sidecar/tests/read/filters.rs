@@ -113,7 +113,8 @@ async fn a_program_that_takes_all_it_may_ends_with_a_cursor_that_went_on() {
     assert_eq!(page["pagination"]["nextCursor"], format!("t@0#{}", count - 1));
     assert_eq!(page["filterFailures"]["first"]["id"], "t@0#0");
     let why = page["filterFailures"]["first"]["error"].as_str().unwrap();
-    assert!(why.contains("steps"), "{why}");
+    // Or the second that they may take, where the machine is busy.
+    assert!(why.contains("steps") || why.contains("1000 ms"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sluice::config::{Qos, Read, ReadGroups, Reset, TopicAllowlist};
+use sluice::config::{ChosenFrom, Qos, Read, ReadGroups, Reset, Said, TopicAllowlist};
 
 use crate::support::{Mock, Sidecar, mock};
 use crate::world::{Events, config, entry, get, page, reading, values, write};
 
-fn shared(topics: &[&str], qos: Qos) -> Read {
+pub(crate) fn shared(topics: &[&str], qos: Qos) -> Read {
     Read {
         auto_offset_reset: Reset::Earliest,
         groups: ReadGroups {
             allowed: TopicAllowlist(vec!["app-*".to_owned()]),
-            header: Some("x-client".to_owned()),
+            said: Some(Said::Any(ChosenFrom::Header("x-client".parse().unwrap()))),
             prefix: "app-".to_owned(),
             qos,
         },
@@ -23,13 +23,13 @@ fn shared(topics: &[&str], qos: Qos) -> Read {
 }
 
 /// What a group has committed of a topic's first partition, and its lag.
-async fn position(sidecar: &Sidecar, topic: &str, group: &str) -> (Value, Value) {
+pub(crate) async fn position(sidecar: &Sidecar, topic: &str, group: &str) -> (Value, Value) {
     let page = page(sidecar, &format!("/topics/{topic}?group={group}")).await;
     let first = &page["partitions"][0];
     (first["committed"].clone(), first["lag"].clone())
 }
 
-async fn committed(sidecar: &Sidecar, topic: &str, group: &str, at: i64) {
+pub(crate) async fn committed(sidecar: &Sidecar, topic: &str, group: &str, at: i64) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let (found, _) = position(sidecar, topic, group).await;
@@ -185,7 +185,7 @@ async fn take(events: &mut Events, seen: &mut Vec<String>, count: usize) {
     }
 }
 
-async fn fill(mock: &Mock, from: usize, to: usize) {
+pub(crate) async fn fill(mock: &Mock, from: usize, to: usize) {
     for partition in 0..2 {
         let values: Vec<String> = (from..to).map(|n| format!("p{partition}-{n}")).collect();
         let values: Vec<&str> = values.iter().map(String::as_str).collect();

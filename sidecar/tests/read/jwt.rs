@@ -9,7 +9,8 @@ use openssl::sign::Signer;
 use serde_json::{Value, json};
 
 use crate::support::{Mock, Sidecar, mock};
-use crate::world::{Events, get, reading_as, values, write};
+use crate::world::{Events, get, put, reading_as, values, write};
+use crate::ws_world::{Socket, refused};
 
 /// An issuer: a key, and the file that publishes it.
 struct Issuer {
@@ -140,6 +141,80 @@ async fn claims_choose_what_may_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_has_the_group_and_the_key_that_its_token_says() {
+    let reads = "[{topics: [t], jwt: {provider: corporate}, tokens: [hunter2], group: {claim: app, prefix: org.}, \
+                 key: {claim: customer}, from: earliest, max_wait: 0}, \
+                 {topics: [narrow], jwt: {provider: corporate}, group: {claim: app}, groups: ['org.*'], max_wait: 0}]";
+    let (mock, issuer, sidecar) = world(&[("t", 1), ("narrow", 1)], reads).await;
+    let records = [("acme", "1"), ("globex", "2"), ("acme", "3")];
+    put(
+        &mock,
+        "t",
+        0,
+        &records.map(|(key, value)| (Some(key), Some(value))),
+    )
+    .await;
+    let ask = async |path: &str, bearer: &str| {
+        let answer = get(&sidecar, path, &[("authorization", bearer)]).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    let acme = issuer.bearer(&json!({"app": "a", "customer": "acme"}), 300);
+    let globex = issuer.bearer(&json!({"app": "g", "customer": "globex"}), 300);
+    for (bearer, group, expected) in [(&acme, "org.a", json!([1, 3])), (&globex, "org.g", json!([2]))] {
+        let (status, page) = ask("/topics/t/records?qos=at-most-once&max_wait=60s", bearer).await;
+        assert_eq!(status, 200, "{page}");
+        let items = page["items"].as_array().unwrap();
+        let found = Value::from_iter(items.iter().map(|item| item["value"].clone()));
+        assert_eq!(found, expected, "{page}");
+        let (_, described) = ask("/topics/t", bearer).await;
+        assert_eq!(
+            (&described["group"], &described["partitions"][0]["committed"]),
+            (&json!(group), &json!(3)),
+            "{described}"
+        );
+        // Its own name is no other, and nobody may name another one, by what it may send besides the token.
+        assert_eq!(ask(&format!("/topics/t?group={group}"), bearer).await.0, 200);
+        for other in ["org.a", "org.g", "org.other", "other", "*", "org.*"] {
+            if other == group {
+                continue;
+            }
+            for path in ["/topics/t", "/topics/t/records", "/topics/t/stream"] {
+                let (status, body) = ask(&format!("{path}?group={other}"), bearer).await;
+                assert_eq!(
+                    (status, &body["code"]),
+                    (403, &json!("group_not_allowed")),
+                    "{path} {other}"
+                );
+            }
+        }
+    }
+    let (status, _) = ask("/topics/t/partitions/0/records/1", &acme).await;
+    assert_eq!(status, 404);
+    // A token that says no group has none, and gets none by naming it; one that says no key gets no record.
+    let bare = issuer.bearer(&json!({"customer": "acme"}), 300);
+    let (status, described) = ask("/topics/t", &bare).await;
+    assert_eq!((status, &described["group"]), (200, &Value::Null));
+    assert_eq!(ask("/topics/t/records?group=org.a", &bare).await.0, 403);
+    let keyless = issuer.bearer(&json!({"app": "a"}), 300);
+    for bearer in [&*keyless, "Bearer hunter2"] {
+        let (status, body) = ask("/topics/t/records", bearer).await;
+        assert_eq!(
+            (status, &body["code"]),
+            (400, &json!("invalid_request")),
+            "{body}"
+        );
+        assert_eq!(ask("/topics/t/partitions/0/records/0", bearer).await.0, 400);
+    }
+    // `groups` bounds what a token may say.
+    let inside = issuer.bearer(&json!({"app": "org.x"}), 300);
+    let outside = issuer.bearer(&json!({"app": "x"}), 300);
+    let odd = issuer.bearer(&json!({"app": "org.\n"}), 300);
+    for (bearer, expected) in [(&inside, 200), (&outside, 403), (&odd, 400)] {
+        assert_eq!(ask("/topics/narrow", bearer).await.0, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_good_is_said_why() {
     let (_mock, issuer, sidecar) = world(&[("t", 1)], "[{topics: [t], jwt: {provider: corporate}}]").await;
     let stranger = Issuer::new().bearer(&json!({}), 300);
@@ -218,4 +293,33 @@ async fn what_waits_ends_with_its_token() {
     assert_eq!(answer.status, 200);
     assert_eq!(values(&answer.json()), [""; 0]);
     assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ends_with_its_token_and_writes_what_its_claims_open() {
+    let reads = "[{topics: ['{claims.org}.*'], jwt: {provider: corporate}, publish: true}]";
+    let (mock, issuer, sidecar) = world(&[("acme.a", 1), ("other.a", 1)], reads).await;
+    write(&mock, "acme.a", 0, &["first"]).await;
+    let bearer = issuer.bearer(&json!({"org": "acme"}), 6);
+    // Browsers have no other header for it.
+    let offered = format!("sluice.v1, bearer.{}", bearer.trim_start_matches("Bearer "));
+    let headers = [("sec-websocket-protocol", offered.as_str())];
+    let mut socket = Socket::open(&sidecar, "/topics/acme.a/ws?from=earliest", &headers).await;
+    assert_eq!(socket.values(1).await, ["first"]);
+    socket.of("caught-up").await;
+    socket
+        .say(r#"{"type":"publish","id":1,"value":"x","topic":"other.a"}"#)
+        .await;
+    assert_eq!(socket.of("error").await["code"], "topic_not_allowed");
+    socket.say(r#"{"type":"pause","id":2}"#).await;
+    socket.of("ok").await;
+    let ended = socket.until("error").await;
+    assert_eq!(
+        (&ended["status"], &ended["code"]),
+        (&json!(401), &json!("not_authenticated"))
+    );
+    assert!(ended["error"].as_str().unwrap().contains("expired"), "{ended}");
+    assert_eq!(socket.closed().await, (1008, "not_authenticated".to_owned()));
+    let (status, body) = refused(&sidecar, "/topics/other.a/ws", &headers).await;
+    assert!(status == 401 || status == 403, "{body}");
 }

@@ -2,35 +2,17 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
-use crate::support::{Mock, PATIENCE, mock};
-use crate::world::{Events, entry, get, page, reading};
+use crate::support::{Mock, mock};
+use crate::world::{self, Events, entry, get, page, reading};
 
 const VIEW: &str = "/topics/t/records?view=latest";
 
 /// Writes keys and values; none is a tombstone.
 async fn put(mock: &Mock, partition: i32, records: &[(&str, Option<&str>)]) {
-    let servers = mock.bootstrap_servers();
-    let own = |text: &str| text.to_owned();
-    let records: Vec<_> = records
-        .iter()
-        .map(|(key, value)| (own(key), value.map(own)))
-        .collect();
-    let written = tokio::task::spawn_blocking(move || {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", servers).set("linger.ms", "0");
-        let producer: BaseProducer = config.create().unwrap();
-        for (key, value) in &records {
-            let mut record = BaseRecord::<str, str>::to("t").partition(partition).key(key);
-            record.payload = value.as_deref();
-            producer.send(record).unwrap();
-        }
-        producer.flush(PATIENCE).unwrap();
-    });
-    written.await.unwrap();
+    let records: Vec<_> = records.iter().map(|(key, value)| (Some(*key), *value)).collect();
+    world::put(mock, "t", partition, &records).await;
 }
 
 fn pairs(page: &Value) -> Vec<(String, Value)> {

@@ -6,7 +6,7 @@ use serde_json::json;
 use sluice::config::Reset;
 
 use crate::support::{Sidecar, mock};
-use crate::world::{Events, config, entry, get, reading, write};
+use crate::world::{Events, config, entry, get, page, reading, values, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_catches_up_and_goes_on() {
@@ -66,6 +66,21 @@ async fn a_stream_goes_on_where_it_was() {
     let headers = [("accept", "text/event-stream"), ("last-event-id", "")];
     let mut events = Events::open(&sidecar, "/topics/t/records?from=-1", &headers).await;
     assert_eq!(events.values(2).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gravitees_commands_work_as_they_stand() {
+    let mock = mock(&[("demo1", 1)]);
+    let sidecar = reading(&mock, entry(&["demo1"])).await;
+    write(&mock, "demo1", 0, &["a", "b"]).await;
+    // $(echo -n "demo1@0#0" | base64)
+    let id = [("last-event-id", "ZGVtbzFAMCMw")];
+    let mut events = Events::open(&sidecar, "/topics/demo1/stream", &id).await;
+    assert_eq!(events.values(1).await, ["b"]);
+    for cursor in ["ZGVtbzFAMCMw", "demo1@0%230"] {
+        let path = format!("/topics/demo1/records?cursor={cursor}");
+        assert_eq!(values(&page(&sidecar, &path).await), ["b"], "{cursor}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

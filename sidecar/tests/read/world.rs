@@ -33,8 +33,11 @@ pub(crate) fn entry(topics: &[&str]) -> Read {
         auto_offset_reset: Reset::Latest,
         encode_message_id: false,
         check_topic_existence: true,
+        publish: false,
+        allowed_origins: Vec::new(),
         groups: ReadGroups::default(),
         filter: None,
+        key: None,
         max_view_keys: 1000,
         max_view_bytes: 1 << 20,
     }
@@ -64,27 +67,35 @@ pub(crate) async fn reading(mock: &Mock, read: Read) -> Sidecar {
     Sidecar::start(config(mock, vec![read])).await
 }
 
-/// Writes values to a partition.
+/// Writes values to a partition, with the key `k` and a header.
 pub(crate) async fn write(mock: &Mock, topic: &str, partition: i32, values: &[&str]) {
+    let records: Vec<_> = values.iter().map(|value| (Some("k"), Some(*value))).collect();
+    put(mock, topic, partition, &records).await;
+}
+
+/// Writes keys and values to a partition, with a header each; a value that is none is a tombstone.
+pub(crate) async fn put(mock: &Mock, topic: &str, partition: i32, records: &[(Option<&str>, Option<&str>)]) {
     let servers = mock.bootstrap_servers();
-    let (topic, values) = (
-        topic.to_owned(),
-        values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>(),
-    );
+    let topic = topic.to_owned();
+    let own = |text: &Option<&str>| text.map(str::to_owned);
+    let records: Vec<_> = records
+        .iter()
+        .map(|(key, value)| (own(key), own(value)))
+        .collect();
     let written = tokio::task::spawn_blocking(move || {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", servers).set("linger.ms", "0");
         let producer: BaseProducer = config.create().unwrap();
-        for value in &values {
+        for (key, value) in &records {
             let headers = OwnedHeaders::new().insert(Header {
                 key: "h",
                 value: Some("1"),
             });
-            let record = BaseRecord::<str, str>::to(&topic)
+            let mut record = BaseRecord::<str, str>::to(&topic)
                 .partition(partition)
-                .key("k")
-                .payload(value)
                 .headers(headers);
+            record.key = key.as_deref();
+            record.payload = value.as_deref();
             producer.send(record).unwrap();
         }
         producer.flush(PATIENCE).unwrap();

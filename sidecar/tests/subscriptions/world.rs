@@ -20,15 +20,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use sluice::config::{Cluster, HeldTopic, Secret, TopicAllowlist};
 use sluice::metrics::Metrics;
 use sluice::subscriptions::engine::{Connect, Engine, Handle};
 use sluice::subscriptions::event::{Deliver, Event, Outcome};
-use sluice::subscriptions::running::{Desired, Order, Refused, Status, Told};
+use sluice::subscriptions::running::{Called, Desired, Order, Refused, Status, Together, Told};
 use sluice::subscriptions::sink::Inline;
-use sluice::subscriptions::spec::{Scope, Spec};
+use sluice::subscriptions::spec::{Scope, Spec, Topics};
 use sluice_settings::{Problems, Section};
 use tokio::sync::watch;
 
@@ -92,6 +92,30 @@ pub(crate) fn read(mock: &Mock, topic: &str, partition: i32, count: usize) -> Ve
         }
     }
     found
+}
+
+/// The sizes of the first records with a value in the held topic.
+pub(crate) fn read_held(mock: &Mock, count: usize) -> Vec<usize> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", mock.bootstrap_servers())
+        .set("fetch.wait.max.ms", "10")
+        .set("group.id", "reads-held");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..2 {
+        list.add_partition_offset(HELD, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut sizes, until) = (Vec::new(), Instant::now() + PATIENCE);
+    while sizes.len() < count {
+        assert!(Instant::now() < until, "{} of {count} records", sizes.len());
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            sizes.extend(message.payload().map(<[u8]>::len));
+        }
+    }
+    sizes
 }
 
 /// A call of the handler.
@@ -233,6 +257,10 @@ pub(crate) struct Post {
 }
 
 impl Deliver for Post {
+    fn place(&self) -> String {
+        self.url.clone()
+    }
+
     async fn deliver(&self, events: &[Event]) -> Outcome {
         let text =
             |bytes: &Option<Bytes>| String::from_utf8(bytes.clone().unwrap_or_default().to_vec()).unwrap();
@@ -298,9 +326,14 @@ pub(crate) struct World {
 
 /// A subscription of `orders` to a handler.
 pub(crate) fn spec(handler: &Handler, clusters: &BTreeMap<String, Cluster>, options: Value) -> Spec {
+    spec_of(&handler.url, clusters, options)
+}
+
+/// The same to whatever is at `url`.
+pub(crate) fn spec_of(url: &str, clusters: &BTreeMap<String, Cluster>, options: Value) -> Spec {
     let mut options = options;
     options["auto.offset.reset"] = "earliest".into();
-    let tree = serde_json::json!({"source": "kafka://main/orders", "sink": handler.url, "options": options});
+    let tree = serde_json::json!({"source": "kafka://main/orders", "sink": url, "options": options});
     let problems = Problems::default();
     let scope = Scope {
         clusters,
@@ -335,7 +368,35 @@ impl World {
         let (desired, watched) = watch::channel(Desired {
             subscriptions: BTreeMap::from([(Arc::from("sub"), Arc::new(spec))]),
             clusters: clusters.collect(),
+            called: BTreeMap::new(),
         });
+        let metrics = Arc::new(Metrics::default());
+        let held = HeldTopic {
+            topic: HELD.to_owned(),
+            ..HeldTopic::default()
+        };
+        let engine = Engine::start(watched, Posts, held, Arc::clone(&metrics));
+        Self {
+            handle: engine.handle(),
+            engine,
+            metrics,
+            desired,
+        }
+    }
+
+    /// An engine with subscriptions (id, topic, options) that are called for one record of a key at a time, all of them; or each.
+    pub(crate) fn service(
+        mock: &Mock,
+        handler: &Handler,
+        all: &[(&str, &str, Value)],
+        together: bool,
+    ) -> Self {
+        Self::of(service(mock, handler, all, together))
+    }
+
+    /// An engine that runs what it is to.
+    pub(crate) fn of(desired: Desired) -> Self {
+        let (desired, watched) = watch::channel(desired);
         let metrics = Arc::new(Metrics::default());
         let held = HeldTopic {
             topic: HELD.to_owned(),
@@ -382,6 +443,46 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// As of [`World::service`].
+pub(crate) fn service(
+    mock: &Mock,
+    handler: &Handler,
+    all: &[(&str, &str, Value)],
+    together: bool,
+) -> Desired {
+    let clusters = clusters(mock);
+    let group = Together {
+        service: "Cart".to_owned(),
+        cluster: "main".to_owned(),
+        group: "sluice-Cart".to_owned(),
+        members: all
+            .iter()
+            .map(|(id, topic, _)| (Arc::from(*id), vec![(*topic).to_owned()]))
+            .collect(),
+        properties: BTreeMap::from([("auto.offset.reset".to_owned(), "earliest".to_owned())]),
+    };
+    let group = Arc::new(group);
+    let called = Called {
+        uri: handler.url.clone(),
+        raw: false,
+        keyed: true,
+        once: false,
+        together: together.then_some(group),
+    };
+    let mut desired = Desired::default();
+    for (id, topic, options) in all {
+        let mut spec = spec(handler, &clusters, options.clone());
+        spec.source.topics = Topics::Names(vec![(*topic).to_owned()]);
+        desired.subscriptions.insert(Arc::from(*id), Arc::new(spec));
+        desired.called.insert(Arc::from(*id), Ok(called.clone()));
+    }
+    let clusters = clusters
+        .into_iter()
+        .map(|(name, cluster)| (name, Arc::new(cluster)));
+    desired.clusters = clusters.collect();
+    desired
 }
 
 /// Waits until something is so.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sluice_e2e::browser::Browser;
-use sluice_e2e::envoy::{produce, reads};
+use sluice_e2e::envoy::{produce, reads, sockets};
 use sluice_e2e::kafka;
 use sluice_e2e::rig::{Parts, Rig};
 use sluice_e2e::scenario::scenario;
@@ -105,4 +105,114 @@ fn the_example_page_shows_every_record_once_whatever_happens_to_the_sidecar() ->
         );
         rig.envoy.healthy()
     })
+}
+
+/// What a browser lets a page do with a WebSocket, and keeps it from: no header but the protocols, and a token among them.
+#[test]
+fn a_browsers_websocket_reads_and_writes_with_its_token() -> Result<()> {
+    scenario("reading-browser-socket", async |s| {
+        let kafka = kafka::shared().await?;
+        let topic = s.topic("t");
+        kafka.create_topic(&topic, 1).await?;
+        let page: Value = json!({
+            "match": {"path": "/page"},
+            "direct_response": {"status": 200, "body": {"inline_string": "<p>"}},
+            "response_headers_to_add": [{
+                "header": {"key": "content-type", "value": "text/html"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }],
+        });
+        let routes = vec![
+            sockets()?,
+            page,
+            produce("/written", json!({"topic": topic, "value": "body"})),
+        ];
+        let entry = json!({
+            "topics": [topic], "tokens": ["let-me-in"], "publish": true, "encodeMessageId": false
+        });
+        let parts = Parts::new(&kafka.bootstrap(), routes).sidecar("reads", json!([entry]));
+        let mut rig = Rig::start(s, parts).await?;
+        let client = rig.envoy.h1();
+        client
+            .post("/written", "text/plain", "before")
+            .await?
+            .expect(200)?;
+        let mut browser = Browser::start(s.dir()).await?;
+        let port = rig.envoy.port();
+        browser.open(&format!("http://localhost:{port}/page")).await?;
+        let open = |name: &str, host: &str, token: &str| {
+            format!(
+                "window.{name} = {{said: [], end: null}}; {name}.socket = new WebSocket(
+                     'ws://{host}:{port}/topics/{topic}/ws?from=earliest', ['sluice.v1', 'bearer.{token}']);
+                 {name}.socket.onmessage = ({{data}}) => {name}.said.push(JSON.parse(data));
+                 {name}.socket.onclose = ({{code}}) => {name}.end = code; 0"
+            )
+        };
+        browser.evaluate(&open("good", "localhost", "let-me-in")).await?;
+        // Another host's page, and no token that is known: browsers say no more than that it is closed.
+        browser
+            .evaluate(&open("foreign", "127.0.0.1", "let-me-in"))
+            .await?;
+        browser.evaluate(&open("stranger", "localhost", "wrong")).await?;
+        for name in ["foreign", "stranger"] {
+            wait::until("it is refused", PATIENCE, async || {
+                let end = browser.evaluate(&format!("{name}.end")).await?;
+                ensure!(end == json!(1006), "{name}: {end}");
+                Ok(())
+            })
+            .await?;
+        }
+        said(
+            &mut browser,
+            "message",
+            &json!({"value": "before", "cursor": format!("{topic}@0#0")}),
+        )
+        .await?;
+        said(&mut browser, "caught-up", &json!({})).await?;
+        let publish = "good.socket.send(JSON.stringify({type: 'publish', id: 7, value: 'from the page'})); 0";
+        browser.evaluate(publish).await?;
+        let answer = json!({"id": 7, "status": 200, "partition": 0, "offset": 1});
+        said(&mut browser, "published", &answer).await?;
+        let own = json!({"value": "from the page", "offset": 1});
+        said(&mut browser, "message", &own).await?;
+        let protocol = browser.evaluate("good.socket.protocol").await?;
+        ensure!(protocol == json!("sluice.v1"), "{protocol}");
+        let records = kafka.wait_for_records(&topic, 2).await?;
+        let last = records.last().context("nothing is written")?;
+        ensure!(last.text()? == "from the page", "{last:?}");
+        // What an orderly end says reaches the page.
+        rig.sidecar.stop(PATIENCE).await?;
+        said(
+            &mut browser,
+            "closing",
+            &json!({"cursor": format!("{topic}@0#1")}),
+        )
+        .await?;
+        wait::until("it is closed", PATIENCE, async || {
+            let end = browser.evaluate("good.end").await?;
+            ensure!(end == json!(1001), "{end}");
+            Ok(())
+        })
+        .await?;
+        rig.envoy.healthy()
+    })
+}
+
+/// Waits until the page has been told something of this kind, with these members.
+async fn said(browser: &mut Browser, kind: &str, members: &Value) -> Result<()> {
+    wait::until("the page is told", PATIENCE, async || {
+        let all = browser.evaluate("JSON.stringify(good.said)").await?;
+        let all: Vec<Value> = serde_json::from_str(all.as_str().context("nothing is said")?)?;
+        let of_kind = |one: &&Value| one.get("type").is_some_and(|found| found == kind);
+        let fits = |one: &Value| {
+            let members = members.as_object();
+            members.is_none_or(|all| all.iter().all(|(name, value)| one.get(name) == Some(value)))
+        };
+        ensure!(
+            all.iter().filter(of_kind).any(fits),
+            "no {kind} with {members}: {all:?}"
+        );
+        Ok(())
+    })
+    .await
 }

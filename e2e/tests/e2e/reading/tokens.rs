@@ -288,9 +288,16 @@ fn what_envoy_knows_of_the_caller_chooses_and_nobody_can_forge_it() -> Result<()
         let entry = json!({
             "topic": {"header": "x-sluice-topic", "allowed": [acme, globex]},
             "from": {"header": "x-sluice-from", "allowed": ["earliest", "latest"], "default": "latest"},
+            "key": {"header": "x-sluice-key", "allowed": ["k", "other"], "default": "k"},
             "anonymous": true, "encodeMessageId": false, "max_wait": 0,
         });
-        let parts = Parts::new(&kafka.bootstrap(), vec![reads()?]).sidecar("reads", json!([entry]));
+        let (shared, group, other_group) = (s.topic("shared"), s.topic("a"), s.topic("b"));
+        fill(kafka, &[&shared]).await?;
+        let grouped = json!({
+            "topics": [shared], "anonymous": true,
+            "group": {"header": "x-sluice-group", "allowed": [group, other_group], "default": other_group},
+        });
+        let parts = Parts::new(&kafka.bootstrap(), vec![reads()?]).sidecar("reads", json!([entry, grouped]));
         let rig = Rig::start(s, parts).await?;
         let key = Key::new(s, "RS256", "rs").await?;
         let jwks = s.dir().join("jwks.json");
@@ -367,6 +374,27 @@ fn what_envoy_knows_of_the_caller_chooses_and_nobody_can_forge_it() -> Result<()
             "{found}"
         );
         get(&client, "/records", "", &forged).await?.expect(401)?;
+
+        // The key of its records, and its group.
+        let keyed = key
+            .token(json!({"topic": acme, "from": "earliest", "key": "other"}), 600)
+            .await?;
+        let found = get(&client, "/records", &keyed, &[("x-sluice-key", "k")]).await?;
+        let found = found.expect(200)?.json()?;
+        ensure!(values(&found).is_empty(), "{found}");
+        let described = format!("/topics/{shared}");
+        let member = key.token(json!({"group": group}), 600).await?;
+        for (token, expected) in [(&member, &group), (&bare, &other_group)] {
+            let forged = [("x-sluice-group", group.as_str())];
+            let found = get(&client, &described, token, &forged)
+                .await?
+                .expect(200)?
+                .json()?;
+            ensure!(found.get("group") == Some(&json!(expected)), "{found}");
+        }
+        get(&client, &format!("{described}?group={other_group}"), &member, &[])
+            .await?
+            .expect_error(403, "group_not_allowed")?;
         Ok(())
     })
 }

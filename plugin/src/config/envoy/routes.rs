@@ -2,9 +2,9 @@
 
 use sluice_settings::Problem;
 
-use super::{Clusters, EnvoyReport, FilterConfig, Node, check_cluster};
+use super::{Clusters, EnvoyReport, FilterConfig, Node, Wanted, check_cluster};
 use crate::config::entry::{Entry, host_matches};
-use crate::config::{Route, Then, read_metadata};
+use crate::config::{Named, Route, Then, read_metadata};
 
 /// Checks `route` of the virtual host `host`. Without `config` (it is bad itself) the metadata is checked alone.
 pub(super) fn check(
@@ -49,6 +49,26 @@ pub(super) fn check(
             }
         }
         check_cluster(&produces.sidecar_cluster, route.path(), clusters, report);
+        report.wanted.push(wanted(produces, route));
+    }
+}
+
+fn wanted(produces: &Route, route: &Node<'_>) -> Wanted {
+    let names = |named: &Named| match named {
+        Named::Fixed(name) => vec![name.clone()],
+        Named::Chosen(choice) => choice.allowed.clone(),
+    };
+    let chosen = produces.topic_choice.iter().flat_map(|choice| &choice.allowed);
+    let topics = produces
+        .topics
+        .iter()
+        .chain(chosen)
+        .chain(&produces.allowed_topics);
+    Wanted {
+        path: route.path().to_owned(),
+        topics: topics.filter(|topic| !topic.ends_with('*')).cloned().collect(),
+        clusters: names(&produces.cluster_name),
+        producers: names(&produces.producer),
     }
 }
 

@@ -51,13 +51,27 @@ fn texts(problems: &[Problem]) -> Vec<String> {
 #[test]
 fn a_good_bootstrap_has_nothing_wrong() {
     let plain = json!({"match": {"prefix": "/site"}, "route": {"cluster": "other"}});
+    let chooses = json!({
+        "topic": {"header": "x-t", "allowed": ["a", "b"]}, "cluster_name": {"header": "x-c", "allowed": ["c", "d"]},
+        "producer": "p",
+    });
     let tree = bootstrap(
         filter(json!({})),
-        json!([plain, route(json!({"topic": "orders"}))]),
+        json!([plain, route(json!({"topic": "orders"})), route(chooses)]),
     );
+    let wanted = |at: usize, topics: &[&str], clusters: &[&str], producer: &str| Wanted {
+        path: format!("{MANAGER}.route_config.virtual_hosts[0].routes[{at}]"),
+        topics: topics.iter().map(|name| (*name).to_owned()).collect(),
+        clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
+        producers: vec![producer.to_owned()],
+    };
     let expected = EnvoyReport {
         filters: 1,
-        produce_routes: 1,
+        produce_routes: 2,
+        wanted: vec![
+            wanted(1, &["orders"], &[""], ""),
+            wanted(2, &["a", "b"], &["c", "d"], "p"),
+        ],
         ..EnvoyReport::default()
     };
     assert_eq!(check_envoy(&tree), expected);

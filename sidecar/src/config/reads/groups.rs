@@ -1,9 +1,8 @@
 //! `groups`, `group` and `qos` of an entry of `reads`.
 
-use axum::http::HeaderName;
 use sluice_settings::Section;
 
-use crate::config::TopicAllowlist;
+use crate::config::{ChosenFrom, Said, TopicAllowlist};
 
 /// The longest id of a group, in bytes: what a broker's file names and most tools take.
 const MAX_GROUP: usize = 255;
@@ -13,15 +12,20 @@ const MAX_GROUP: usize = 255;
 pub struct ReadGroups {
     /// `groups`: their ids, or starts of them with a `*` at the end.
     pub allowed: TopicAllowlist,
-    /// `group.header`: the request header that a group is made of where the request names none. In lower case.
-    pub header: Option<String>,
-    /// `group.prefix`: what comes before the header's value.
+    /// `group`: what of the request says its group.
+    pub said: Option<Said>,
+    /// `group.prefix`: what comes before what it says.
     pub prefix: String,
     /// `qos`: where the request says none.
     pub qos: Qos,
 }
 
 impl ReadGroups {
+    /// Whether a reader has the group that `said` comes to, and may name no other: it is one of a list, or the token's.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.said, Some(Said::Listed(_) | Said::Any(ChosenFrom::Claim(_))))
+    }
+
     /// What they are, for people.
     pub fn named(&self) -> String {
         match self.allowed.0.as_slice() {
@@ -92,25 +96,27 @@ pub fn check_group(id: &str) -> Result<(), String> {
 
 pub(super) fn read(section: &Section<'_>) -> ReadGroups {
     let mut groups = ReadGroups::default();
-    if let Some(group) = section.section("group") {
-        if let Some(header) = group.string("header") {
-            match HeaderName::from_bytes(header.as_bytes()) {
-                Ok(name) => groups.header = Some(name.as_str().to_owned()),
-                Err(_) => group.problem("header", format!("{header:?} is no header's name")),
-            }
-        } else if group.raw("header").is_none() {
-            group.problem(
-                "header",
-                "is required: the request header that a reader's group is made of",
-            );
-        }
-        if let Some(prefix) = group.string("prefix") {
-            match check_group(&prefix) {
-                Ok(()) => groups.prefix = prefix,
+    let mut prefix = None;
+    let check = |id: &str| check_group(id).map_err(|why| format!("{id:?} {why}"));
+    groups.said = Said::read(section, "group", check, |group| {
+        if group.raw("allowed").is_some() {
+            group.refuse("prefix", "is set beside `allowed`, which has whole ids");
+        } else if let Some(text) = group.string("prefix") {
+            match check_group(&text) {
+                Ok(()) => prefix = Some(text),
                 Err(why) => group.problem("prefix", why),
             }
         }
-        group.finish();
+    });
+    groups.prefix = prefix.unwrap_or_default();
+    if let Some(Said::Listed(choice)) = &groups.said {
+        section.refuse(
+            "groups",
+            "is set beside `group.allowed`, which lists them already",
+        );
+        groups.allowed = TopicAllowlist(choice.allowed.clone());
+        groups.qos = section.choice("qos", &QOS).unwrap_or_default();
+        return groups;
     }
     match section.strings("groups") {
         Some(names) => {
@@ -127,9 +133,11 @@ pub(super) fn read(section: &Section<'_>) -> ReadGroups {
         None if !groups.prefix.is_empty() => {
             groups.allowed = TopicAllowlist(vec![format!("{}*", groups.prefix)]);
         }
-        None if groups.header.is_some() => section.problem(
+        // The issuer says whose group it is.
+        None if groups.is_fixed() => groups.allowed = TopicAllowlist(vec!["*".to_owned()]),
+        None if groups.said.is_some() => section.problem(
             "groups",
-            "is required where `group.header` has no `group.prefix`: [\"*\"] lets a client use any group of the cluster",
+            "is required where `group` has no `prefix` and no `allowed`: [\"*\"] lets a client use any group of the cluster",
         ),
         None => {}
     }

@@ -19,11 +19,11 @@ impl Page<'_> {
             rate_limit,
             buffer,
             max_held,
+            workflow_retention,
             reply_topic,
             paused,
             properties,
-            // What is a sink's has secrets in many places.
-            webhook: _,
+            webhook,
         } = spec;
         self.line(&format!("{path}.source"), source);
         self.line(&format!("{path}.sink"), shown(sink));
@@ -96,6 +96,10 @@ impl Page<'_> {
         self.line(&format!("{path}.max_buffered_bytes"), bytes);
         self.line(&format!("{path}.max_held"), max_held);
         self.line(
+            &format!("{path}.workflow_retention"),
+            format_duration(*workflow_retention),
+        );
+        self.line(
             &format!("{path}.reply_topic"),
             reply_topic.as_deref().unwrap_or("none"),
         );
@@ -103,6 +107,7 @@ impl Page<'_> {
         for (name, value) in properties {
             self.line(&format!("{path}.{name}"), value);
         }
+        self.sink(&path, webhook);
     }
 }
 

@@ -11,10 +11,12 @@ use serde_json::{Map, Value, json};
 use sluice_settings::{Problem, Problems, Section};
 
 use super::error::Error;
+use super::held;
 use super::{Answer, Api, Json, check_match, new_id, now, object, tagged};
 use crate::control::copartition;
 use crate::control::item::{Item, Kind, Subscription};
 use crate::control::redact;
+use crate::control::together;
 use crate::control::view::{MadeSubscription, View};
 use crate::subscriptions::running::{Order, Refused};
 use crate::subscriptions::spec::Spec;
@@ -88,7 +90,7 @@ async fn check(api: &Api, id: &str, subscription: &Subscription) -> Result<Spec,
         .fixed
         .read(subscription, &view)
         .map_err(Error::Invalid)?;
-    copartition::check(&view, id, &spec).await?;
+    copartition::check(&api.control.fixed, &view, id, &spec).await?;
     Ok(spec)
 }
 
@@ -200,11 +202,20 @@ async fn found(api: &Api, id: &str) -> Result<(Arc<View>, MadeSubscription), Err
     Ok((view, made))
 }
 
-/// `DELETE /subscriptions/{id}`
-pub(super) async fn delete(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+/// `DELETE /subscriptions/{id}[?held=keep]`: what is held of it goes too, unless it is to be kept.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(arguments): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Answer {
+    let keeps = held::keeps(&arguments)?;
     let (_, made) = found(&api, &id).await?;
     check_match(&headers, made.version)?;
     api.remove(Kind::Subscriptions, &id, made.version).await?;
+    if let (Ok(spec), false) = (&made.read, keeps) {
+        held::remove_later(&api, &id, &spec.source.cluster);
+    }
     Ok((
         StatusCode::ACCEPTED,
         axum::Json(json!({"id": id, "state": "stopping"})),
@@ -231,8 +242,39 @@ pub(super) async fn change(
     let patch = Value::Object(object(patch)?);
     patched(&mut subscription, &patch)?;
     keep_secrets_in_place(&made, &subscription, &patch)?;
-    check(&api, &id, &subscription).await?;
+    let spec = check(&api, &id, &subscription).await?;
+    keep_place(&api, &id, &made, &spec, &patch)?;
     store(&api, &id, made.version, subscription).await
+}
+
+/// What is committed is the group's: it would be lost with another sink whose service is read by another one.
+fn keep_place(
+    api: &Api,
+    id: &str,
+    made: &MadeSubscription,
+    after: &Spec,
+    patch: &Value,
+) -> Result<(), Error> {
+    let Ok(before) = &made.read else {
+        return Ok(());
+    };
+    let asked_for = patch
+        .get("options")
+        .is_some_and(|options| options.get("group.id").is_some());
+    if asked_for || before.source.cluster != after.source.cluster {
+        return Ok(());
+    }
+    let view = api.view();
+    let group = |spec| together::group(&api.control.fixed, &view, id, spec);
+    match (group(before), group(after)) {
+        (Some(before), Some(after)) if before != after => Err(Error::field(
+            "sink",
+            format!(
+                "would have the subscription go from group {before} to {after}, and lose its place: make another subscription, or                  give options.group.id too if it is to begin anew"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn patched(subscription: &mut Subscription, patch: &Value) -> Result<(), Error> {

@@ -52,7 +52,7 @@ impl Clients {
         }
         let mut config = asking_config(connection);
         config.set("group.id", group);
-        let made = Source::new(connection, &config).map_err(|why| Error::unavailable(group, why))?;
+        let made = Source::served(connection, &config).map_err(|why| Error::unavailable(group, why))?;
         let mut kept = kept();
         if let Some(source) = take(&mut kept) {
             return Ok(source);
@@ -171,7 +171,7 @@ impl Committed {
             let source = match slot.get() {
                 Some(source) => Arc::clone(source),
                 None => {
-                    let made = Source::new(&connection, &asking_config(&connection))
+                    let made = Source::served(&connection, &asking_config(&connection))
                         .map_err(|why| Error::unavailable(&name, why))?;
                     Arc::clone(slot.get_or_init(|| made))
                 }

@@ -152,15 +152,6 @@ impl ConsumerContext for GroupContext {
             self.tell(Event::Failed(of_kafka(&error, &self.group)));
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        use rdkafka::error::RDKafkaErrorCode as Code;
-        match result {
-            Ok(()) => {}
-            Err(error) if error.rdkafka_error_code() == Some(Code::NoOffset) => {}
-            Err(error) => self.tell(Event::NotCommitted(of_kafka(&error, &self.group))),
-        }
-    }
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {

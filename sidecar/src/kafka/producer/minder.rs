@@ -14,6 +14,39 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a failed producer may take to report on what it had.
 const FAILED_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The longest pause between two replacements of a producer that does not last.
+const LONGEST: Duration = Duration::from_secs(5);
+/// A producer that fails within so long after it was made is no better than the one before.
+const LASTS: Duration = Duration::from_secs(60);
+
+/// Replacements that did not help: one without the right to write fails again at once, whenever it is made.
+#[derive(Default)]
+struct Again {
+    last: Option<(Instant, String)>,
+    pause: Duration,
+}
+
+impl Again {
+    /// Notes that a producer is replaced. Whether that, or why, is news.
+    fn replaced(&mut self, why: &str, now: Instant) -> bool {
+        let recent = self
+            .last
+            .take()
+            .filter(|(when, _)| now.saturating_duration_since(*when) < LASTS);
+        self.pause = match recent {
+            Some(_) => (self.pause * 2).clamp(PAUSE, LONGEST),
+            None => PAUSE,
+        };
+        self.last = Some((now, why.to_owned()));
+        recent.is_none_or(|(_, said)| said != why)
+    }
+
+    /// When one may be replaced again.
+    fn not_before(&self) -> Option<Instant> {
+        self.last.as_ref().map(|(when, _)| *when + self.pause)
+    }
+}
+
 /// What there is to do.
 enum Task {
     Stop,
@@ -25,24 +58,33 @@ enum Task {
 pub(super) fn run(shared: &Shared) {
     // After a question that nobody answered, or a replacement that failed.
     let mut rest: Option<Instant> = None;
+    let mut again = Again::default();
     loop {
-        let done = match next(shared, rest) {
+        let done = match next(shared, rest, again.not_before()) {
             Task::Stop => return,
-            Task::Replace(failed, why) => replace(shared, &failed, &why),
+            Task::Replace(failed, why) => {
+                let news = again.replaced(&why, Instant::now());
+                replace(shared, &failed, &why, news)
+            }
             Task::Ask(native, topic) => ask(shared, &native, topic),
         };
         rest = (!done).then(|| Instant::now() + PAUSE);
     }
 }
 
-/// Waits for something to do, and until `rest` is over.
-fn next(shared: &Shared, rest: Option<Instant>) -> Task {
+/// Waits for something to do, and until `rest` is over; a producer is not replaced before `again`.
+fn next(shared: &Shared, rest: Option<Instant>, again: Option<Instant>) -> Task {
     let mut state = shared.lock();
     loop {
         if state.stopped() {
             return Task::Stop;
         }
         let now = Instant::now();
+        let rest = if state.is_fatal().is_some() {
+            rest.max(again)
+        } else {
+            rest
+        };
         let rest = rest.filter(|until| now < *until);
         if rest.is_none() {
             let native = Arc::clone(state.native());
@@ -112,8 +154,16 @@ fn ask(shared: &Shared, native: &Arc<Native>, topic: Option<(usize, Arc<str>)>) 
 
 /// Replaces a producer. Its reports, which say what was stored, are waited for; then the new one takes over.
 /// Whether there is a new one.
-fn replace(shared: &Shared, failed: &Arc<Native>, why: &str) -> bool {
-    tracing::error!(producer = shared.name, why, "fatal error: replacing the producer");
+fn replace(shared: &Shared, failed: &Arc<Native>, why: &str, news: bool) -> bool {
+    if news {
+        tracing::error!(producer = shared.name, why, "fatal error: replacing the producer");
+    } else {
+        tracing::debug!(
+            producer = shared.name,
+            why,
+            "fatal error again: replacing the producer"
+        );
+    }
     failed.purge();
     let until = Instant::now() + FAILED_TIMEOUT;
     while Instant::now() < until {
@@ -141,4 +191,29 @@ fn replace(shared: &Shared, failed: &Arc<Native>, why: &str) -> bool {
     shared.driver.notify_one();
     bag.send();
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_last_is_replaced_ever_less_often_and_told_once() {
+        let mut again = Again::default();
+        let start = Instant::now();
+        assert_eq!(again.not_before(), None);
+        let mut now = start;
+        let mut replaced = 0;
+        while now < start + Duration::from_secs(60) {
+            assert_eq!(again.replaced("no right", now), replaced == 0);
+            // It fails again half a second after it was made.
+            now = again.not_before().unwrap().max(now + Duration::from_millis(500));
+            replaced += 1;
+        }
+        assert!((12..20).contains(&replaced), "{replaced}");
+        assert!(again.replaced("something else", now), "another reason is news");
+        now += LASTS;
+        assert!(again.replaced("something else", now), "one that lasted");
+        assert_eq!(again.not_before(), Some(now + PAUSE));
+    }
 }

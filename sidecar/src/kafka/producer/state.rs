@@ -93,7 +93,7 @@ pub(super) struct State {
     pub(super) pending: Slab<Pending>,
     /// Those of them that are on the sidecar's own disk.
     spooled: usize,
-    topics: Topics,
+    pub(super) topics: Topics,
     bytes: usize,
     handed: usize,
     /// Counts the calls that bring submissions.

@@ -13,6 +13,7 @@ use sluice_proto::v1::ErrorClass;
 
 use super::Producer;
 use super::bag::Bag;
+use super::topics;
 use crate::config::{Cluster, Profile, TopicAllowlist};
 use crate::kafka::error::Persistence;
 use crate::kafka::native;
@@ -137,6 +138,43 @@ async fn a_fatal_error_replaces_the_producer_and_every_record_is_told_the_truth(
             .contains("sluice_producer_rebuilds_total{cluster=\"main\",producer=\"default\"} 1")
     );
     assert!(!Arc::ptr_eq(&failed, producer.shared.lock().native()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_there_is_not_taken_to_be_gone_at_once() {
+    use rdkafka::types::RDKafkaRespErr as Raw;
+    let mock = mock();
+    let (producer, _metrics) = producer(mock.bootstrap_servers(), 100);
+    let told = Arc::new(Told::default());
+    send(&producer, &told, 0..1);
+    told.wait(1);
+    let ask_again = || {
+        let mut state = producer.shared.lock();
+        let key = state.topics.find("orders").unwrap();
+        state.topics.get(key).unwrap().standing = topics::Standing::Unknown;
+    };
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        .unwrap();
+    ask_again();
+    send(&producer, &told, 1..2);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(told.wait(1).len(), 1, "it was asked about more than once");
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_NO_ERROR)
+        .unwrap();
+    let (_, outcome) = told.wait(2).pop().unwrap();
+    assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+    // One that stays away is gone; and is then believed to be.
+    mock.topic_error("orders", Raw::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        .unwrap();
+    ask_again();
+    for token in 2..4 {
+        send(&producer, &told, token..token + 1);
+        let (_, outcome) = told.wait(token as usize + 1).pop().unwrap();
+        let Outcome::Failed(failure) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(failure.class, ErrorClass::UnknownTopic, "{failure:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

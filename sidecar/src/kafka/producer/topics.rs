@@ -56,6 +56,8 @@ pub(super) struct Topic {
     pub(super) asked: bool,
     /// How often in a row the cluster had nothing to say about it.
     pub(super) tries: u32,
+    /// Whether the cluster had it when it last had something to say about it.
+    pub(super) existed: bool,
     /// When it may be asked about again.
     not_before: Option<Instant>,
     /// Records that wait, in order.
@@ -159,6 +161,7 @@ impl Topics {
             standing: Standing::Unknown,
             asked: false,
             tries: 0,
+            existed: false,
             not_before: None,
             held: VecDeque::new(),
             left: 0,

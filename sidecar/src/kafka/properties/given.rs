@@ -1,54 +1,28 @@
 //! The properties that a cluster may have which is made by the admin API.
 
 use super::canonical;
+use crate::kafka::group::allowed_property;
 
-/// How a client connects, logs in and fetches. None of them has librdkafka read a file, load a library, run a command, or
-/// call another address than a broker's.
-const ALLOWED: &[&str] = &[
-    "auto.offset.reset",
+/// How a client connects and logs in, beside what a member of a group may set ([`allowed_property`]). None of them has
+/// librdkafka read a file, load a library, run a command, or call another address than a broker's.
+const MORE: &[&str] = &[
     "bootstrap.servers",
     "broker.address.family",
     "broker.address.ttl",
-    "check.crcs",
     "client.dns.lookup",
-    "client.id",
-    "client.rack",
     "connections.max.idle.ms",
     "enable.ssl.certificate.verification",
-    "fetch.error.backoff.ms",
-    "fetch.max.bytes",
-    "fetch.min.bytes",
-    "fetch.queue.backoff.ms",
-    "fetch.wait.max.ms",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "group.remote.assignor",
-    "heartbeat.interval.ms",
-    "isolation.level",
-    "max.partition.fetch.bytes",
-    "max.poll.interval.ms",
     "message.max.bytes",
-    "metadata.max.age.ms",
-    "partition.assignment.strategy",
-    "queued.max.messages.kbytes",
-    "queued.min.messages",
-    "receive.message.max.bytes",
-    "reconnect.backoff.max.ms",
-    "reconnect.backoff.ms",
     "retry.backoff.max.ms",
     "retry.backoff.ms",
     "sasl.mechanism",
     "sasl.password",
     "sasl.username",
     "security.protocol",
-    "session.timeout.ms",
     "socket.connection.setup.timeout.ms",
-    "socket.keepalive.enable",
     "socket.nagle.disable",
     "socket.receive.buffer.bytes",
     "socket.send.buffer.bytes",
-    "socket.timeout.ms",
     "ssl.ca.pem",
     "ssl.certificate.pem",
     "ssl.cipher.suites",
@@ -58,14 +32,13 @@ const ALLOWED: &[&str] = &[
     "ssl.key.pem",
     "ssl.sigalgs.list",
     "topic.metadata.refresh.fast.interval.ms",
-    "topic.metadata.refresh.interval.ms",
     "topic.metadata.refresh.sparse",
 ];
 
 /// Why `name` may not be set by the API; none: it may.
 pub fn refuse(name: &str) -> Option<&'static str> {
     let known = canonical(name);
-    if ALLOWED.contains(&known) {
+    if allowed_property(known) || MORE.contains(&known) {
         return None;
     }
     Some(match known {
@@ -83,12 +56,13 @@ pub fn refuse(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::group::ALLOWED_PROPERTIES;
     use crate::kafka::properties::known;
 
     #[test]
     fn every_property_that_is_allowed_exists_and_none_names_what_it_must_not() {
         let all = known::all();
-        for name in ALLOWED {
+        for name in MORE.iter().chain(&ALLOWED_PROPERTIES) {
             assert!(
                 all.iter().any(|known| known.name == *name),
                 "librdkafka has no {name}"

@@ -1,7 +1,7 @@
 //! Questions about topics and offsets.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -18,6 +18,11 @@ use crate::kafka::connection::Connection;
 const AT_ONCE: usize = 8;
 /// How long what is known of a topic is good for.
 const FRESH: Duration = Duration::from_secs(2);
+/// For how long it is asked again about a topic that was there and is said not to be: a broker that has just come up does not
+/// know of all its topics at once.
+const DOUBTED: Duration = Duration::from_secs(3);
+/// How often.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Topics that are known at most.
 const KNOWN: usize = 4096;
 
@@ -71,11 +76,12 @@ impl Asker {
             let source = match slot.get() {
                 Some(source) => Arc::clone(source),
                 None => {
-                    let made =
-                        Source::new(&connection, &asking_config(&connection)).map_err(Error::Unavailable)?;
+                    let made = Source::served(&connection, &asking_config(&connection))
+                        .map_err(Error::Unavailable)?;
                     Arc::clone(slot.get_or_init(|| made))
                 }
             };
+            // A token that was taken up meanwhile.
             source.serve();
             let answer = question(&source);
             drop(room);
@@ -103,22 +109,43 @@ impl Asker {
         .await
     }
 
+    /// How many partitions a topic has. That one which was there is gone is only believed once it has been said for
+    /// [`DOUBTED`].
     pub(super) async fn partitions(&self, topic: &str) -> Result<i32, Error> {
-        let known = |known: &HashMap<String, (Instant, i32)>| {
-            let (when, count) = known.get(topic)?;
-            (when.elapsed() < FRESH).then_some(*count)
-        };
-        if let Some(count) = known(&self.known.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(count);
+        let until = Instant::now() + DOUBTED;
+        loop {
+            let was_there = match self.lock().get(topic) {
+                Some((when, count)) if when.elapsed() < FRESH => return Ok(*count),
+                known => known.is_some(),
+            };
+            match self.look(topic).await {
+                Err(Error::UnknownTopic(_)) if was_there && Instant::now() < until => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error @ Error::UnknownTopic(_)) => {
+                    self.lock().remove(topic);
+                    return Err(error);
+                }
+                looked => return looked,
+            }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Instant, i32)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look(&self, topic: &str) -> Result<i32, Error> {
         let _looking = self.looking.acquire().await;
         // Somebody else may have looked while this waited to.
-        if let Some(count) = known(&self.known.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(count);
+        if let Some((when, count)) = self.lock().get(topic)
+            && when.elapsed() < FRESH
+        {
+            return Ok(*count);
         }
         let name = topic.to_owned();
         let count = self.ask(move |source| partitions(source, &name)).await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.lock();
         if known.len() >= KNOWN {
             known.retain(|_, (when, _)| when.elapsed() < FRESH);
         }

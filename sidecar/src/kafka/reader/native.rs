@@ -18,6 +18,9 @@ use super::super::consumer::headers;
 use super::super::properties::Kind;
 use super::Record;
 
+/// How often a client is served that only asks questions.
+const SERVED: Duration = Duration::from_secs(5);
+
 /// A client that reads.
 pub(in crate::kafka) struct Source {
     client: BaseConsumer<Context>,
@@ -47,6 +50,28 @@ impl Source {
     /// rdkafka's own client, for what it can do.
     pub(in crate::kafka) fn client(&self) -> &BaseConsumer<Context> {
         &self.client
+    }
+
+    /// As [`Self::new`], for one that is there to ask questions with: until it is dropped it is served every few seconds, also
+    /// while nobody asks anything. To be called in a runtime.
+    pub(in crate::kafka) fn served(
+        connection: &Connection,
+        config: &ClientConfig,
+    ) -> Result<Arc<Self>, String> {
+        let source = Self::new(connection, config)?;
+        let served = Arc::downgrade(&source);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SERVED).await;
+                let Some(source) = served.upgrade() else { return };
+                // It may be the last to let go of it, which takes a moment.
+                let serve = tokio::task::spawn_blocking(move || source.serve());
+                if serve.await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(source)
     }
 
     /// Has the library say what it has to say: tokens that must be renewed, and what went wrong. To be called at least

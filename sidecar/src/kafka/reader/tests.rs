@@ -5,6 +5,8 @@
     clippy::indexing_slicing,
     reason = "a failure here fails a test"
 )]
+use std::time::Instant;
+
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
@@ -73,6 +75,38 @@ async fn what_is_in_the_past_is_read_from_any_offset() {
     assert!(batch.records.is_empty() && batch.next == 1000 && batch.ended);
     let error = reader.read(&topic, 0, 5000, SOME).await.unwrap_err();
     assert!(matches!(error, Error::OutOfRange { offset: 5000, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_there_is_not_taken_to_be_gone_at_once() {
+    use rdkafka::types::RDKafkaRespErr as Raw;
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 2, 1).unwrap();
+    let reader = Arc::new(reader(&mock.bootstrap_servers()));
+    assert_eq!(reader.partitions("t").await, Ok(2));
+    // As long as that is good for.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    mock.topic_error("t", Raw::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        .unwrap();
+    let asked = tokio::spawn({
+        let reader = Arc::clone(&reader);
+        async move { reader.partitions("t").await }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!asked.is_finished());
+    mock.topic_error("t", Raw::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    assert_eq!(asked.await.unwrap(), Ok(2));
+    // One that stays away is gone, and then at once.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    mock.topic_error("t", Raw::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        .unwrap();
+    let gone = Err(Error::UnknownTopic("t".to_owned()));
+    let started = Instant::now();
+    assert_eq!(reader.partitions("t").await, gone);
+    assert!(started.elapsed() >= Duration::from_secs(3));
+    let started = Instant::now();
+    assert_eq!(reader.partitions("t").await, gone);
+    assert!(started.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

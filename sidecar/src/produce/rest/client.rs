@@ -13,7 +13,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// many proxies says that it had the request from: as with Envoy's field of that name, that many from the end of
 /// `x-forwarded-for`, to which each adds one. Where there is none, and without such proxies, it is `peer`. 0 if
 /// nothing is known of it.
-pub(super) fn number(peer: Option<&Peer>, headers: &HeaderMap, trusted_hops: usize) -> u64 {
+pub(crate) fn number(peer: Option<&Peer>, headers: &HeaderMap, trusted_hops: usize) -> u64 {
     let said = trusted_hops
         .checked_sub(1)
         .and_then(|before| forwarded_for(headers, before));

@@ -185,7 +185,7 @@ async fn what_the_configuration_leaves_out_no_caller_gets() {
         own: Arc::new(filter(&[], &[], &[], &["{s: .secret, n: .n}"])),
         forced: HashMap::from([(
             Arc::from("t"),
-            Arc::new(filter(&["k"], &[], &[], &["del(.secret)"])),
+            vec![Arc::new(filter(&["k"], &[], &[], &["del(.secret)"]))],
         )]),
         unframed: false,
     };

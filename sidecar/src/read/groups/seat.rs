@@ -339,7 +339,7 @@ impl Seat {
                 self.changed.send_replace(());
                 true
             }
-            Event::Failed(error) | Event::NotCommitted(error) => self.survives(error),
+            Event::Failed(error) => self.survives(error),
             Event::Batch(_) => true,
         }
     }

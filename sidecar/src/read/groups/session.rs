@@ -287,11 +287,28 @@ impl Session {
     /// # Errors
     /// The cursor names what does not exist, or Kafka does not take it now: then it is tried again for as long as the member
     /// lives.
-    pub(in crate::read) async fn acknowledge(&self, cursor: &Cursor) -> Result<(), Error> {
+    async fn acknowledge(&self, cursor: &Cursor) -> Result<(), Error> {
         check(cursor, &self.reader).await?;
         let topics = &self.seat.topics;
         self.seat.ledger.lock().await.acknowledge(cursor, topics);
         self.seat.commit_acknowledged().await
+    }
+
+    /// Whether the group's position is what the client acknowledges.
+    pub(in crate::read) fn acknowledges(&self) -> bool {
+        self.seat.qos == Qos::AtLeastOnce
+    }
+
+    /// The client, which listens, has dealt with everything that `cursor` names. What Kafka does not take now is owed, and
+    /// committed as soon as can be.
+    ///
+    /// # Errors
+    /// The cursor names what does not exist, or it cannot be found out whether it does.
+    pub(in crate::read) async fn dealt_with(&self, cursor: &Cursor) -> Result<(), Failure> {
+        match self.acknowledge(cursor).await {
+            Ok(()) | Err(Error::NotMember { .. } | Error::Unavailable { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

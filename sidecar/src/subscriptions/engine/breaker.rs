@@ -33,6 +33,11 @@ impl Breaker {
         }
     }
 
+    /// It has other settings from now on, and is as it was.
+    pub(super) fn set(&mut self, settings: CircuitBreaker) {
+        self.settings = settings;
+    }
+
     /// How many requests may be under way, of `most`; and when that is to be asked again, where it changes by itself.
     pub(super) fn allowed(&self, now: Instant, most: usize) -> (usize, Option<Instant>) {
         match self.state {

@@ -182,6 +182,20 @@ impl Lanes {
         }
     }
 
+    /// As [`Self::release`], before everything else that is ready.
+    pub(super) fn release_first(&mut self, ticket: Ticket) {
+        let Some(lane) = self.of.get(&ticket).cloned() else {
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(&lane)
+            && queue.state == State::Held
+            && queue.tickets.front() == Some(&ticket)
+        {
+            queue.state = State::Ready;
+            self.ready.push_front(lane);
+        }
+    }
+
     /// Whether the first of the event's lane is held.
     pub(super) fn is_held(&self, ticket: Ticket) -> bool {
         let queue = self.of.get(&ticket).and_then(|lane| self.queues.get(lane));

@@ -10,6 +10,7 @@ use sluice_proto::v1::{ErrorClass, Header};
 use tokio::sync::{OnceCell, oneshot};
 
 use super::held::{Held, Id, partition_of};
+use super::runs::{self, Note};
 use crate::config::{Acks, Cluster, HeldTopic, Profile, Secret};
 use crate::kafka::connection::Connection;
 use crate::kafka::producer::Producer;
@@ -24,6 +25,8 @@ const PROFILE: &str = "subscriptions";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients that read what is held.
 const READERS: usize = 2;
+/// What stands for the subscription where it is chosen which of the held topic's partitions has what is known of workflows.
+const RUNS: &str = "run";
 /// Records that are read at once while what is held is looked through, and their bytes.
 const PAGE: Limits = Limits {
     records: 2000,
@@ -99,6 +102,11 @@ impl Outlet {
             held: held.clone(),
             partitions: OnceCell::new(),
         })
+    }
+
+    /// The name of the topic that events are held in.
+    pub(super) fn held_topic(&self) -> &str {
+        &self.held.topic
     }
 
     /// Reads by offset.
@@ -231,12 +239,80 @@ impl Outlet {
             .map(|(topic, partition)| partition_of(subscription, topic, *partition, partitions))
             .collect();
         let keys: Vec<(Arc<str>, i32)> = own.iter().map(|n| (Arc::clone(&topic), *n)).collect();
-        let words = |error: Error| format!("cannot read {topic}: {error}");
-        let first = self.reader.offsets(&keys, When::Earliest).await.map_err(words)?;
-        let ends = self.reader.offsets(&keys, When::Latest).await.map_err(words)?;
         let mut all: BTreeMap<(Arc<str>, i32), BTreeMap<i64, Found>> =
             of.iter().map(|key| (key.clone(), BTreeMap::new())).collect();
-        for key in &keys {
+        self.scan(&topic, &keys, |record| note(&mut all, subscription, record))
+            .await?;
+        let in_order = |found: BTreeMap<i64, Found>| found.into_values().collect();
+        Ok(all
+            .into_iter()
+            .map(|(key, found)| (key, in_order(found)))
+            .collect())
+    }
+
+    /// Which workflows of a service's partitions were started.
+    ///
+    /// # Errors
+    /// As of [`Self::load`].
+    pub(super) async fn started(&self, service: &str, of: &BTreeSet<i32>) -> Result<runs::Found, String> {
+        let partitions = self.ensure().await?;
+        let topic: Arc<str> = Arc::from(self.held.topic.as_str());
+        let own = of
+            .iter()
+            .map(|partition| partition_of(RUNS, service, *partition, partitions));
+        let own: BTreeSet<i32> = own.collect();
+        let keys: Vec<(Arc<str>, i32)> = own.iter().map(|n| (Arc::clone(&topic), *n)).collect();
+        let mut found = runs::Found::default();
+        self.scan(&topic, &keys, |record| {
+            found.note(
+                service,
+                record.key.as_deref().unwrap_or_default(),
+                record.value.as_ref(),
+            );
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Writes that a workflow was started; none: nothing is known of it any more.
+    ///
+    /// # Errors
+    /// It is not stored, or nobody knows; for people.
+    pub(super) async fn start(
+        &self,
+        service: &str,
+        partition: i32,
+        key: &Bytes,
+        note: Option<&Note>,
+    ) -> Result<(), String> {
+        let partitions = self.ensure().await?;
+        let written = self.write(record::Record {
+            topic: self.held.topic.clone(),
+            partition: Some(partition_of(RUNS, service, partition, partitions)),
+            key: Some(Bytes::from(runs::name(service, partition, key))),
+            value: note.map(|note| Bytes::from(prost::Message::encode_to_vec(note))),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        });
+        written.await.map(drop).map_err(|failure| {
+            format!(
+                "that a workflow was started cannot be written to {}: {}",
+                self.held.topic, failure.message
+            )
+        })
+    }
+
+    /// Looks at everything that is in the held topic's partitions, up to the ends that they have now.
+    pub(super) async fn scan(
+        &self,
+        topic: &Arc<str>,
+        keys: &[(Arc<str>, i32)],
+        mut look: impl FnMut(&Record),
+    ) -> Result<(), String> {
+        let words = |error: Error| format!("cannot read {topic}: {error}");
+        let first = self.reader.offsets(keys, When::Earliest).await.map_err(words)?;
+        let ends = self.reader.offsets(keys, When::Latest).await.map_err(words)?;
+        for key in keys {
             let end = ends.get(key).copied().unwrap_or_default();
             let mut next = first.get(key).copied().unwrap_or_default();
             while next < end {
@@ -248,16 +324,12 @@ impl Outlet {
                     ));
                 }
                 for record in &page.records {
-                    note(&mut all, subscription, record);
+                    look(record);
                 }
                 next = page.next;
             }
         }
-        let in_order = |found: BTreeMap<i64, Found>| found.into_values().collect();
-        Ok(all
-            .into_iter()
-            .map(|(key, found)| (key, in_order(found)))
-            .collect())
+        Ok(())
     }
 
     /// The record of a held event: from where it is held or, if it is too large for that, from where it is from.

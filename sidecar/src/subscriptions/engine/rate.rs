@@ -22,6 +22,13 @@ impl Rate {
         }
     }
 
+    /// It has another limit from now on; what is left is left.
+    pub(super) fn set(&mut self, settings: RateLimit, now: Instant) {
+        self.fill(now);
+        self.settings = settings;
+        self.tokens = self.tokens.min(f64::from(settings.burst));
+    }
+
     fn fill(&mut self, now: Instant) {
         let gone = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens =

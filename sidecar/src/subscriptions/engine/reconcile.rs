@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Cluster;
-use crate::subscriptions::running::Desired;
+use crate::subscriptions::running::{Called, Desired};
 use crate::subscriptions::spec::Spec;
 
 /// What a subscription runs with.
@@ -14,17 +14,31 @@ pub(super) struct With {
     pub(super) spec: Arc<Spec>,
     /// Its source's cluster.
     pub(super) cluster: Arc<Cluster>,
+    /// How the service's handler is called, where its sink is one.
+    pub(super) called: Option<Called>,
 }
 
 impl With {
+    /// Its consumer group.
+    pub(super) fn group<'a>(&'a self, id: &'a str) -> &'a str {
+        let together = self.called.as_ref().and_then(|called| called.together.as_ref());
+        match together {
+            Some(together) => &together.group,
+            None => self.spec.group(id, &self.cluster),
+        }
+    }
+
     /// Whether a task that runs with this need not be told of `other`.
     fn is(&self, other: &Self) -> bool {
         let same_spec = Arc::ptr_eq(&self.spec, &other.spec) || self.spec.alike(&other.spec);
-        let same_cluster = Arc::ptr_eq(&self.cluster, &other.cluster)
-            || (self.cluster.connects_like(&other.cluster)
-                && self.cluster.bootstrap_servers == other.cluster.bootstrap_servers);
-        same_spec && same_cluster
+        same_spec && same(&self.cluster, &other.cluster) && self.called == other.called
     }
+}
+
+/// Whether a client of one cluster's is one of the other's too.
+pub(super) fn same(one: &Arc<Cluster>, other: &Arc<Cluster>) -> bool {
+    let alike = || one.connects_like(other) && one.bootstrap_servers == other.bootstrap_servers;
+    Arc::ptr_eq(one, other) || alike()
 }
 
 /// One thing to do.
@@ -54,9 +68,18 @@ pub(super) fn reconcile(desired: &Desired, running: &BTreeMap<Arc<str>, With>) -
             actions.push(Action::Refuse(Arc::clone(id), why));
             continue;
         };
+        let called = match desired.called.get(id) {
+            None => None,
+            Some(Ok(called)) => Some(called.clone()),
+            Some(Err(why)) => {
+                actions.push(Action::Refuse(Arc::clone(id), why.clone()));
+                continue;
+            }
+        };
         let with = With {
             spec: Arc::clone(spec),
             cluster: Arc::clone(cluster),
+            called,
         };
         match running.get(id) {
             None => actions.push(Action::Start(Arc::clone(id), with)),
@@ -89,6 +112,7 @@ mod tests {
         With {
             spec: Arc::new(spec),
             cluster: cluster(version),
+            called: None,
         }
     }
 
@@ -101,6 +125,37 @@ mod tests {
                 Action::Refuse(id, _) => drop(running.remove(&id)),
             }
         }
+    }
+
+    #[test]
+    fn a_service_that_moved_has_its_subscriptions_started_again() {
+        let id: Arc<str> = Arc::from("a");
+        let at = |uri: &str| Called {
+            uri: uri.to_owned(),
+            raw: false,
+            keyed: true,
+            once: false,
+            together: None,
+        };
+        let one = With {
+            called: Some(at("http://old")),
+            ..with(0, 0)
+        };
+        let mut desired = Desired {
+            subscriptions: BTreeMap::from([(Arc::clone(&id), Arc::clone(&one.spec))]),
+            clusters: BTreeMap::from([("main".to_owned(), Arc::clone(&one.cluster))]),
+            called: BTreeMap::from([(Arc::clone(&id), Ok(at("http://old")))]),
+        };
+        let running = BTreeMap::from([(Arc::clone(&id), one)]);
+        assert!(reconcile(&desired, &running).is_empty());
+        desired.called.insert(Arc::clone(&id), Ok(at("http://new")));
+        assert!(
+            matches!(reconcile(&desired, &running).as_slice(), [Action::Replace(_, with)] if with.called == Some(at("http://new")))
+        );
+        desired.called.insert(id, Err("no service".to_owned()));
+        assert!(
+            matches!(reconcile(&desired, &running).as_slice(), [Action::Refuse(_, why)] if why == "no service")
+        );
     }
 
     proptest! {
@@ -116,6 +171,7 @@ mod tests {
             let desired = Desired {
                 subscriptions: after.iter().map(|(n, limit)| (id(n), with(*limit, 0).spec)).collect(),
                 clusters: there.then(|| ("main".to_owned(), cluster(version))).into_iter().collect(),
+                called: BTreeMap::new(),
             };
             let actions = reconcile(&desired, &running);
             for action in &actions {

@@ -6,6 +6,7 @@ mod orders;
 mod replay;
 mod report;
 mod settle;
+mod starts;
 mod state;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,12 +20,14 @@ use self::intake::Closing;
 use self::replay::Replay;
 use self::settle::Effect;
 use self::state::{Entry, Part};
-use super::breaker::Breaker;
+use super::gate::{Gate, Turns};
+use super::hub::{Hub, Incoming, Reads};
 use super::lanes::{self, Lanes, Ticket};
 use super::outlet::{Found, Outlet};
-use super::rate::Rate;
 use super::reconcile::With;
-use crate::kafka::group::{self, Event, Events, Member, Settings};
+use super::runs::Runs;
+use super::target::{Pass, Targets, Use};
+use crate::kafka::group::{self, Event, Member, Settings};
 use crate::kafka::reader::Offsets;
 use crate::metrics::SubscriptionMetrics;
 use crate::subscriptions::event::{Deliver, Outcome};
@@ -34,11 +37,11 @@ use crate::subscriptions::spec::{Spec, Topics};
 pub(super) use self::report::Board;
 
 /// How long what is under way may take when its partition goes to another sidecar.
-const HAND_OVER: Duration = Duration::from_secs(15);
+pub(super) const HAND_OVER: Duration = Duration::from_secs(15);
 /// How often positions are committed, and the status is told.
 const TURN: Duration = Duration::from_millis(500);
 /// How long leaving the group may take.
-const LEAVE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE: Duration = Duration::from_secs(5);
 
 /// An order, and who waits for what comes of it.
 pub(super) type Ordered = (Order, oneshot::Sender<Result<Told, Refused>>);
@@ -69,6 +72,18 @@ pub(super) struct Parts<D> {
     pub(super) outlet: Arc<Outlet>,
     pub(super) board: Arc<Board>,
     pub(super) metrics: SubscriptionMetrics,
+    pub(super) targets: Arc<Targets>,
+    /// Where it is read together with others of its service, and whose turn it is with a key of theirs.
+    pub(super) together: Option<(Arc<Hub>, Arc<Gate>)>,
+    /// Which workflows of its service were started, where it starts them.
+    pub(super) starts: Option<Starts>,
+}
+
+/// What is known of the workflows of a service.
+#[derive(Clone)]
+pub(super) struct Starts {
+    pub(super) service: Arc<str>,
+    pub(super) runs: Arc<Runs>,
 }
 
 /// What ended of what was begun.
@@ -85,6 +100,8 @@ enum Step {
     Closed(Option<group::Error>),
     /// A page of a replay.
     Page(u64, Result<crate::kafka::reader::Batch, String>),
+    /// Workflows of which nothing need be known any more; those that could not be removed from the topic, and why.
+    Removed(Option<String>),
     /// Where a seek goes.
     Sought(Result<Offsets, String>, oneshot::Sender<Result<Told, Refused>>),
 }
@@ -103,6 +120,8 @@ enum Delivered {
 struct Request {
     tickets: Vec<Ticket>,
     task: AbortHandle,
+    /// None: its target's circuit breaker is not heeded.
+    pass: Option<Pass>,
 }
 
 /// One subscription's task.
@@ -115,7 +134,12 @@ pub(super) struct Runner<D> {
     outlet: Arc<Outlet>,
     board: Arc<Board>,
     metrics: SubscriptionMetrics,
-    member: Arc<Member>,
+    member: Arc<Reads>,
+    /// Whose turn it is with the keys of its service, where one record of a key is with any of its handlers at a time.
+    turns: Option<Turns>,
+    starts: Option<Starts>,
+    /// What is known of workflows is being removed.
+    removing: bool,
     steps: JoinSet<Step>,
     lanes: Lanes,
     parts: HashMap<lanes::Part, Part>,
@@ -128,8 +152,8 @@ pub(super) struct Runner<D> {
     replays: BTreeMap<u64, Replay>,
     /// Events that wait for somebody to resume the subscription.
     stopped: HashSet<Ticket>,
-    breaker: Option<Breaker>,
-    rate: Option<Rate>,
+    /// What is called, which other subscriptions may call too.
+    target: Use,
     /// Why nothing is delivered.
     paused: Option<String>,
     /// The group has said what is ours.
@@ -165,23 +189,33 @@ impl<D: Deliver> Runner<D> {
             outlet,
             board,
             metrics,
+            together,
+            targets,
+            starts,
         } = parts;
         let spec = with.spec;
-        let topics = match &spec.source.topics {
-            Topics::Names(names) => group::Topics::Names(names.clone()),
-            Topics::Pattern(_, pattern) => group::Topics::Pattern(pattern.clone()),
+        let (member, events) = match &together {
+            Some((hub, _)) => {
+                let (seat, events) = hub.sit(&id)?;
+                (Reads::Together(seat), Incoming::Together(events))
+            }
+            None => {
+                let topics = match &spec.source.topics {
+                    Topics::Names(names) => group::Topics::Names(names.clone()),
+                    Topics::Pattern(_, pattern) => group::Topics::Pattern(pattern.clone()),
+                };
+                let mut settings = Settings::new(spec.group(&id, &with.cluster), topics);
+                settings.properties.clone_from(&spec.properties);
+                settings.hand_over = HAND_OVER + LEAVE;
+                let joined = Member::join(&with.cluster, settings).await;
+                let (member, events) = joined.map_err(|error| error.to_string())?;
+                (Reads::Alone(member), Incoming::Alone(events))
+            }
         };
-        let mut settings = Settings::new(spec.group(&id, &with.cluster), topics);
-        settings.properties.clone_from(&spec.properties);
-        settings.hand_over = HAND_OVER + LEAVE;
-        let (member, events) = Member::join(&with.cluster, settings)
-            .await
-            .map_err(|error| error.to_string())?;
         let now = Instant::now();
         let mut runner = Self {
             committing: false,
-            breaker: spec.circuit_breaker.map(Breaker::new),
-            rate: spec.rate_limit.map(|limit| Rate::new(limit, now)),
+            target: targets.enter(&sink.place(), spec.circuit_breaker, spec.rate_limit, now),
             paused: spec.paused.then(|| "its `paused` is true".to_owned()),
             id,
             spec,
@@ -190,6 +224,9 @@ impl<D: Deliver> Runner<D> {
             board,
             metrics,
             member: Arc::new(member),
+            turns: together.map(|(_, gate)| Turns::new(gate)),
+            starts,
+            removing: false,
             steps: JoinSet::new(),
             lanes: Lanes::default(),
             parts: HashMap::new(),
@@ -213,7 +250,7 @@ impl<D: Deliver> Runner<D> {
 
     async fn live(
         &mut self,
-        mut events: Events,
+        mut events: Incoming,
         orders: &mut mpsc::Receiver<Ordered>,
         stop: &mut watch::Receiver<Stop>,
     ) -> Result<Exit, String> {
@@ -238,8 +275,10 @@ impl<D: Deliver> Runner<D> {
                     }
                 }
                 Some(ordered) = orders.recv() => self.order(ordered),
+                ticket = turn_of(&mut self.turns) => self.lanes.release_first(ticket),
                 _ = turn.tick() => {
                     self.commit();
+                    self.remove_old();
                     self.report();
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -265,10 +304,6 @@ impl<D: Deliver> Runner<D> {
                     self.ended(&partition, end);
                 }
             }
-            Event::NotCommitted(error) => {
-                self.uncommitted();
-                self.trouble(&error.to_string(), None);
-            }
             Event::Failed(error @ group::Error::Fatal { .. }) => return Err(error.to_string()),
             Event::Failed(error) => self.trouble(&error.to_string(), None),
         }
@@ -283,6 +318,7 @@ impl<D: Deliver> Runner<D> {
             Ok(Step::Committed(positions, error)) => self.committed(&positions, error),
             Ok(Step::Closed(None)) => {}
             Ok(Step::Closed(Some(error))) => self.trouble(&error.to_string(), None),
+            Ok(Step::Removed(why)) => self.removed(why),
             Ok(Step::Page(replay, page)) => self.page(replay, page),
             Ok(Step::Sought(positions, waiting)) => return Ok(self.sought(positions, waiting).await),
             Err(error) if error.is_cancelled() => {}
@@ -292,8 +328,9 @@ impl<D: Deliver> Runner<D> {
     }
 
     /// Finishes what is under way, until `until` at the latest, and commits.
-    async fn drain(&mut self, events: &mut Events, until: Instant) {
+    async fn drain(&mut self, events: &mut Incoming, until: Instant) {
         self.draining = true;
+        self.wait_no_more();
         self.board.set(State::Stopping);
         while self.is_busy() && Instant::now() < until {
             tokio::select! {
@@ -326,7 +363,7 @@ impl<D: Deliver> Runner<D> {
     }
 
     /// Leaves the group; what is to be committed is.
-    async fn leave(&mut self, mut events: Events) {
+    async fn leave(&mut self, mut events: Incoming) {
         let handed_over = async { while events.next().await.is_some() {} };
         self.closing.clear();
         if !tokio::join!(self.member.close(LEAVE), handed_over).0 {
@@ -348,6 +385,13 @@ impl<D: Deliver> Runner<D> {
         wakes.into_iter().flatten().min().unwrap_or(latest).min(latest)
     }
 
+    /// Nothing of ours waits for its turn with a key any more.
+    fn wait_no_more(&mut self) {
+        if let Some(turns) = &mut self.turns {
+            turns.stop();
+        }
+    }
+
     fn wake_at(&mut self, at: Instant) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
@@ -355,6 +399,24 @@ impl<D: Deliver> Runner<D> {
     fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
+    }
+}
+
+impl<D> Drop for Runner<D> {
+    fn drop(&mut self) {
+        if let Some(starts) = &self.starts {
+            for part in self.parts.values() {
+                starts.runs.leave(part.partition);
+            }
+        }
+    }
+}
+
+/// The next event whose turn it is with its key.
+async fn turn_of(turns: &mut Option<Turns>) -> Ticket {
+    match turns {
+        Some(turns) => turns.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::gate::Gate;
+use super::hub::Hub;
 use super::outlet::Outlet;
-use super::reconcile::{Action, With, reconcile};
-use super::runner::{Board, Exit, Ordered, Parts, Runner, Stop};
+use super::reconcile::{Action, With, reconcile, same};
+use super::runner::{Board, Exit, HAND_OVER, LEAVE, Ordered, Parts, Runner, Starts, Stop};
+use super::runs::Runs;
+use super::target::Targets;
 use crate::config::HeldTopic;
 use crate::metrics::{Metrics, SubscriptionMetrics};
 use crate::subscriptions::event::Deliver;
-use crate::subscriptions::running::{Desired, Order, Refused, State, Status, Told};
+use crate::subscriptions::running::{Desired, Order, Refused, State, Status, Together, Told};
 use crate::subscriptions::spec::Spec;
 
 /// The first pause before a task is started again, and the longest. One that ran for longer than the latter starts with the former.
@@ -57,6 +61,17 @@ struct Shared {
     held: HeldTopic,
     metrics: Arc<Metrics>,
     outlets: Mutex<BTreeMap<String, Opened>>,
+    /// By cluster and service, what exclusive handlers are read by.
+    hubs: Mutex<BTreeMap<(String, String), Joint>>,
+    targets: Arc<Targets>,
+}
+
+/// What a service's exclusive handlers are read by, the cluster's configuration that it was made of, and whose turn it is.
+struct Joint {
+    cluster: Arc<crate::config::Cluster>,
+    hub: Arc<Hub>,
+    gate: Arc<Gate>,
+    runs: Arc<Runs>,
 }
 
 /// A subscription.
@@ -74,19 +89,51 @@ impl Shared {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The outlet of a subscription's cluster; a new one if the cluster is another now.
-    fn outlet(&self, with: &With) -> Result<Arc<Outlet>, String> {
-        let name = &with.spec.source.cluster;
+    /// The outlet of a cluster; a new one if the cluster is another now.
+    fn outlet(&self, name: &str, at: &Arc<crate::config::Cluster>) -> Result<Arc<Outlet>, String> {
         let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((cluster, outlet)) = outlets.get(name)
-            && Arc::ptr_eq(cluster, &with.cluster)
+            && same(cluster, at)
         {
             return Ok(Arc::clone(outlet));
         }
-        let made = Outlet::new(name, &with.cluster, &self.held, &self.metrics)?;
+        let made = Outlet::new(name, at, &self.held, &self.metrics)?;
         let made = Arc::new(made);
-        outlets.insert(name.clone(), (Arc::clone(&with.cluster), Arc::clone(&made)));
+        outlets.insert(name.to_owned(), (Arc::clone(at), Arc::clone(&made)));
         Ok(made)
+    }
+}
+
+impl Shared {
+    /// What a subscription is read by together with others of its service. A new one if it is of others now.
+    fn joint(&self, with: &With, together: &Arc<Together>) -> (Arc<Hub>, Arc<Gate>, Arc<Runs>) {
+        let name = (together.cluster.clone(), together.service.clone());
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = hubs.get(&name);
+        // Those of the one before may be with their handlers still: whose turn it is stays known.
+        let gate = before.map(|joint| Arc::clone(&joint.gate)).unwrap_or_default();
+        let runs = before.map(|joint| Arc::clone(&joint.runs)).unwrap_or_default();
+        if let Some(Joint { cluster, hub, .. }) = before
+            && same(cluster, &with.cluster)
+            && hub.is_for(together)
+        {
+            return (Arc::clone(hub), gate, runs);
+        }
+        let before = before.map(|joint| joint.hub.ended());
+        let hub = Hub::start(
+            Arc::clone(together),
+            Arc::clone(&with.cluster),
+            HAND_OVER + LEAVE,
+            before,
+        );
+        let joint = Joint {
+            cluster: Arc::clone(&with.cluster),
+            hub: Arc::clone(&hub),
+            gate: Arc::clone(&gate),
+            runs: Arc::clone(&runs),
+        };
+        hubs.insert(name, joint);
+        (hub, gate, runs)
     }
 }
 
@@ -103,6 +150,8 @@ impl Engine {
             held,
             metrics,
             outlets: Mutex::default(),
+            hubs: Mutex::default(),
+            targets: Arc::default(),
         });
         let (stop, mut stopped) = watch::channel(Stop::No);
         let (own, connect) = (Arc::clone(&shared), Arc::new(connect));
@@ -146,6 +195,12 @@ impl Engine {
             {
                 tracing::error!(subscription = &*id, %error, "a subscription did not end in good order");
             }
+        }
+        let hubs = std::mem::take(&mut *self.shared.hubs.lock().unwrap_or_else(PoisonError::into_inner));
+        for Joint { hub, .. } in hubs.into_values() {
+            let left = Instant::now() + LEAVE;
+            let mut ended = hub.ended();
+            drop(tokio::time::timeout_at(left.into(), ended.wait_for(|ended| *ended)).await);
         }
         let outlets =
             std::mem::take(&mut *self.shared.outlets.lock().unwrap_or_else(PoisonError::into_inner));
@@ -208,7 +263,7 @@ impl Shared {
         before: Option<JoinHandle<()>>,
         connect: &Arc<C>,
     ) -> Slot {
-        let board = Arc::new(Board::new(with.spec.group(id, &with.cluster)));
+        let board = Arc::new(Board::new(with.group(id)));
         let (orders, ordered) = mpsc::channel(ORDERS);
         let (stop, stopped) = watch::channel(Stop::No);
         let task = Task {
@@ -311,11 +366,25 @@ impl<C: Connect> Task<C> {
 
     fn parts(&self, metrics: &SubscriptionMetrics) -> Result<Parts<C::Sink>, String> {
         let sink = self.connect.connect(&self.id, &self.with.spec)?;
+        let called = self.with.called.as_ref();
+        let together = called.and_then(|called| Some((called, called.together.as_ref()?)));
+        let joint = together.map(|(called, together)| {
+            let (hub, gate, runs) = self.shared.joint(&self.with, together);
+            let service = Arc::from(together.service.as_str());
+            let starts = called.once.then_some(Starts { service, runs });
+            ((hub, gate), starts)
+        });
+        let (together, starts) = joint.map_or((None, None), |(together, starts)| (Some(together), starts));
         Ok(Parts {
+            together,
+            starts,
+            targets: Arc::clone(&self.shared.targets),
             id: Arc::clone(&self.id),
             with: self.with.clone(),
             sink: Arc::new(sink),
-            outlet: self.shared.outlet(&self.with)?,
+            outlet: self
+                .shared
+                .outlet(&self.with.spec.source.cluster, &self.with.cluster)?,
             board: Arc::clone(&self.board),
             metrics: metrics.clone(),
         })
@@ -352,6 +421,31 @@ impl Handle {
             .iter()
             .map(|(id, slot)| (Arc::clone(id), slot.board.status()))
             .collect()
+    }
+
+    /// How many events are held on a cluster of each subscription, by its id.
+    ///
+    /// # Errors
+    /// Kafka does not answer.
+    pub async fn held(
+        &self,
+        name: &str,
+        cluster: &Arc<crate::config::Cluster>,
+    ) -> Result<BTreeMap<String, usize>, String> {
+        self.0.outlet(name, cluster)?.held_by_subscription().await
+    }
+
+    /// Removes everything that is held on a cluster of a subscription, which should run nowhere any more. Gives how many events.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or does not take it; some may be removed.
+    pub async fn forget_held(
+        &self,
+        name: &str,
+        cluster: &Arc<crate::config::Cluster>,
+        id: &str,
+    ) -> Result<usize, String> {
+        self.0.outlet(name, cluster)?.forget_held(id).await
     }
 
     /// Tells a subscription to do something, and what came of it.

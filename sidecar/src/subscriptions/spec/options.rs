@@ -22,6 +22,7 @@ const MAX_CONCURRENCY: i64 = 10_000;
 const BUFFERED_RECORDS: i64 = 10_000;
 const BUFFERED_BYTES: i64 = 64 << 20;
 const HELD: i64 = 100_000;
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 const BREAKER: CircuitBreaker = CircuitBreaker {
     failures: 20,
     open_for: Duration::from_secs(10),
@@ -60,6 +61,7 @@ pub(super) struct Options {
     rate_limit: Option<RateLimit>,
     buffer: Buffer,
     max_held: usize,
+    workflow_retention: Duration,
     reply_topic: Option<String>,
     paused: bool,
     properties: BTreeMap<String, String>,
@@ -88,6 +90,7 @@ impl Options {
             rate_limit: self.rate_limit,
             buffer: self.buffer,
             max_held: self.max_held,
+            workflow_retention: self.workflow_retention,
             reply_topic: self.reply_topic,
             paused: self.paused,
             properties: self.properties,
@@ -114,6 +117,9 @@ pub(super) fn read(of: &Section<'_>, cluster: Option<&Cluster>, secrets: &dyn Se
         bytes: count("max_buffered_bytes", 1024..=1 << 34, BUFFERED_BYTES),
     };
     let max_held = count("max_held", 0..=10_000_000, HELD);
+    let workflow_retention = section
+        .millis("workflow_retention", 1000..=LONGEST_MS)
+        .unwrap_or(RETENTION);
     let batch = section
         .section("batch")
         .and_then(|batch| self::batch(batch, buffer));
@@ -142,6 +148,7 @@ pub(super) fn read(of: &Section<'_>, cluster: Option<&Cluster>, secrets: &dyn Se
         rate_limit,
         buffer,
         max_held,
+        workflow_retention,
         reply_topic,
         paused,
         properties,

@@ -16,8 +16,8 @@ use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
 use crate::kafka::record::Failure;
 use crate::kafka::trouble::Trouble;
 
-/// How often a cluster is asked about a topic it has just been asked to create.
-const CREATION_TRIES: u32 = 40;
+/// How often a cluster is asked about a topic that it says it does not have, where that need not stay so.
+const DOUBT_TRIES: u32 = 40;
 
 impl State {
     /// No broker answers: what comes from now on is held, and what may go elsewhere is to do so. What is known to be wrong with
@@ -132,8 +132,10 @@ impl State {
                 },
             ),
             TopicInfo::Error(code) if error::class_of(code) != ErrorClass::ClusterUnavailable => {
-                let creating = auto_create && error::class_of(code) == ErrorClass::UnknownTopic;
-                if creating && topic.tries < CREATION_TRIES {
+                // One that was there may be unknown to a broker that has just come up, and one is made by being asked for.
+                let doubted =
+                    error::class_of(code) == ErrorClass::UnknownTopic && (auto_create || topic.existed);
+                if doubted && topic.tries < DOUBT_TRIES {
                     self.topics.again_later(key, now);
                     return;
                 }
@@ -153,6 +155,7 @@ impl State {
             }
         };
         topic.tries = 0;
+        topic.existed = matches!(standing, Standing::Known { .. });
         let refused = match &standing {
             Standing::Refused { failure, .. } => Some(failure.clone()),
             Standing::Known { .. } | Standing::Unknown => None,

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 
 use super::settle::Effect;
+use super::starts::Start;
 use super::state::{At, now_ms};
 use super::{Delivered, Request, Runner, Step};
 use crate::kafka::reader::Record;
 use crate::subscriptions::engine::backoff::{self, Failed, Verdict};
 use crate::subscriptions::engine::lanes::Ticket;
 use crate::subscriptions::engine::outlet::Outlet;
+use crate::subscriptions::engine::target::{May, Pass};
 use crate::subscriptions::event::{Deliver, Event, Outcome};
 use crate::subscriptions::spec::OnFailure;
 
@@ -57,25 +59,26 @@ impl<D: Deliver> Runner<D> {
     /// Begins as many requests as may be.
     pub(super) fn dispatch(&mut self) {
         if self.paused.is_some() || self.draining {
-            return;
+            return self.pass();
         }
         while self.lanes.ready() > 0 {
             let now = Instant::now();
             let most = self.spec.concurrency;
-            let (allowed, again) = match &self.breaker {
-                Some(breaker) => breaker.allowed(now, most),
-                None => (most, None),
-            };
-            if self.requests.len() >= allowed {
-                if let Some(at) = again {
-                    self.wake_at(at);
+            let events = match self.target.may(now, self.requests.len(), most) {
+                May::Go(events) => events,
+                May::Rest(again) => {
+                    if self.requests.len() < most {
+                        self.pass();
+                    }
+                    if let Some(at) = again {
+                        self.wake_at(at);
+                    }
+                    return;
                 }
-                return;
-            }
-            let events = match self.rate.as_mut().map(|rate| rate.allowed(now)) {
-                None => usize::MAX,
-                Some(Ok(events)) => events,
-                Some(Err(at)) => return self.wake_at(at),
+                May::Slow(at) => {
+                    self.pass();
+                    return self.wake_at(at);
+                }
             };
             let size = match self.spec.batch {
                 None => 1,
@@ -105,13 +108,53 @@ impl<D: Deliver> Runner<D> {
             match spilling.copied() {
                 // It goes when it is written: else what says that it is held could come after what says that it is not.
                 Some(ticket) => self.put(ticket, At::Spilling { wanted: true }),
-                None => self.begin(tickets, now),
+                None if self.enter(&tickets) => {
+                    if let Some(start) = self.may_start(&tickets) {
+                        self.begin(tickets, start, now);
+                    }
+                }
+                // It has its turn with its key once those have had theirs that are there or waited before.
+                None => {}
             }
         }
         self.gathering = None;
     }
 
-    fn begin(&mut self, tickets: Vec<Ticket>, now: Instant) {
+    /// Whether events have their keys to themselves. They go in a request of their own where that matters: no batch has the URL
+    /// of an object.
+    fn enter(&mut self, tickets: &[Ticket]) -> bool {
+        let Some(turns) = &mut self.turns else {
+            return true;
+        };
+        let mut all = true;
+        for ticket in tickets {
+            let key = self.entries.get(ticket).and_then(|entry| entry.key.as_ref());
+            // Without a key it is not an object's, and the sink refuses it.
+            all &= key.is_none_or(|key| turns.enter(*ticket, key));
+        }
+        if !all {
+            for ticket in tickets {
+                self.lanes.hold(*ticket);
+            }
+        }
+        all
+    }
+
+    /// Others may have their turn with the keys that it is ours with: nothing goes for now.
+    fn pass(&mut self) {
+        if let Some(turns) = &mut self.turns {
+            turns.pass();
+        }
+    }
+
+    /// An event is not with the handler, and does not wait to be.
+    pub(super) fn leave_key(&mut self, ticket: Ticket) {
+        if let Some(turns) = &mut self.turns {
+            turns.leave(ticket);
+        }
+    }
+
+    fn begin(&mut self, tickets: Vec<Ticket>, start: Option<Start>, now: Instant) {
         let wanted: Vec<Wanted> = tickets
             .iter()
             .filter_map(|ticket| {
@@ -127,12 +170,7 @@ impl<D: Deliver> Runner<D> {
         for ticket in &tickets {
             self.put(*ticket, At::Delivering);
         }
-        if let Some(breaker) = &mut self.breaker {
-            breaker.sent(now);
-        }
-        if let Some(rate) = &mut self.rate {
-            rate.sent(tickets.len());
-        }
+        let pass = self.target.sent(now, tickets.len());
         let number = self.number();
         let (sink, outlet, id) = (
             Arc::clone(&self.sink),
@@ -140,21 +178,23 @@ impl<D: Deliver> Runner<D> {
             Arc::clone(&self.id),
         );
         let task = self.steps.spawn(async move {
-            let delivered = deliver(&*sink, &outlet, &id, wanted).await;
+            let delivered = deliver(&*sink, &outlet, &id, wanted, start).await;
             Step::Delivered(number, delivered)
         });
-        self.requests.insert(number, Request { tickets, task });
+        self.requests.insert(number, Request { tickets, task, pass });
         self.metrics.in_flight(self.requests.len());
     }
 
     /// Gives up a request: its events go again, unless somebody else sees to them.
     pub(super) fn give_up(&mut self, request: u64) {
-        let Some(Request { tickets, task }) = self.requests.remove(&request) else {
+        let Some(Request { tickets, task, .. }) = self.requests.remove(&request) else {
             return;
         };
         task.abort();
+        for ticket in &tickets {
+            self.leave_key(*ticket);
+        }
         self.metrics.abandoned(tickets.len());
-        self.came_back(None);
         self.give_back(&tickets);
     }
 
@@ -168,11 +208,8 @@ impl<D: Deliver> Runner<D> {
         }
     }
 
-    fn came_back(&mut self, well: Option<bool>) {
-        let now = Instant::now();
-        if let Some(breaker) = &mut self.breaker
-            && breaker.came_back(now, well)
-        {
+    fn came_back(&self, pass: Option<Pass>, well: Option<bool>) {
+        if pass.is_some_and(|pass| pass.came_back(Instant::now(), well)) {
             tracing::warn!(
                 subscription = &*self.id,
                 "the handler failed too often: it is left alone for circuit_breaker.open_for"
@@ -182,21 +219,22 @@ impl<D: Deliver> Runner<D> {
 
     /// A request ended.
     pub(super) fn delivered(&mut self, request: u64, delivered: Delivered) {
-        let Some(Request { tickets, .. }) = self.requests.remove(&request) else {
+        let Some(Request { tickets, pass, .. }) = self.requests.remove(&request) else {
             return;
         };
         self.metrics.in_flight(self.requests.len());
+        for ticket in &tickets {
+            self.leave_key(*ticket);
+        }
         let outcome = match delivered {
             Delivered::Asked(outcome, took) => {
                 self.metrics.took(took);
                 outcome
             }
             Delivered::NotRead(why) => {
-                self.came_back(None);
                 return self.read_again(&tickets, &why);
             }
             Delivered::Gone => {
-                self.came_back(None);
                 if tickets.len() > 1 {
                     return self.one_by_one(&tickets);
                 }
@@ -213,11 +251,12 @@ impl<D: Deliver> Runner<D> {
                 return;
             }
         };
-        self.came_back(match &outcome {
+        let well = match &outcome {
             Outcome::Done { .. } | Outcome::Dropped => Some(true),
             Outcome::Retry { status, .. } => Some(status.is_some_and(|status| status < 500)),
             Outcome::Poison { status, .. } => status.map(|_| true),
-        });
+        };
+        self.came_back(pass, well);
         match outcome {
             Outcome::Done { reply } => {
                 self.metrics.delivered(tickets.len());
@@ -256,7 +295,7 @@ impl<D: Deliver> Runner<D> {
     }
 
     /// Held events could not be read back: not an attempt.
-    fn read_again(&mut self, tickets: &[Ticket], why: &str) {
+    pub(super) fn read_again(&mut self, tickets: &[Ticket], why: &str) {
         self.trouble(why, None);
         let at = Instant::now() + READ_AGAIN;
         for ticket in tickets {
@@ -379,7 +418,13 @@ fn random(of: u64) -> f64 {
     f64::from(u32::try_from(bits).unwrap_or_default()) / f64::from(1_u32 << 24)
 }
 
-async fn deliver<D: Deliver>(sink: &D, outlet: &Outlet, id: &Arc<str>, wanted: Vec<Wanted>) -> Delivered {
+async fn deliver<D: Deliver>(
+    sink: &D,
+    outlet: &Outlet,
+    id: &Arc<str>,
+    wanted: Vec<Wanted>,
+    start: Option<Start>,
+) -> Delivered {
     let mut events = Vec::with_capacity(wanted.len());
     for one in wanted {
         let record = match (one.record, one.held) {
@@ -397,6 +442,11 @@ async fn deliver<D: Deliver>(sink: &D, outlet: &Outlet, id: &Arc<str>, wanted: V
             attempts: one.attempts,
         });
     }
+    if let Some(start) = &start
+        && let Err(why) = start.note(outlet).await
+    {
+        return Delivered::NotRead(why);
+    }
     let started = Instant::now();
     // A sink that panics over an event would do so again: the others must not suffer.
     let outcome = AssertUnwindSafe(sink.deliver(&events)).catch_unwind().await;
@@ -404,5 +454,12 @@ async fn deliver<D: Deliver>(sink: &D, outlet: &Outlet, id: &Arc<str>, wanted: V
         why: "handing it over failed within the sidecar: this is a defect".to_owned(),
         status: None,
     });
-    Delivered::Asked(outcome, started.elapsed())
+    let took = started.elapsed();
+    if let Some(start) = &start
+        && matches!(outcome, Outcome::Poison { status: None, .. })
+    {
+        // Nothing was sent: it is no request.
+        start.undo(outlet).await;
+    }
+    Delivered::Asked(outcome, took)
 }

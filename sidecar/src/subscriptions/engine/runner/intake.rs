@@ -5,17 +5,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::{At, Entry, Part, Phase, now_ms};
-use super::{HAND_OVER, Runner, Step};
+use super::{HAND_OVER, Runner, Starts, Step};
 use crate::kafka::group::{Partition, Revocation};
 use crate::kafka::reader::{Offsets, Record};
 use crate::subscriptions::engine::held::Why;
 use crate::subscriptions::engine::lanes;
-use crate::subscriptions::engine::outlet::Found;
+use crate::subscriptions::engine::outlet::{Found, Outlet};
 use crate::subscriptions::engine::prefix::Prefix;
 use crate::subscriptions::event::Deliver;
 
 /// The pause before what is held is looked for again, when that failed.
 const LOAD_AGAIN: Duration = Duration::from_secs(1);
+
+/// Has it known which workflows of partitions were started.
+async fn started(outlet: &Outlet, starts: Option<&Starts>, of: &[Partition]) -> Result<(), String> {
+    let Some(Starts { service, runs }) = starts else {
+        return Ok(());
+    };
+    let of = of.iter().map(|(_, partition)| *partition).collect();
+    let mut found = outlet.started(service, &of).await?;
+    for partition in of {
+        runs.found(partition, found.take(partition));
+    }
+    Ok(())
+}
 
 /// Partitions on their way to another member.
 pub(super) struct Closing {
@@ -49,12 +62,14 @@ impl<D: Deliver> Runner<D> {
                 self.by_name.insert(key.clone(), number);
             }
             self.parts.insert(number, part);
+            self.enter_runs(key.1);
             parts.push(number);
         }
         self.joined();
         if parts.is_empty() {
             return;
         }
+        let starts = self.starts.clone();
         let (outlet, board, id, of) = (
             Arc::clone(&self.outlet),
             Arc::clone(&self.board),
@@ -63,9 +78,10 @@ impl<D: Deliver> Runner<D> {
         );
         self.steps.spawn(async move {
             loop {
-                match outlet.load(&id, &of).await {
-                    Ok(found) => return Step::Loaded(parts, found),
-                    Err(why) => board.trouble(&why, None),
+                let started = started(&outlet, starts.as_ref(), &of).await;
+                match (started, outlet.load(&id, &of).await) {
+                    (Ok(()), Ok(found)) => return Step::Loaded(parts, found),
+                    (Err(why), _) | (_, Err(why)) => board.trouble(&why, None),
                 }
                 tokio::time::sleep(LOAD_AGAIN).await;
             }
@@ -251,6 +267,7 @@ impl<D: Deliver> Runner<D> {
     pub(super) fn leave_behind(&mut self, ticket: lanes::Ticket) {
         self.put(ticket, At::Queued);
         self.lanes.done(ticket);
+        self.leave_key(ticket);
         self.stopped.remove(&ticket);
         let Some(entry) = self.entries.remove(&ticket) else {
             return;
@@ -332,6 +349,7 @@ impl<D: Deliver> Runner<D> {
         }
         self.lanes.drop_part(number);
         if let Some(part) = self.parts.remove(&number) {
+            self.leave_runs(part.partition);
             let key = (part.topic, part.partition);
             if self.by_name.get(&key) == Some(&number) {
                 self.by_name.remove(&key);

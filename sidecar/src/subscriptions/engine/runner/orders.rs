@@ -200,6 +200,7 @@ impl<D: Deliver> Runner<D> {
             }
         };
         self.draining = true;
+        self.wait_no_more();
         let until = Instant::now() + FINISH;
         while self.is_busy() {
             let step = tokio::time::timeout_at(until.into(), self.steps.join_next());
@@ -213,14 +214,17 @@ impl<D: Deliver> Runner<D> {
         self.metrics
             .abandoned(self.requests.values().map(|request| request.tickets.len()).sum());
         self.steps.abort_all();
-        let mut all = self.positions();
-        let mut told = Vec::new();
-        for (key, offset) in positions {
-            told.push((key.0.to_string(), key.1, offset));
-            all.insert(key, offset);
-        }
+        let mut others = self.positions();
+        others.retain(|key, _| !positions.contains_key(key));
+        let mut told: Vec<(String, i32, i64)> = positions
+            .iter()
+            .map(|(key, offset)| (key.0.to_string(), key.1, *offset))
+            .collect();
         told.sort();
-        let committed = self.member.commit(&all).await;
+        let mut committed = self.member.seek(&positions).await;
+        if committed.is_ok() {
+            committed = self.member.commit(&others).await;
+        }
         let answered = match committed {
             Ok(()) => Ok(Told::Sought(told)),
             Err(error) => Err(Refused::Unavailable(error.to_string())),

@@ -25,6 +25,7 @@ impl Board {
             retrying: 0,
             waiting: 0,
             parked: 0,
+            already_started: 0,
             circuit: None,
             last_error: None,
             restarts: 0,
@@ -123,13 +124,6 @@ impl<D: Deliver> Runner<D> {
         }
     }
 
-    /// Something that was committed was not: all of it is committed again.
-    pub(super) fn uncommitted(&mut self) {
-        for part in self.parts.values_mut() {
-            part.committed = None;
-        }
-    }
-
     /// Tells how it is.
     pub(super) fn report(&self) {
         let mut partitions: Vec<Partition> = self
@@ -181,6 +175,7 @@ impl<D: Deliver> Runner<D> {
         status.retrying = retrying;
         status.waiting = waiting;
         status.parked = parked;
-        status.circuit = self.breaker.as_ref().map(|breaker| breaker.circuit(now));
+        status.already_started = self.metrics.were_started();
+        status.circuit = self.target.circuit(now);
     }
 }

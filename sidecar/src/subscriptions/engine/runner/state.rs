@@ -201,6 +201,7 @@ impl<D: Deliver> Runner<D> {
         self.put(ticket, At::Queued);
         self.untrack(ticket);
         self.lanes.done(ticket);
+        self.leave_key(ticket);
         self.stopped.remove(&ticket);
         let Some(entry) = self.entries.remove(&ticket) else {
             return;

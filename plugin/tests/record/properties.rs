@@ -201,6 +201,7 @@ proptest! {
             idempotency: None,
             client,
             bearer_token: String::new(),
+            template: None,
             deadline_ms: 70_000,
             value: Some(body.clone().into()),
         };

@@ -1,6 +1,5 @@
-//! AES-256-GCM as Port's clients decrypt it: base64 of the IV (16 bytes), what is encrypted, and the tag (16 bytes).
-//! Facts: <https://docs.port.io/actions-and-automations/create-self-service-experiences/setup-ui-for-action/user-inputs/>
-//! ("encryption") and port-agent's `decrypt_field`.
+//! AES-256-GCM: base64 of the IV (16 bytes), what is encrypted, and the tag (16 bytes). The key is the first 32 bytes of the secret.
+//! It is what `decrypt_field` of port-agent (`app/utils.py`) takes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

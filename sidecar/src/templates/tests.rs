@@ -20,6 +20,8 @@ fn settings() -> Settings {
             ),
             ("short".to_owned(), named("short-secret", &["ORG.*"])),
         ]),
+        // Unoptimised and on a busy machine.
+        timeout: Duration::from_secs(20),
         ..Settings::default()
     }
 }

@@ -46,6 +46,9 @@ enum Node {
     },
 }
 
+/// Members of an object, in their order.
+type Members = [(String, Node)];
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
@@ -203,7 +206,7 @@ impl Node {
         scope: &Scope,
         input: &Value,
         variables: &[Value],
-        (before, spread, after): (&[(String, Self)], &Self, &[(String, Self)]),
+        (before, spread, after): (&Members, &Self, &Members),
     ) -> Result<Value, Failure> {
         let name = format!("{OPEN} {SPREAD} {CLOSE}");
         let within = |why| under(&name, why);
@@ -216,7 +219,7 @@ impl Node {
                 return Err(within(Failure::Error(what)));
             }
         };
-        let written = |members: &[(String, Self)]| {
+        let written = |members: &Members| {
             let one = |(name, node): &(String, Self)| {
                 let value = node
                     .value(scope, input, variables)

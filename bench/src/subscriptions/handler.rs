@@ -103,7 +103,7 @@ impl Tally {
                 *newest = Some(said.n);
             }
         }
-        if said.key % FAILING != 0 {
+        if !said.key.is_multiple_of(FAILING) {
             self.latencies
                 .saturating_record(now.saturating_sub(said.sent).max(1));
         }

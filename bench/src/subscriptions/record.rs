@@ -43,9 +43,9 @@ impl Said {
     pub(super) fn find(body: &[u8]) -> Option<Self> {
         let number = |name: &str| {
             let at = memmem::find(body, name.as_bytes())? + name.len();
-            let digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit());
-            digits.fold(Some(0_u64), |sum, digit| {
-                sum?.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+            let mut digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit());
+            digits.try_fold(0_u64, |sum, digit| {
+                sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
             })
         };
         Some(Self {

@@ -133,7 +133,9 @@ impl<S: Sink<Message, Error = axum::Error> + Unpin> Outbound<'_, S> {
                     self.record(one).await?;
                 }
                 if let Some(mut data) = failures(&failed, self.shape.encoded_ids) {
-                    data["cursor"] = self.cursor().into();
+                    if let Some(data) = data.as_object_mut() {
+                        data.insert("cursor".to_owned(), self.cursor().into());
+                    }
                     self.event("filter-failures", None, &data).await?;
                 }
                 Ok(true)

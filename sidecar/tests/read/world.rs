@@ -45,10 +45,10 @@ pub(crate) fn entry(topics: &[&str]) -> Read {
 
 pub(crate) fn config(mock: &Mock, reads: Vec<Read>) -> Config {
     let mut config = support::config(&mock.bootstrap_servers());
-    // The mock wakes nobody who waits for a record.
-    support::cluster(&mut config)
-        .properties
-        .insert("fetch.wait.max.ms".to_owned(), Secret::new("10"));
+    let properties = &mut support::cluster(&mut config).properties;
+    // The mock wakes nobody who waits for a record, and has a group wait for most of a session when somebody joins it.
+    properties.insert("fetch.wait.max.ms".to_owned(), Secret::new("10"));
+    properties.insert("session.timeout.ms".to_owned(), Secret::new("6000"));
     config.reads = reads;
     config
 }

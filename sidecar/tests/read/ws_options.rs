@@ -42,7 +42,7 @@ async fn filters_and_fields_hold_on_sockets() {
     let mut socket = Socket::open(&sidecar, "/topics/t/ws?from=t@0%234&fields=schemaId", &[]).await;
     assert_eq!(
         socket.of("message").await,
-        json!({"type": "message", "cursor": "t@0#4"})
+        json!({"type": "message", "cursor": "t@0#4", "schemaId": null})
     );
     for (path, what) in [
         ("/topics/t/ws?where=n", "where"),

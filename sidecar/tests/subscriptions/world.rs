@@ -350,8 +350,11 @@ pub(crate) fn clusters(mock: &Mock) -> BTreeMap<String, Cluster> {
     let property = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
     let cluster = Cluster {
         bootstrap_servers: mock.bootstrap_servers().split(',').map(str::to_owned).collect(),
-        // The mock wakes nobody who waits for a record.
-        properties: BTreeMap::from([property("fetch.wait.max.ms", "10")]),
+        // The mock wakes nobody who waits for a record, and has a group wait for most of a session when somebody joins it.
+        properties: BTreeMap::from([
+            property("fetch.wait.max.ms", "10"),
+            property("session.timeout.ms", "6000"),
+        ]),
         allowed_topics: TopicAllowlist(vec!["*".to_owned()]),
         ..Cluster::default()
     };

@@ -58,6 +58,8 @@ fn settings(group: &str) -> Settings {
     settings.properties = [
         ("auto.offset.reset".to_owned(), "earliest".to_owned()),
         ("heartbeat.interval.ms".to_owned(), "200".to_owned()),
+        // The mock has a group wait for most of a session when somebody joins it.
+        ("session.timeout.ms".to_owned(), "6000".to_owned()),
     ]
     .into();
     settings

@@ -18,7 +18,9 @@ use crate::metrics::{ProducerMetrics, TopicMetrics};
 /// for a record to a partition that it does not have to be worth asking again.
 pub(super) const BELIEVED: Duration = Duration::from_secs(1);
 /// The pause after a question about a topic that had no answer.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+/// How often a cluster is asked about a topic that it says it does not have, where that need not stay so.
+pub(super) const DOUBT_TRIES: u32 = 40;
 /// How many topics are remembered before those are forgotten of which nothing is known.
 const REMEMBERED: usize = 1000;
 
@@ -58,8 +60,10 @@ pub(super) struct Topic {
     pub(super) tries: u32,
     /// Whether the cluster had it when it last had something to say about it.
     pub(super) existed: bool,
+    /// How often in a row librdkafka refused its records as those of an unknown topic.
+    pub(super) refusals: u32,
     /// When it may be asked about again.
-    not_before: Option<Instant>,
+    pub(super) not_before: Option<Instant>,
     /// Records that wait, in order.
     pub(super) held: VecDeque<Held>,
     /// Records that the client has which is being replaced: nothing of the topic goes to the new one before they have
@@ -162,6 +166,7 @@ impl Topics {
             asked: false,
             tries: 0,
             existed: false,
+            refusals: 0,
             not_before: None,
             held: VecDeque::new(),
             left: 0,

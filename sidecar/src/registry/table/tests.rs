@@ -276,15 +276,17 @@ impl World {
                     }
                 }
             }
-            // A row was closed for longer than anything is under way, and than anybody is behind.
+            // A row was closed for longer than anything is under way, and than whoever forgets it is behind.
             Step::Forget { replica } => {
                 if self.replicas[replica].is_ready() {
                     for name in self.replicas[replica].table.forgettable(1, 1) {
                         let proposed = |entry: &&Entry| entry.0.key == name.key && entry.1.is_some();
                         let closed =
                             |replica: &Replica| replica.table.current(&name.key).as_ref() == Some(&name);
-                        if self.under_way.iter().find(proposed).is_none() && self.replicas.iter().all(closed)
-                        {
+                        let unread = &self.log.whole[self.replicas[replica].position..];
+                        let nothing_comes =
+                            !self.under_way.iter().chain(unread).any(|entry| proposed(&entry));
+                        if nothing_comes && self.replicas.iter().all(closed) {
                             self.under_way.push((name, None));
                         }
                     }

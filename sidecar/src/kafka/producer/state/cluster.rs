@@ -12,12 +12,9 @@ use crate::kafka::health::Health;
 use crate::kafka::native::{Native, TopicInfo};
 use crate::kafka::producer::bag::Bag;
 use crate::kafka::producer::led::Led;
-use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
+use crate::kafka::producer::topics::{BELIEVED, DOUBT_TRIES, Held, Standing};
 use crate::kafka::record::Failure;
 use crate::kafka::trouble::Trouble;
-
-/// How often a cluster is asked about a topic that it says it does not have, where that need not stay so.
-const DOUBT_TRIES: u32 = 40;
 
 impl State {
     /// No broker answers: what comes from now on is held, and what may go elsewhere is to do so. What is known to be wrong with

@@ -10,7 +10,7 @@ use super::State;
 use crate::kafka::error;
 use crate::kafka::producer::bag::Bag;
 use crate::kafka::producer::pace;
-use crate::kafka::producer::topics::{BELIEVED, Held, Standing};
+use crate::kafka::producer::topics::{BELIEVED, DOUBT_TRIES, Held, PAUSE, Standing};
 use crate::kafka::record::{Failure, Record};
 
 impl State {
@@ -149,13 +149,18 @@ impl State {
                     found.pace.handed(pace::cost(1, pending.bytes), now);
                     self.handed += 1;
                 }
+                found.refusals = 0;
                 None
             }
             Err(Code::Fatal) => {
                 self.fatal("refused after a fatal error".to_owned());
                 Some(record)
             }
-            Err(Code::UnknownTopic | Code::UnknownPartition) if !fresh => {
+            // Also when the cluster has just said that it is there: an older answer to a question of librdkafka's own may come
+            // after ours.
+            Err(Code::UnknownTopic | Code::UnknownPartition) if !fresh || found.refusals < DOUBT_TRIES => {
+                found.refusals += 1;
+                found.not_before = Some(now + PAUSE);
                 found.standing = Standing::Unknown;
                 Some(record)
             }

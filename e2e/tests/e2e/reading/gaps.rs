@@ -138,12 +138,27 @@ fn what_was_compacted_away_is_no_end_and_no_reset() -> Result<()> {
         }
         // The newest segment is not compacted: each record may begin another, after which all before it are.
         let mut n = 20;
-        let left = wait::until("compaction", PATIENCE, async || {
+        wait::until("compaction", PATIENCE, async || {
             n += 1;
             tokio::time::sleep(Duration::from_millis(600)).await;
             write(&kafka, &topic, vec![("last".to_owned(), n.to_string())]).await?;
             let left = kafka.records(&topic).await?;
             ensure!(left.len() < 40, "{} records are left", left.len());
+            Ok(())
+        })
+        .await?;
+        // From here on nothing is old enough; what the cleaner is at it still ends.
+        kafka.set_topic(&topic, "min.compaction.lag.ms=86400000").await?;
+        let mut before = Vec::new();
+        let left = wait::until("the cleaner's rest", PATIENCE, async || {
+            let left = kafka.records(&topic).await?;
+            let offsets: Vec<i64> = left.iter().map(|record| record.offset).collect();
+            let same = offsets == before;
+            before = offsets;
+            if !same {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            ensure!(same, "it is still at it: {before:?}");
             Ok(left)
         })
         .await?;

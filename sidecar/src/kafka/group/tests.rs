@@ -347,6 +347,7 @@ fn what_a_caller_may_set_is_set_and_nothing_else_is() {
         ..Cluster::default()
     });
     let mut settings = settings("g");
+    settings.properties.remove("session.timeout.ms");
     for (name, value) in [
         ("fetch.message.max.bytes", "2000"),
         ("enable.auto.commit", "true"),

@@ -15,7 +15,6 @@ mod options;
 pub mod parsers;
 mod request;
 mod signature;
-mod sinks;
 mod target;
 mod template;
 #[cfg(test)]
@@ -46,7 +45,6 @@ pub use self::credentials::Authentication;
 pub use self::options::{Inline, Options, Secrets, redact};
 pub use self::request::{Batch, BatchFormat, BatchItems};
 pub use self::signature::{Key, Signatures};
-pub use self::sinks::{Handler, NoServices, Services, Sinks};
 pub use self::target::Target;
 
 /// How a subscription uses its sink.

@@ -17,7 +17,7 @@ pub use self::properties::refuse as refuse_property;
 pub use self::read::Scope;
 
 /// A subscription that may be run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Where its records are from.
     pub source: Source,
@@ -193,45 +193,6 @@ pub struct Buffer {
 }
 
 impl Spec {
-    /// Whether a task that runs `other` would do nothing else if it ran this.
-    pub fn alike(&self, other: &Self) -> bool {
-        // Every field, so that a new one cannot be forgotten.
-        let Self {
-            source,
-            sink,
-            ordering,
-            concurrency,
-            batch,
-            retry,
-            on_failure,
-            circuit_breaker,
-            rate_limit,
-            buffer,
-            max_held,
-            workflow_retention,
-            reply_topic,
-            paused,
-            properties,
-            webhook,
-        } = self;
-        *source == other.source
-            && *sink == other.sink
-            && *ordering == other.ordering
-            && *concurrency == other.concurrency
-            && *batch == other.batch
-            && *retry == other.retry
-            && *on_failure == other.on_failure
-            && *circuit_breaker == other.circuit_breaker
-            && *rate_limit == other.rate_limit
-            && *buffer == other.buffer
-            && *max_held == other.max_held
-            && *workflow_retention == other.workflow_retention
-            && *reply_topic == other.reply_topic
-            && *paused == other.paused
-            && *properties == other.properties
-            && *webhook == other.webhook
-    }
-
     /// `group.id` of its consumer: the option, the cluster's property, or the subscription's id.
     pub fn group<'a>(&'a self, id: &'a str, cluster: &'a crate::config::Cluster) -> &'a str {
         let own = self.properties.get("group.id").map(String::as_str);

@@ -1,8 +1,14 @@
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sluice_settings::{Problems, Section};
 
 use super::super::*;
 use super::world::*;
+use crate::config::Cluster;
+use crate::subscriptions::connect::{Directory, Handler, Sinks};
+use crate::subscriptions::engine::Connect;
+use crate::subscriptions::spec::{Scope, Spec};
 
 const API: Usage = Usage {
     author: Author::Api,
@@ -126,56 +132,51 @@ fn what_differs_by_record_takes_no_batches() {
     assert_eq!(shown("http://x/a?c={{ .id }}"), "http://x:80/a");
 }
 
-/// One service with one handler, which takes anything.
+/// One service with one handler, which takes anything; `mine` is the configuration's.
 struct One(String);
 
-impl Services for One {
-    fn find(&self, service: &str, handler: &str) -> Result<Handler, String> {
+impl Directory for One {
+    fn handler(&self, service: &str, handler: &str) -> Result<Handler, String> {
         if (service, handler) != ("Greeter", "greet") {
             return Err(format!("no service is named {service:?}"));
         }
         let target = Target::handler(&self.0, service, handler, false)?;
         Ok(Handler { target, raw: true })
     }
+
+    fn author(&self, id: &str) -> Author {
+        if id == "mine" { Author::Config } else { Author::Api }
+    }
 }
 
 #[tokio::test]
 async fn what_the_configuration_has_is_the_operators_to_choose() {
-    use crate::subscriptions::spec::Sink;
     let server = takes_all().await;
-    let sinks = |services: Arc<dyn Services>| {
-        Sinks::new(
-            Arc::default(),
-            ["mine".to_owned()],
-            services,
-            SinkMetrics::default(),
-        )
+    let sinks = Sinks {
+        egress: Arc::default(),
+        metrics: Arc::default(),
+        directory: Arc::new(One(server.url(""))),
     };
-    let services = sinks(Arc::new(One(server.url(""))));
-    let set = options(&json!({}));
-    let url = Sink::Url(server.url("/"));
-    let why = services.make("sub_1", &url, &set, (false, false)).err().unwrap();
+    let connect = |id: &str, sink: &str| {
+        let tree = json!({"source": "kafka://main/t", "sink": sink});
+        let problems = Problems::default();
+        let clusters = BTreeMap::from([("main".to_owned(), Cluster::default())]);
+        let scope = Scope {
+            clusters: &clusters,
+            held_topic: "held",
+            secrets: &Inline(&problems),
+        };
+        let spec = Spec::read(Section::root(&tree, &problems), &[], scope);
+        sinks.connect(id, &spec.unwrap())
+    };
+    let url = server.url("/");
+    let why = connect("sub_1", &url).err().unwrap();
     assert!(why.contains("sink: ") && why.contains("egress.allow"), "{why}");
-    let webhook = services.make("mine", &url, &set, (false, false)).unwrap();
+    let webhook = connect("mine", &url).unwrap();
     assert_eq!(webhook.deliver(&[valued("1")]).await, DONE);
-    let named = |service: &str| Sink::Service {
-        service: service.to_owned(),
-        handler: "greet".to_owned(),
-    };
-    let handler = services
-        .make("mine", &named("Greeter"), &set, (false, false))
-        .unwrap();
+    let handler = connect("mine", "service://Greeter/greet").unwrap();
     assert_eq!(handler.deliver(&[valued("not json")]).await, DONE);
     assert_eq!(server.last().uri, "/Greeter/greet");
-    assert!(
-        services
-            .make("mine", &named("Other"), &set, (false, false))
-            .is_err()
-    );
-    let none = sinks(Arc::new(NoServices));
-    let why = none
-        .make("mine", &named("Greeter"), &set, (false, false))
-        .err()
-        .unwrap();
-    assert!(why.contains("none can be registered"), "{why}");
+    let why = connect("mine", "service://Other/greet").err().unwrap();
+    assert!(why.contains("no service is named"), "{why}");
 }

@@ -242,6 +242,30 @@ async fn sidecars(s: &Scenario, settings: &Value, count: usize) -> Result<Vec<Si
     Ok(all)
 }
 
+/// What a sidecar is started with: one subscription, of that topic, for that handler.
+fn settings(kafka: &Kafka, topic: &str, handler: &Handler, options: Value) -> Value {
+    json!({
+        "clusters": {"main": {"bootstrap_servers": kafka.bootstrap(), "allowed_topics": ["*"]}},
+        "subscriptions": {ID: {
+            "source": format!("kafka://main/{topic}"),
+            "sink": format!("http://127.0.0.1:{}/", handler.port),
+            "options": options,
+        }},
+    })
+}
+
+/// Waits until each sidecar has that many partitions.
+async fn each_has(all: &[Sidecar], partitions: f64) -> Result<()> {
+    wait::until("each has its partitions", PATIENCE, async || {
+        for sidecar in all {
+            let own = sidecar.metric("sluice_subscription_partitions", "").await?;
+            ensure!((own - partitions).abs() < 0.1, "{own} partitions");
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// The sum of a metric over all sidecars.
 async fn sum(all: &[Sidecar], name: &str, labels: &str) -> Result<f64> {
     let mut sum = 0.0;
@@ -262,30 +286,21 @@ fn sidecars_are_killed_and_nothing_is_lost_or_out_of_order() -> Result<()> {
         let topic = s.topic("orders");
         kafka.create_topic(&topic, PARTITIONS).await?;
         let handler = Handler::start().await?;
-        let settings = json!({
-            "clusters": {"main": {"bootstrap_servers": kafka.bootstrap(), "allowed_topics": ["*"]}},
-            "subscriptions": {ID: {
-                "source": format!("kafka://main/{topic}"),
-                "sink": format!("http://127.0.0.1:{}/", handler.port),
-                "options": {
-                    "concurrency": 64,
-                    "retry": {"initial_interval": "50ms", "max_interval": "200ms"},
-                    "auto.offset.reset": "earliest",
-                    "session.timeout.ms": 3000,
-                    "heartbeat.interval.ms": 300,
-                },
-            }},
-        });
+        let settings = settings(
+            &kafka,
+            &topic,
+            &handler,
+            json!({
+                "concurrency": 64,
+                "retry": {"initial_interval": "50ms", "max_interval": "200ms"},
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": 3000,
+                "heartbeat.interval.ms": 300,
+            }),
+        );
         let mut all = sidecars(s, &settings, 3).await?;
         let mut writer = Writer::new(&kafka, &topic)?;
-        wait::until("each has partitions", PATIENCE, async || {
-            for sidecar in &all {
-                let own = sidecar.metric("sluice_subscription_partitions", "").await?;
-                ensure!((own - 4.0).abs() < 0.1, "{own} partitions");
-            }
-            Ok(())
-        })
-        .await?;
+        each_has(&all, 4.0).await?;
 
         // Nobody goes away: everything once, but for what the handler refused.
         writer.write(1500)?;
@@ -386,32 +401,20 @@ fn members_may_agree_by_the_brokers_own_protocol() -> Result<()> {
         let topic = s.topic("orders");
         kafka.create_topic(&topic, PARTITIONS).await?;
         let handler = Handler::start().await?;
-        let settings = json!({
-            "clusters": {"main": {"bootstrap_servers": kafka.bootstrap(), "allowed_topics": ["*"]}},
-            "subscriptions": {ID: {
-                "source": format!("kafka://main/{topic}"),
-                "sink": format!("http://127.0.0.1:{}/", handler.port),
-                "options": {
-                    "concurrency": 32,
-                    "retry": {"initial_interval": "50ms", "max_interval": "200ms"},
-                    "auto.offset.reset": "earliest",
-                    "group.protocol": "consumer",
-                },
-            }},
-        });
+        let settings = settings(
+            &kafka,
+            &topic,
+            &handler,
+            json!({
+                "concurrency": 32,
+                "retry": {"initial_interval": "50ms", "max_interval": "200ms"},
+                "auto.offset.reset": "earliest",
+                "group.protocol": "consumer",
+            }),
+        );
         let mut all = sidecars(s, &settings, 2).await?;
         let mut writer = Writer::new(&kafka, &topic)?;
-        let shared = async |all: &[Sidecar], each: f64| {
-            wait::until("each has its partitions", PATIENCE, async || {
-                for sidecar in all {
-                    let own = sidecar.metric("sluice_subscription_partitions", "").await?;
-                    ensure!((own - each).abs() < 0.1, "{own} partitions");
-                }
-                Ok(())
-            })
-            .await
-        };
-        shared(&all, 6.0).await?;
+        each_has(&all, 6.0).await?;
         let protocol = kafka.group_type(ID).await?;
         ensure!(protocol.as_deref() == Some("Consumer"), "{protocol:?}");
         writer.write(1500)?;
@@ -436,7 +439,7 @@ fn members_may_agree_by_the_brokers_own_protocol() -> Result<()> {
         all_committed(&kafka, &topic).await?;
         let moved = handler.seen().duplicates();
         all.get_mut(1).context("the second")?.restart().await?;
-        shared(&all, 6.0).await?;
+        each_has(&all, 6.0).await?;
         writer.write(500)?;
         all.get_mut(0).context("the first")?.kill()?;
         writer.write(500)?;

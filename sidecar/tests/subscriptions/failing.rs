@@ -1,7 +1,6 @@
 //! Events that cannot be delivered, for now or for good.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::Message;
@@ -24,15 +23,7 @@ const RECORDS: [(&str, &str); 6] = [
 async fn a_retrying_key_holds_only_itself_and_outlives_a_restart() {
     let mock = mock(&[("orders", 1)]);
     let handler = Handler::start().await;
-    let well = Arc::new(AtomicBool::new(false));
-    let now = Arc::clone(&well);
-    handler.answers(move |call| {
-        if call.key == "bad" && !now.load(Ordering::SeqCst) {
-            503
-        } else {
-            200
-        }
-    });
+    let well = handler.refuses(503, |call| call.key == "bad");
     write(&mock, "orders", 0, &RECORDS);
     let options = json!({"retry": {"initial_interval": "2500ms", "max_interval": "2500ms"}});
     let world = World::start(&mock, &handler, options.clone());
@@ -87,15 +78,7 @@ async fn a_retrying_key_holds_only_itself_and_outlives_a_restart() {
 async fn a_poison_record_is_parked_listed_and_retried_by_hand() {
     let mock = mock(&[("orders", 1)]);
     let handler = Handler::start().await;
-    let well = Arc::new(AtomicBool::new(false));
-    let now = Arc::clone(&well);
-    handler.answers(move |call| {
-        if call.value == "poison" && !now.load(Ordering::SeqCst) {
-            400
-        } else {
-            200
-        }
-    });
+    let well = handler.refuses(400, |call| call.value == "poison");
     write(
         &mock,
         "orders",
@@ -206,15 +189,7 @@ async fn what_is_skipped_is_counted() {
 async fn a_subscription_that_pauses_says_why_and_goes_on_when_told() {
     let mock = mock(&[("orders", 1)]);
     let handler = Handler::start().await;
-    let well = Arc::new(AtomicBool::new(false));
-    let now = Arc::clone(&well);
-    handler.answers(move |call| {
-        if call.key == "bad" && !now.load(Ordering::SeqCst) {
-            422
-        } else {
-            200
-        }
-    });
+    let well = handler.refuses(422, |call| call.key == "bad");
     write(&mock, "orders", 0, &RECORDS);
     let world = World::start(&mock, &handler, json!({"on_failure": "pause", "concurrency": 1}));
     let paused = |state: &State| match state {

@@ -2,23 +2,20 @@
 //! sink that ships, where it is what matters.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings::rd_kafka_resp_err_t;
 use rdkafka::types::RDKafkaApiKey;
 use serde_json::json;
-use sluice::config::{HeldTopic, Secret};
-use sluice::metrics::Metrics;
+use sluice::config::Secret;
 use sluice::subscriptions::connect::{self, Directory, Sinks};
-use sluice::subscriptions::engine::Engine;
 use sluice::subscriptions::running::{Desired, Order, Told};
 use sluice::subscriptions::sink::egress::{Author, Egress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
-use crate::world::{HELD, Handler, Mock, World, clusters, committed, mock, read_held, spec_of, until, write};
+use crate::world::{Handler, Mock, World, clusters, committed, mock, read_held, spec_of, until, write};
 
 /// What a server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,28 +144,16 @@ fn start(mock: &Mock, url: &str, options: serde_json::Value) -> World {
     let clusters = clusters
         .into_iter()
         .map(|(name, cluster)| (name, Arc::new(cluster)));
-    let (desired, watched) = watch::channel(Desired {
+    let desired = Desired {
         subscriptions: [(Arc::from("sub"), Arc::new(spec))].into(),
         clusters: clusters.collect(),
         ..Desired::default()
-    });
-    let metrics = Arc::new(Metrics::default());
-    let sinks = Sinks {
+    };
+    World::with(desired, |metrics| Sinks {
         egress: Arc::new(Egress::default()),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(metrics),
         directory: Arc::new(Nobody),
-    };
-    let held = HeldTopic {
-        topic: HELD.to_owned(),
-        ..HeldTopic::default()
-    };
-    let engine = Engine::start(watched, sinks, held, Arc::clone(&metrics));
-    World {
-        handle: engine.handle(),
-        engine,
-        metrics,
-        desired,
-    }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,9 +241,7 @@ async fn what_is_tried_for_too_long_is_given_up() {
 async fn an_event_too_large_to_be_held_is_held_without_its_value() {
     let mock = mock(&[("orders", 1)]);
     let handler = Handler::start().await;
-    let well = Arc::new(AtomicBool::new(false));
-    let now = Arc::clone(&well);
-    handler.answers(move |_| if now.load(Ordering::SeqCst) { 200 } else { 503 });
+    let well = handler.refuses(503, |_| true);
     // As much as a producer takes; what is noted beside it makes it too large for the held topic.
     let value = "v".repeat(999_960);
     write(&mock, "orders", 0, &[("big", &value), ("small", "s")]);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -169,6 +170,24 @@ impl Handler {
     /// From now on it answers so.
     pub(crate) fn answers(&self, decide: impl Fn(&Call) -> u16 + Send + Sync + 'static) {
         *self.inner.decide.lock().unwrap() = Arc::new(decide);
+    }
+
+    /// From now on it answers calls that are `bad` with `status`, and others 200; bad ones too once what is returned is true.
+    pub(crate) fn refuses(
+        &self,
+        status: u16,
+        bad: impl Fn(&Call) -> bool + Send + Sync + 'static,
+    ) -> Arc<AtomicBool> {
+        let well = Arc::new(AtomicBool::new(false));
+        let now = Arc::clone(&well);
+        self.answers(move |call| {
+            if bad(call) && !now.load(Ordering::SeqCst) {
+                status
+            } else {
+                200
+            }
+        });
+        well
     }
 
     /// It takes so long from now on.
@@ -368,23 +387,11 @@ impl World {
         let clusters = clusters
             .into_iter()
             .map(|(name, cluster)| (name, Arc::new(cluster)));
-        let (desired, watched) = watch::channel(Desired {
+        Self::of(Desired {
             subscriptions: BTreeMap::from([(Arc::from("sub"), Arc::new(spec))]),
             clusters: clusters.collect(),
             called: BTreeMap::new(),
-        });
-        let metrics = Arc::new(Metrics::default());
-        let held = HeldTopic {
-            topic: HELD.to_owned(),
-            ..HeldTopic::default()
-        };
-        let engine = Engine::start(watched, Posts, held, Arc::clone(&metrics));
-        Self {
-            handle: engine.handle(),
-            engine,
-            metrics,
-            desired,
-        }
+        })
     }
 
     /// An engine with subscriptions (id, topic, options) that are called for one record of a key at a time, all of them; or each.
@@ -399,13 +406,18 @@ impl World {
 
     /// An engine that runs what it is to.
     pub(crate) fn of(desired: Desired) -> Self {
+        Self::with(desired, |_| Posts)
+    }
+
+    /// As [`World::of`], with other sinks, which are given the engine's metrics.
+    pub(crate) fn with<C: Connect>(desired: Desired, sinks: impl FnOnce(&Arc<Metrics>) -> C) -> Self {
         let (desired, watched) = watch::channel(desired);
         let metrics = Arc::new(Metrics::default());
         let held = HeldTopic {
             topic: HELD.to_owned(),
             ..HeldTopic::default()
         };
-        let engine = Engine::start(watched, Posts, held, Arc::clone(&metrics));
+        let engine = Engine::start(watched, sinks(&metrics), held, Arc::clone(&metrics));
         Self {
             handle: engine.handle(),
             engine,

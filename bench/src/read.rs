@@ -7,9 +7,11 @@ mod crowd;
 pub(crate) mod each;
 mod frames;
 pub(crate) mod limits;
+mod messages;
 mod pool;
 mod report;
 mod sizes;
+mod sockets;
 pub(crate) mod stamp;
 mod writer;
 
@@ -67,6 +69,9 @@ pub(crate) fn run(read: &ReadBench, options: &Options) -> Result<()> {
     let sizes = read.sizes(options.quick)?;
     let h2 = |streams: usize| streams.div_ceil(sizes.per_connection);
     let mut connections = h2(sizes.most).max(h2(sizes.streams)).max(sizes.consumers);
+    if read.wants(What::Sockets) {
+        connections = connections.max(sizes.sockets);
+    }
     if read.wants(What::Http1) {
         connections = connections.max(sizes.clients);
     }
@@ -124,6 +129,9 @@ impl Place<'_> {
             service.running()?;
         }
         report.print("A record a second to everybody");
+        if read.wants(What::Sockets) {
+            self.sockets().await?;
+        }
         if read.wants(What::FanOut) {
             self.fan_out().await?;
         }
@@ -148,8 +156,8 @@ impl Place<'_> {
     async fn sidecar(&self, name: &str) -> Result<(Sidecar, SocketAddr)> {
         let address = local()?;
         let settings = json!({
-            "clusters": {"bench": {"bootstrap_servers": [self.bootstrap]}},
-            "reads": [{"topics": [TOPIC], "anonymous": true}],
+            "clusters": {"bench": {"bootstrap_servers": [self.bootstrap], "allowed_topics": [TOPIC]}},
+            "reads": [{"topics": [TOPIC], "anonymous": true, "publish": true}],
             "listeners": {"data": {"address": address.to_string(), "max_connections": 65_536}},
         });
         let dir = subdirectory(self.dir, name)?;
@@ -190,7 +198,7 @@ impl Place<'_> {
         self.stream(what, alone::pid(&sidecar)?, address, protocol, clients)
     }
 
-    /// `clients` streams of process `pid`, a record a second each.
+    /// `clients` streams of process `pid`, a record a second each; of WebSockets what [`Self::said`] has them send.
     fn stream(
         &self,
         what: &str,
@@ -199,26 +207,38 @@ impl Place<'_> {
         protocol: Protocol,
         clients: usize,
     ) -> Result<Line> {
-        let path = format!("/topics/{TOPIC}/stream");
+        let sockets = protocol == Protocol::Socket;
+        let path = format!("/topics/{TOPIC}/{}", if sockets { "ws" } else { "stream" });
+        let sent = |crowd: &mut Crowd, time| {
+            if sockets {
+                self.said(crowd, time)
+            } else {
+                self.sent(crowd, time)
+            }
+        };
         let mut crowd = Crowd::new(self.clock)?;
         // What the first clients cost is not theirs: connections to Kafka, threads, arenas.
         let first = clients.div_ceil(10).min(match protocol {
-            Protocol::Http1 => 10,
+            Protocol::Http1 | Protocol::Socket => 10,
             Protocol::Http2(each) => each,
         });
         crowd.open(address, &path, protocol, first)?;
-        self.sent(&mut crowd, Duration::from_secs(3))?;
+        sent(&mut crowd, Duration::from_secs(3))?;
         let empty = memory(pid)?.resident;
         crowd.open(address, &path, protocol, clients - first)?;
-        self.sent(&mut crowd, Duration::from_secs(2))?;
+        sent(&mut crowd, Duration::from_secs(2))?;
         let cpu = CpuClock::of(pid)?;
         let before = cpu.read()?;
-        let tally = self.sent(&mut crowd, self.sizes.duration)?;
+        let tally = sent(&mut crowd, self.sizes.duration)?;
         let usage = Usage {
             cpu: cpu.read()?.saturating_sub(before),
             memory: memory(pid)?.resident.saturating_sub(empty) / u64::try_from(clients - first)?.max(1),
         };
-        Ok(Line::new(what, clients, &tally, usage))
+        Ok(if sockets {
+            Line::both_ways(what, clients, &tally, usage)
+        } else {
+            Line::new(what, clients, &tally, usage)
+        })
     }
 
     /// Sends everybody a record a second for `time`, and has them all come.
@@ -227,13 +247,22 @@ impl Place<'_> {
         let writer = Writer::start(&self.bootstrap, Duration::from_secs(1), self.clock)?;
         crowd.read(time, |tally| tally.ended > 0)?;
         let written = writer.stop()?;
+        Self::all_came(crowd, written, 0)
+    }
+
+    /// Has `written` records come to everybody, and those who sent `stored` of them told so.
+    fn all_came(crowd: &mut Crowd, written: u64, stored: u64) -> Result<crowd::Tally> {
         let expected = written * u64::try_from(crowd.len())?;
-        let whole = crowd.read(GRACE, |tally| tally.delivered >= expected || tally.ended > 0)?;
+        let whole = crowd.read(GRACE, |tally| {
+            tally.delivered >= expected && tally.answers.len() >= stored || tally.ended > 0
+        })?;
         let (least, most) = crowd.spread();
         let tally = crowd.tally()?;
+        let told = tally.answers.len();
         ensure!(
-            whole && tally.ended == 0 && least == most,
-            "of {written} records some client had {least} and some {most}; {} streams ended",
+            whole && tally.ended == 0 && least == most && told == stored,
+            "of {written} records some client had {least} and some {most}; of {stored} it was told that {told} are stored; \
+             {} streams ended",
             tally.ended
         );
         Ok(tally)

@@ -28,14 +28,21 @@ pub(crate) fn run(options: &Service) -> Result<()> {
 }
 
 fn app(brokers: &str) -> Result<Router> {
-    let producer: FutureProducer = ClientConfig::new()
+    let routes = Router::new().route("/topics/{topic}/records", post(produce));
+    Ok(routes.with_state(producer(brokers)?))
+}
+
+/// A producer as a team would set it up.
+///
+/// # Errors
+/// librdkafka refuses the configuration.
+pub(crate) fn producer(brokers: &str) -> Result<FutureProducer> {
+    Ok(ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("linger.ms", "1")
-        .create()?;
-    let routes = Router::new().route("/topics/{topic}/records", post(produce));
-    Ok(routes.with_state(producer))
+        .create()?)
 }
 
 async fn produce(State(producer): State<FutureProducer>, Path(topic): Path<String>, body: Bytes) -> Response {

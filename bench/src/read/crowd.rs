@@ -1,4 +1,4 @@
-//! Many event streams, held by one thread: it counts what comes on each, and when.
+//! Many event streams and WebSockets, held by one thread: it counts what comes on each, and when.
 //!
 //! A client is a few dozen bytes, and a read goes into one buffer that all share: what is measured is the server.
 
@@ -11,8 +11,9 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use sluice_e2e::{Context, Result, bail, ensure};
 
-use super::frames::{self, Frames, Said};
-use super::stamp::{Clock, Scan};
+use super::frames::{self, Frames};
+use super::messages::{self, Messages};
+use super::stamp::{ANSWER, Clock, Scan, published, stamped};
 
 /// How many streams may be asked for and not be answered: who connects all at once measures the accept queue.
 const OPENING: usize = 64;
@@ -27,6 +28,8 @@ pub(crate) enum Protocol {
     Http1,
     /// HTTP/2: this many on a connection.
     Http2(usize),
+    /// WebSockets: a connection each.
+    Socket,
 }
 
 /// The clients.
@@ -45,8 +48,15 @@ struct Connection {
     stream: TcpStream,
     /// Its first client.
     first: usize,
-    /// None: it speaks HTTP/1.1.
-    frames: Option<Frames>,
+    speaks: Speaks,
+}
+
+/// What a connection speaks, and how far it was read.
+enum Speaks {
+    Http1,
+    Http2(Frames),
+    /// And the answers to what was sent.
+    Socket(Messages, Scan),
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -66,6 +76,8 @@ pub(crate) struct Tally {
     pub(crate) delivered: u64,
     /// From when each was written until it was read, in µs.
     pub(crate) latencies: Histogram<u64>,
+    /// From when a client sent each record until it was told that it is stored, in µs.
+    pub(crate) answers: Histogram<u64>,
     /// The longest that any client waited for its next record, in µs.
     pub(crate) silence: u64,
     /// Streams that ended.
@@ -74,9 +86,11 @@ pub(crate) struct Tally {
 
 impl Tally {
     fn new() -> Result<Self> {
+        let times = || Histogram::new_with_bounds(1, 600_000_000, 3);
         Ok(Self {
             delivered: 0,
-            latencies: Histogram::new_with_bounds(1, 600_000_000, 3)?,
+            latencies: times()?,
+            answers: times()?,
             silence: 0,
             ended: 0,
         })
@@ -109,7 +123,7 @@ impl Crowd {
     /// Opens `count` more streams of `path`, and waits until all are answered.
     ///
     /// # Errors
-    /// One is not, or with something else than 200.
+    /// One is not, or is refused.
     pub(crate) fn open(
         &mut self,
         server: SocketAddr,
@@ -120,7 +134,7 @@ impl Crowd {
         let target = self.clients.len() + count;
         while self.clients.len() < target {
             let (each, opening) = match protocol {
-                Protocol::Http1 => (1, Vec::new()),
+                Protocol::Http1 | Protocol::Socket => (1, Vec::new()),
                 Protocol::Http2(each) => (each, frames::opening()),
             };
             let stream = std::net::TcpStream::connect(server)
@@ -135,7 +149,11 @@ impl Crowd {
             self.connections.push(Connection {
                 stream,
                 first: self.clients.len(),
-                frames: (protocol != Protocol::Http1).then(Frames::default),
+                speaks: match protocol {
+                    Protocol::Http1 => Speaks::Http1,
+                    Protocol::Http2(_) => Speaks::Http2(Frames::default()),
+                    Protocol::Socket => Speaks::Socket(Messages::default(), Scan::of(ANSWER)),
+                },
             });
             self.send(token.0, &opening)?;
             for n in 0..each.min(target - self.clients.len()) {
@@ -146,12 +164,22 @@ impl Crowd {
                     )
                     .into_bytes(),
                     Protocol::Http2(_) => frames::get(n, path)?,
+                    Protocol::Socket => messages::opening(path),
                 };
                 self.send(token.0, &request)?;
                 self.answers(OPENING)?;
             }
         }
         self.answers(0)
+    }
+
+    /// Has the `n`th connection's client, a WebSocket's, send a record.
+    ///
+    /// # Errors
+    /// There is no such connection, or the kernel does not take it.
+    pub(crate) fn publish(&mut self, n: usize) -> Result<()> {
+        let now = self.clock.now();
+        self.send(n, &messages::text(&published(now, &stamped(now)))?)
     }
 
     fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<()> {
@@ -195,10 +223,10 @@ impl Crowd {
                 return Ok(true);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
             self.turn(left.min(Duration::from_millis(100)))?;
+            if left.is_zero() {
+                return Ok(done(&self.tally));
+            }
         }
     }
 
@@ -249,17 +277,25 @@ impl Crowd {
                     tally: &mut self.tally,
                     now,
                 };
-                let Some(frames) = &mut connection.frames else {
-                    hall.plain(connection.first, bytes)?;
-                    continue;
-                };
                 let (first, mut replies) = (connection.first, Vec::new());
-                frames.feed(bytes, |said| match said {
-                    Said::Answered(n) => hall.answered(first + n),
-                    Said::Data(n, bytes) => hall.data(first + n, bytes),
-                    Said::Over(n) => hall.over(first + n),
-                    Said::Reply(bytes) => replies.extend(bytes),
-                })?;
+                match &mut connection.speaks {
+                    Speaks::Http1 => hall.plain(first, bytes)?,
+                    Speaks::Http2(frames) => frames.feed(bytes, |said| match said {
+                        frames::Said::Answered(n) => hall.answered(first + n),
+                        frames::Said::Data(n, bytes) => hall.data(first + n, bytes),
+                        frames::Said::Over(n) => hall.over(first + n),
+                        frames::Said::Reply(bytes) => replies.extend(bytes),
+                    })?,
+                    Speaks::Socket(messages, answers) => messages.feed(bytes, |said| match said {
+                        messages::Said::Opened => hall.answered(first),
+                        messages::Said::Data(bytes) => {
+                            answers.feed(bytes, |sent| hall.stored(sent));
+                            hall.data(first, bytes);
+                        }
+                        messages::Said::Over => hall.over(first),
+                        messages::Said::Reply(bytes) => replies.extend(bytes),
+                    })?,
+                }
                 if !replies.is_empty() {
                     let written = connection.stream.write(&replies)?;
                     ensure!(written == replies.len(), "the kernel took only part of a reply");
@@ -291,6 +327,12 @@ impl Hall<'_> {
         }
         self.data(client, bytes);
         Ok(())
+    }
+
+    /// A record that was sent then is stored.
+    fn stored(&mut self, sent: u64) {
+        let took = self.now.saturating_sub(sent).max(1);
+        self.tally.answers.saturating_record(took);
     }
 
     fn answered(&mut self, client: usize) {

@@ -1,4 +1,5 @@
-//! What reading is compared with: a small service that has a Kafka consumer for each client, axum and rdkafka.
+//! What reading is compared with: a small service that has a Kafka consumer for each client, and a producer for each that writes
+//! too, axum and rdkafka.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -6,20 +7,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ws::{Message as Said, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use clap::Args;
-use futures_util::stream::unfold;
+use futures_util::StreamExt;
+use futures_util::stream::{FuturesUnordered, unfold};
 use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_e2e::Result;
+
+use crate::service;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,6 +56,7 @@ fn app(brokers: &str) -> Router {
     Router::new()
         .route("/topics/{topic}/stream", get(stream))
         .route("/topics/{topic}/records", get(records))
+        .route("/topics/{topic}/ws", get(socket))
         .with_state(brokers.to_owned())
 }
 
@@ -76,15 +83,19 @@ fn ends(consumer: &impl Consumer, topic: &str) -> Result<TopicPartitionList, Kaf
     Ok(at)
 }
 
-async fn stream(State(brokers): State<String>, Path(topic): Path<String>) -> Response {
+/// A consumer that is at the end of all partitions.
+async fn consumer(brokers: String, topic: String) -> Result<StreamConsumer> {
     let made = tokio::task::spawn_blocking(move || {
         let consumer: StreamConsumer = config(&brokers).create()?;
         consumer.assign(&ends(&consumer, &topic)?)?;
-        Ok::<_, KafkaError>(consumer)
+        Ok(consumer)
     });
-    let consumer = match made.await {
-        Ok(Ok(consumer)) => consumer,
-        Ok(Err(error)) => return failed(&error.to_string()),
+    made.await?
+}
+
+async fn stream(State(brokers): State<String>, Path(topic): Path<String>) -> Response {
+    let consumer = match consumer(brokers, topic).await {
+        Ok(consumer) => consumer,
         Err(error) => return failed(&error.to_string()),
     };
     let greeting = Bytes::from_static(b"retry: 1000\n\n");
@@ -105,6 +116,69 @@ async fn stream(State(brokers): State<String>, Path(topic): Path<String>) -> Res
         Body::from_stream(events),
     )
         .into_response()
+}
+
+/// What a client of a WebSocket sends.
+#[derive(Debug, Deserialize)]
+struct Publish {
+    id: String,
+    json: Box<RawValue>,
+}
+
+async fn socket(
+    State(brokers): State<String>,
+    Path(topic): Path<String>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let made = service::producer(&brokers);
+    match (consumer(brokers, topic.clone()).await, made) {
+        (Ok(consumer), Ok(producer)) => {
+            upgrade.on_upgrade(async move |socket| converse(socket, &consumer, &producer, &topic).await)
+        }
+        (Err(error), _) => failed(&error.to_string()),
+        (_, Err(error)) => failed(&error.to_string()),
+    }
+}
+
+/// Until the client goes.
+async fn converse(mut socket: WebSocket, consumer: &StreamConsumer, producer: &FutureProducer, topic: &str) {
+    let mut fates = FuturesUnordered::new();
+    loop {
+        let text = tokio::select! {
+            message = consumer.recv() => match message {
+                Ok(message) => format!("{{\"type\":\"message\",{}", item(&message).trim_start_matches('{')),
+                // What fails is tried again by librdkafka.
+                Err(_) => continue,
+            },
+            Some(fate) = fates.next() => fate,
+            said = socket.recv() => match said {
+                Some(Ok(Said::Text(text))) => {
+                    let Ok(said) = serde_json::from_str::<Publish>(&text) else { return };
+                    fates.push(publish(said, producer, topic));
+                    continue;
+                }
+                Some(Ok(Said::Ping(_) | Said::Pong(_))) => continue,
+                _ => return,
+            },
+        };
+        if socket.send(Said::text(text)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes a record, and what the client is told of it.
+async fn publish(said: Publish, producer: &FutureProducer, topic: &str) -> String {
+    let Publish { id, json } = said;
+    let record = FutureRecord::<(), [u8]>::to(topic).payload(json.get().as_bytes());
+    let told = match producer.send(record, Duration::ZERO).await {
+        Ok(stored) => {
+            let (partition, offset) = (stored.partition, stored.offset);
+            serde_json::json!({"type": "published", "id": id, "partition": partition, "offset": offset})
+        }
+        Err((error, _)) => serde_json::json!({"type": "error", "error": error.to_string()}),
+    };
+    told.to_string()
 }
 
 #[derive(Debug, Deserialize)]

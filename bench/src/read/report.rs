@@ -43,6 +43,18 @@ impl Line {
         }
     }
 
+    /// As [`Self::new`], with how long clients waited until they were told that a record of theirs is stored.
+    pub(crate) fn both_ways(what: &str, clients: usize, tally: &Tally, usage: Usage) -> Self {
+        let mut line = Self::new(what, clients, tally, usage);
+        let at = |quantile| millis(tally.answers.value_at_quantile(quantile));
+        line.cells.extend([
+            tally.answers.len().to_string(),
+            format!("{:.1}", at(0.5)),
+            format!("{:.1}", at(0.99)),
+        ]);
+        line
+    }
+
     /// The 99th percentile, from written until read.
     pub(crate) fn p99(&self) -> Duration {
         self.p99
@@ -60,9 +72,9 @@ impl Report {
         self.0.push(line.cells);
     }
 
-    /// Prints them, if there are any.
+    /// Prints them, if there are any: all of one kind.
     pub(crate) fn print(&self, title: &str) {
-        const HEAD: [&str; 9] = [
+        const HEAD: [&str; 12] = [
             "",
             "clients",
             "delivered",
@@ -72,9 +84,13 @@ impl Report {
             "longest silence s",
             "CPU µs each",
             "KB a client",
+            "stored",
+            "p50 ms",
+            "p99 ms",
         ];
-        if !self.0.is_empty() {
-            println!("\n{title}:\n\n{}", table::render(&HEAD, &self.0));
+        if let Some(first) = self.0.first() {
+            let head = HEAD.get(..first.len()).unwrap_or(&HEAD);
+            println!("\n{title}:\n\n{}", table::render(head, &self.0));
         }
     }
 }

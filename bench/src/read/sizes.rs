@@ -23,6 +23,12 @@ pub(crate) struct ReadBench {
     /// Clients of the service that has a Kafka consumer for each [default: 100; quick: 10].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=5000))]
     consumers: Option<u32>,
+    /// WebSockets that read and write [default: 400; quick: 50].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    sockets: Option<u32>,
+    /// Records that the WebSockets send in a second, all together [default: 20; quick: 10].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: Option<u32>,
     /// How long everybody is sent a record per second, in seconds [default: 300; quick: 5].
     #[arg(long = "for", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     duration: Option<u64>,
@@ -49,6 +55,9 @@ pub(super) enum What {
     Http2,
     /// The same with a Kafka consumer per client, and with the sidecar at as many clients.
     Each,
+    /// WebSockets both ways: each record is sent by one of them, and comes to all; and the same with a Kafka consumer and a
+    /// producer per client.
+    Sockets,
     /// As many records as go to 100 clients.
     FanOut,
     /// Pages over HTTP: near the end, and in the past.
@@ -65,6 +74,9 @@ pub(super) struct Sizes {
     pub(super) streams: usize,
     pub(super) per_connection: usize,
     pub(super) consumers: usize,
+    pub(super) sockets: usize,
+    /// Records per second.
+    pub(super) rate: u32,
     pub(super) duration: Duration,
     pub(super) flood: u64,
     pub(super) history: u64,
@@ -87,6 +99,8 @@ impl ReadBench {
             streams: pick(self.streams, 50_000, 2000)?,
             per_connection: usize::try_from(self.per_connection)?,
             consumers: pick(self.consumers, 100, 10)?,
+            sockets: pick(self.sockets, 400, 50)?,
+            rate: self.rate.unwrap_or(if quick { 10 } else { 20 }),
             duration: Duration::from_secs(long(self.duration, 300, 5)),
             flood: long(self.flood, 50_000, 5000),
             history: long(self.history, 600_000, 60_000),
@@ -128,16 +142,22 @@ mod tests {
 
     #[test]
     fn quick_is_small_but_for_what_is_given() {
-        let read = parse(&["http1", "--streams", "7", "--for", "9"]).unwrap();
+        let read = parse(&["http1", "--streams", "7", "--for", "9", "--rate", "3"]).unwrap();
         assert!(read.wants(What::Http1) && !read.wants(What::Http2));
         let sizes = read.sizes(true).unwrap();
         assert_eq!((sizes.clients, sizes.streams, sizes.consumers), (500, 7, 10));
+        assert_eq!((sizes.sockets, sizes.rate), (50, 3));
         assert_eq!(sizes.duration, Duration::from_secs(9));
     }
 
     #[test]
     fn bad_values_are_refused() {
-        for args in [&["--per-connection", "201"][..], &["--clients", "0"], &["tail"]] {
+        for args in [
+            &["--per-connection", "201"][..],
+            &["--clients", "0"],
+            &["--rate", "0"],
+            &["tail"],
+        ] {
             assert!(parse(args).is_err(), "{args:?}");
         }
     }

@@ -8,6 +8,8 @@ use crate::measure::BODY;
 
 /// Stands before and after the time. Nothing else that is sent has it.
 const MARK: u8 = b'^';
+/// The same of what a record is answered with that a client sends.
+pub(crate) const ANSWER: u8 = b'~';
 
 /// Counts from one moment, for all who write and read.
 #[derive(Debug, Clone, Copy)]
@@ -34,18 +36,44 @@ pub(crate) fn stamped(time: u64) -> Vec<u8> {
     value
 }
 
+/// What a client sends so that `value`, a JSON document, becomes a record, and the answer says that it was sent at `time`.
+pub(crate) fn published(time: u64, value: &[u8]) -> String {
+    let mark = char::from(ANSWER);
+    format!(
+        "{{\"type\":\"publish\",\"id\":\"{mark}{time}{mark}\",\"json\":{}}}",
+        String::from_utf8_lossy(value)
+    )
+}
+
 /// Finds the times in what one client is sent, wherever that is cut.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Scan {
+    mark: u8,
     inside: bool,
     time: u64,
 }
 
+/// Of records.
+impl Default for Scan {
+    fn default() -> Self {
+        Self::of(MARK)
+    }
+}
+
 impl Scan {
+    /// Of those that stand between `mark`s.
+    pub(crate) fn of(mark: u8) -> Self {
+        Self {
+            mark,
+            inside: false,
+            time: 0,
+        }
+    }
+
     /// Takes the next bytes; `found` is told each time that ends in them.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(u64)) {
         loop {
-            let Some(at) = memchr(MARK, bytes) else {
+            let Some(at) = memchr(self.mark, bytes) else {
                 if self.inside {
                     self.digits(bytes);
                 }
@@ -93,6 +121,17 @@ mod tests {
             scan.feed(first, |time| times.push(time));
             scan.feed(second, |time| times.push(time));
             assert_eq!(times, [1_234_567, 89], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_record_and_its_answer_are_told_apart() {
+        let sent = published(5, &stamped(6));
+        serde_json::from_str::<serde_json::Value>(&sent).unwrap();
+        for (mark, time) in [(MARK, 6), (ANSWER, 5)] {
+            let mut times = Vec::new();
+            Scan::of(mark).feed(sent.as_bytes(), |time| times.push(time));
+            assert_eq!(times, [time]);
         }
     }
 

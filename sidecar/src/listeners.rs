@@ -37,6 +37,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to send the head of an HTTP/1.1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What waits in memory to be sent on a connection of HTTP/1.1, beside one piece of an answer; and how long the head of a request may
+/// be, which a cursor of 64 KiB has to fit into.
+const BUFFER: usize = 128 * 1024;
+/// What waits in memory to be sent on one stream of HTTP/2, beside one piece of its answer.
+const STREAM_BUFFER: usize = 64 * 1024;
 /// The pause after a connection that could not be accepted, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -191,13 +196,15 @@ fn http() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER);
     http.http2()
         .timer(TokioTimer::new())
         // WebSockets over HTTP/2 (RFC 8441).
         .enable_connect_protocol()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_BUFFER)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     http

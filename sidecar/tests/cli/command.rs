@@ -102,7 +102,12 @@ impl Kafka {
     pub(crate) async fn as_nobody(&self, arguments: &[&str]) -> Output {
         // A copy: the folders above the original may be closed to others.
         let binary = self.directory.path().join("sluice");
-        std::fs::copy(env!("CARGO_BIN_EXE_sluice"), &binary).unwrap();
+        // By a process of its own: what is open for writing here is open in whatever another test starts just then, and cannot be run.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_sluice"))
+            .arg(&binary)
+            .status();
+        assert!(copied.await.unwrap().success());
         self.permit("", 0o755);
         let mut command = self.command_of(binary.as_os_str(), arguments);
         let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;

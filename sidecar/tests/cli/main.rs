@@ -33,6 +33,13 @@ mod secrets;
 #[allow(clippy::unwrap_used, reason = "it is a part of the tests")]
 mod serve;
 #[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
+mod slow;
+#[allow(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::expect_used,

@@ -23,7 +23,7 @@ const EMPTY: usize = 60 << 20;
 const MARGIN: usize = 12 << 20;
 
 /// A line of `/proc/<pid>/status`, in bytes.
-fn memory(pid: u32, field: &str) -> usize {
+pub(crate) fn memory(pid: u32, field: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     let kb: usize = line.split_whitespace().next().unwrap().parse().unwrap();

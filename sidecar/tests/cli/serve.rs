@@ -56,6 +56,20 @@ pub(crate) async fn post_with(port: u16, path: &str, headers: &str, body: &str) 
     answer
 }
 
+/// The answer to `GET path`, head and all.
+pub(crate) async fn get(port: u16, path: &str) -> String {
+    asked(port, path).await.unwrap()
+}
+
+async fn asked(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_takes_a_record_and_ends_when_told() {
     let kafka = Kafka::start("").await;
@@ -167,12 +181,7 @@ async fn a_log_filter_that_is_none_is_a_wrong_configuration() {
 
 /// The status of a GET; `None` when nobody answers.
 async fn status(port: u16, path: &str) -> Option<u16> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    asked(port, path).await?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Accepted records whose cluster is gone are waited for, then counted and logged.

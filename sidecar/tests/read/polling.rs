@@ -256,6 +256,29 @@ async fn a_cluster_that_is_away_is_503() {
     );
 }
 
+/// Of all that a request may have in its head a cursor is the longest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_has_room_for_a_cursor() {
+    let mock = mock(&[("t", 1)]);
+    write(&mock, "t", 0, &["a", "b"]).await;
+    let sidecar = reading(&mock, entry(&["t"])).await;
+    let status = async |topic: &str| {
+        let cursor = format!("t@0#0;{topic}@0#0");
+        let answer = get(&sidecar, "/topics/t/records", &[("last-event-id", &cursor)]).await;
+        (
+            answer.status.as_u16(),
+            String::from_utf8_lossy(&answer.body).into_owned(),
+        )
+    };
+    let (status_of_a_cursor, why) = status(&"x".repeat(64_000)).await;
+    assert!(
+        status_of_a_cursor == 400 && why.contains("Last-Event-ID"),
+        "{status_of_a_cursor} {why}"
+    );
+    let (status_of_more, why) = status(&"x".repeat(200_000)).await;
+    assert_eq!(status_of_more, 431, "{why}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_request_does_not_say_the_entry_does() {
     let mock = mock(&[("t", 1)]);

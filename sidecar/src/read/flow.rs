@@ -124,6 +124,31 @@ impl Flow {
         })
     }
 
+    /// One of a topic that is not there and is not looked for.
+    #[cfg(test)]
+    pub(super) fn resting() -> Self {
+        let cluster = crate::config::Cluster::default();
+        let reader = Reader::new(&cluster, 1, prometheus_client::metrics::gauge::Gauge::default());
+        Self {
+            reader: Arc::new(reader),
+            selection: Selection {
+                topics: Vec::new(),
+                partition: None,
+                cursor: None,
+                from: None,
+                reset: crate::config::Reset::Latest,
+            },
+            feed: None,
+            session: None,
+            seen: Cursor::default(),
+            filters: Filters::default(),
+            collected: Vec::new(),
+            look_at: Instant::now() + Duration::from_secs(3600),
+            live: false,
+            count: ReadMetrics::default(),
+        }
+    }
+
     /// What is there now, within `limits`. Waits for no record. Not cancel-safe: records may be lost that were read. To be called
     /// when what was given before is on its way.
     pub(super) async fn advance(&mut self, limits: Limits) -> Result<Step, Failure> {

@@ -13,6 +13,8 @@ mod outbound;
 mod protocols;
 mod publish;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::sync::Arc;
@@ -20,21 +22,20 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::http::HeaderValue;
 use axum::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use axum::http::request::Parts;
 use axum::response::Response;
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use openssl::sha::Sha1;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use self::end::End;
 use self::inbound::{ORDERS, Order};
-use self::life::Life;
+use self::life::{Life, PONG};
 use self::origin::Origin;
 use self::outbound::Outbound;
 use self::publish::{Answers, KIB, Publisher, RECORDS};
@@ -150,7 +151,7 @@ async fn open(
             ),
         ));
     }
-    let life = Life::new(asked.ping()?);
+    let life = Life::new(asked.ping()?, PONG);
     let window = asked.max_in_flight()?.map(Window::new);
     let shape = Shape {
         style: wanted.style,
@@ -247,13 +248,17 @@ fn accept(request: &Parts) -> Option<HeaderValue> {
 }
 
 /// Serves a socket until it is over.
-async fn converse(
-    mut outbound: Outbound<'_, SplitSink<WebSocket, Message>>,
-    mut from: SplitStream<WebSocket>,
+async fn converse<T, F>(
+    mut outbound: Outbound<'_, T>,
+    mut from: F,
     publisher: Option<&Publisher>,
     orders: mpsc::Sender<Order>,
     mut shutdown: Shutdown,
-) -> End {
+) -> End
+where
+    T: Sink<Message, Error = axum::Error> + Unpin,
+    F: Stream<Item = Result<Message, axum::Error>> + Unpin,
+{
     let (life, ends) = (outbound.life, outbound.ends);
     let end = tokio::select! {
         end = inbound::read(&mut from, publisher, orders, life, (ends, shutdown.clone())) => end,

@@ -15,6 +15,8 @@ pub(super) struct Life {
     state: Mutex<State>,
     /// How often it is asked.
     pub(super) ping: Duration,
+    /// How long it may take to answer.
+    pong: Duration,
 }
 
 struct State {
@@ -26,7 +28,7 @@ struct State {
 }
 
 impl Life {
-    pub(super) fn new(ping: Duration) -> Self {
+    pub(super) fn new(ping: Duration, pong: Duration) -> Self {
         Self {
             state: Mutex::new(State {
                 heard: Instant::now(),
@@ -34,6 +36,7 @@ impl Life {
                 blocked: false,
             }),
             ping,
+            pong,
         }
     }
 
@@ -75,7 +78,7 @@ impl Life {
         loop {
             let until = self.until(Instant::now());
             if Instant::now() >= until {
-                let seconds = (self.ping + PONG).as_secs();
+                let seconds = (self.ping + self.pong).as_secs();
                 return End::new(
                     ERROR,
                     format!("nothing was heard of the client for {seconds} s, no pong either"),
@@ -90,7 +93,7 @@ impl Life {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = state.deaf && !state.blocked;
         let from = if ours { now } else { state.heard };
-        from + self.ping + PONG
+        from + self.ping + self.pong
     }
 }
 
@@ -101,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_heard_is_gone_unless_we_do_not_listen() {
         let never = std::future::pending::<()>;
-        let life = Life::new(Duration::from_secs(20));
+        let life = Life::new(Duration::from_secs(20), PONG);
         let later = Instant::now() + Duration::from_secs(600);
         assert!(life.until(later) < later, "nothing was heard");
         {

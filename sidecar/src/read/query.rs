@@ -1,27 +1,30 @@
 //! What a request asks for.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+mod filters;
+mod selection;
+mod strangers;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::extract::Query;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use self::filters::Repeated;
 use super::access::Granted;
 use super::choice::{self, Request};
-use super::cursor::Cursor;
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::feed::Selection;
 use super::fields::Fields;
-use super::filter::{Filter, Filters};
+use super::filter::Filters;
 use super::from::From;
 use super::groups::Wish;
 use super::item::{Format, Style};
 use super::view::Bounds;
 use super::ws::{Frames, MAX_IN_FLIGHT};
-use crate::config::{self, ChosenFrom, MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read};
+use crate::config::{self, MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read};
 use crate::kafka::reader::Limits;
 
 /// How often a stream without records says that it is there, in milliseconds.
@@ -86,36 +89,6 @@ pub(super) enum Way {
 pub(super) enum ViewName {
     /// The newest record of each key.
     Latest,
-}
-
-/// The query's arguments that may be there several times: `key`, `header`, `where` and `jq`.
-#[derive(Debug, Default, Clone)]
-struct Repeated {
-    keys: Vec<String>,
-    headers: Vec<String>,
-    places: Vec<String>,
-    programs: Vec<String>,
-}
-
-impl Repeated {
-    fn is_empty(&self) -> bool {
-        [&self.keys, &self.headers, &self.places, &self.programs]
-            .iter()
-            .all(|list| list.is_empty())
-    }
-
-    /// Takes an argument that is one of them; false if it is none.
-    fn take(&mut self, name: &str, value: &str) -> bool {
-        let list = match name {
-            "key" => &mut self.keys,
-            "header" => &mut self.headers,
-            "where" => &mut self.places,
-            "jq" => &mut self.programs,
-            _ => return false,
-        };
-        list.push(value.to_owned());
-        true
-    }
 }
 
 /// A request that may be served.
@@ -295,62 +268,6 @@ impl Asked {
         })
     }
 
-    /// What the entries and the request leave of the topics' records.
-    async fn filters(
-        &self,
-        topics: &[Arc<str>],
-        entry: &Read,
-        granted: &Granted<'_>,
-    ) -> Result<Filters, Failure> {
-        let mut forced = HashMap::new();
-        for topic in topics {
-            let filters = granted.forced(granted.check(topic)?, topic)?;
-            if !filters.is_empty() {
-                forced.insert(Arc::clone(topic), filters);
-            }
-        }
-        let Repeated {
-            keys,
-            headers,
-            places,
-            programs,
-        } = self.filters.clone();
-        let parse = move || Filter::parse(&keys, &headers, &places, &programs);
-        let own = if self.filters.programs.is_empty() {
-            parse()
-        } else {
-            // To compile a program takes some milliseconds.
-            tokio::task::spawn_blocking(parse)
-                .await
-                .map_err(|why| Failure::new(Kind::Overloaded, format!("jq cannot be compiled: {why}")))?
-        };
-        let own = own.map_err(|(name, why)| Failure::invalid(format!("{name} {why}")))?;
-        Ok(Filters {
-            own: Arc::new(own),
-            forced,
-            unframed: entry.remove_confluent_header,
-        })
-    }
-
-    /// Where reading starts: what the request says, or what it chooses where the entry does not let it say.
-    fn from<'c>(
-        &'c self,
-        entry: &'c Read,
-        granted: &Granted<'_>,
-        topic: &str,
-    ) -> Result<Option<&'c str>, Failure> {
-        let Some(choice) = &entry.from else {
-            return Ok(self.from.as_deref());
-        };
-        if self.from.is_some() && choice.from != ChosenFrom::Query("from".to_owned()) {
-            return Err(Failure::invalid(format!(
-                "from: {} chooses it for this topic, and not the argument",
-                choice.from
-            )));
-        }
-        granted.chosen(choice, "from", topic).map(Some)
-    }
-
     /// The group, and what is to hold for its records.
     fn wish(&self, entry: &Read, granted: &Granted<'_>, topic: &str) -> Result<Option<Wish>, Failure> {
         let qos = match self.qos.as_deref() {
@@ -373,94 +290,6 @@ impl Asked {
         }
     }
 
-    /// The topics, and the entry that says how they are read: that of the first.
-    async fn topics<'a>(
-        &self,
-        topic: Option<&str>,
-        granted: &Granted<'a>,
-    ) -> Result<(Vec<Arc<str>>, &'a Read), Failure> {
-        let mut names: Vec<String> = match (topic, &self.topics, &self.topics_pattern) {
-            (Some(topic), None, None) => vec![topic.to_owned()],
-            (None, Some(list), None) => list.split(',').map(|name| name.trim().to_owned()).collect(),
-            (None, None, Some(pattern)) => self.matching(pattern, granted).await?,
-            (Some(_), _, _) => {
-                return Err(Failure::invalid(
-                    "topics and topics_pattern are for /records, /stream and /ws: the path names a topic already",
-                ));
-            }
-            (None, Some(_), Some(_)) => {
-                return Err(Failure::invalid("topics and topics_pattern are both there"));
-            }
-            (None, None, None) => match granted.topic()? {
-                Some(topic) => vec![topic],
-                None => {
-                    return Err(Failure::invalid(
-                        "topics is required, as topics=a,b, or topics_pattern",
-                    ));
-                }
-            },
-        };
-        names.sort();
-        names.dedup();
-        if names.len() > MAX_TOPICS {
-            return Err(Failure::invalid(format!(
-                "the request reads {} topics, and may read {MAX_TOPICS}",
-                names.len()
-            )));
-        }
-        let mut how: Option<&Read> = None;
-        for name in &names {
-            config::check_topic(name).map_err(Failure::invalid)?;
-            let entry = granted.check(name)?;
-            how = how.or(Some(entry));
-        }
-        let how = how.ok_or_else(|| {
-            Failure::new(
-                Kind::UnknownTopic,
-                "no topic that the caller may read has a name that topics_pattern matches",
-            )
-        })?;
-        Ok((names.into_iter().map(Arc::from).collect(), how))
-    }
-
-    /// The topics that match and may be read.
-    async fn matching(&self, pattern: &str, granted: &Granted<'_>) -> Result<Vec<String>, Failure> {
-        granted.anything()?;
-        let pattern = config::topics_pattern(pattern)
-            .map_err(|why| Failure::invalid(format!("topics_pattern {why}")))?;
-        let all = granted.reader.topics().await?;
-        let may = |name: &String| pattern.is_match(name) && granted.entry(name).is_some();
-        Ok(all.into_iter().filter(may).collect())
-    }
-
-    /// `cursor`, or where a stream ended before.
-    fn cursor(&self, headers: &HeaderMap) -> Result<Option<Cursor>, Failure> {
-        let header = match headers.get("last-event-id") {
-            None => None,
-            Some(value) => Some(
-                value
-                    .to_str()
-                    .map_err(|_| Failure::invalid("Last-Event-ID is not ASCII"))?,
-            ),
-        };
-        // A browser sends the header when it comes back, with the address that it had at first: the header is the newer.
-        let given = [
-            ("Last-Event-ID", header),
-            ("Last-Event-ID", self.last_event_id.as_deref()),
-            ("cursor", self.cursor.as_deref()),
-        ];
-        for (name, text) in given {
-            // An event stream that sends no id is asked for with an empty one.
-            if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
-                let cursor = Cursor::parse(text);
-                return cursor
-                    .map(Some)
-                    .map_err(|why| Failure::invalid(format!("{name} {why}")));
-            }
-        }
-        Ok(None)
-    }
-
     fn max_wait(&self, entry: &Read) -> Result<Duration, Failure> {
         let Some(text) = &self.max_wait else {
             return Ok(entry.max_wait);
@@ -475,99 +304,6 @@ impl Asked {
                 "max_wait {text:?} is no time, in milliseconds or as 5s, of at most {MAX_MAX_WAIT} ms"
             ))
         })
-    }
-
-    /// Refuses everything but the cluster's name, and the group where its position is told: no records are asked for.
-    pub(super) fn refuse_all_but_the_cluster(&self, group_too: bool) -> Result<(), Failure> {
-        let Self {
-            cluster_name: _,
-            topics,
-            topics_pattern,
-            partition,
-            limit,
-            max_wait,
-            max_bytes,
-            from,
-            cursor,
-            format,
-            last_event_id,
-            heartbeat_interval_in_ms,
-            metadata_as_comment,
-            headers_as_comment,
-            group,
-            qos,
-            fields,
-            view,
-            frames,
-            max_in_flight,
-            paused,
-            filters,
-        } = self;
-        let given = [
-            ("topics", topics.is_some()),
-            ("topics_pattern", topics_pattern.is_some()),
-            ("partition", partition.is_some()),
-            ("limit", limit.is_some()),
-            ("max_wait", max_wait.is_some()),
-            ("max_bytes", max_bytes.is_some()),
-            ("from", from.is_some()),
-            ("cursor", cursor.is_some()),
-            ("format", *format != Format::default()),
-            ("Last-Event-ID", last_event_id.is_some()),
-            ("heartbeatIntervalInMs", heartbeat_interval_in_ms.is_some()),
-            ("metadataAsComment", *metadata_as_comment),
-            ("headersAsComment", *headers_as_comment),
-            ("group", group.is_some() && !group_too),
-            ("qos", qos.is_some()),
-            ("fields", fields.is_some()),
-            ("view", view.is_some()),
-            ("frames", frames.is_some()),
-            ("max_in_flight", max_in_flight.is_some()),
-            ("paused", paused.is_some()),
-            ("key, header, where or jq", !filters.is_empty()),
-        ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(Failure::invalid(format!("query: {name} means nothing here"))),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses what means nothing to who is answered in this way.
-    pub(super) fn refuse_strangers(&self, way: Way) -> Result<(), Failure> {
-        use Way::{Events, Page, Socket};
-        const STREAMS: &str = "is for streams: /stream, or Accept: text/event-stream; or /ws";
-        const EVENTS: &str = "is for event streams: /stream, or Accept: text/event-stream";
-        const PAGES: &str = "means nothing to a stream, which has no end";
-        const SOCKETS: &str = "is for WebSockets: /ws";
-        let rows: [(&str, bool, &[Way], &str); 10] = [
-            (
-                "view",
-                self.view.is_some(),
-                &[Page],
-                "is for reads: read it, and stream from its position on",
-            ),
-            (
-                "heartbeatIntervalInMs",
-                self.heartbeat_interval_in_ms.is_some(),
-                &[Events, Socket],
-                STREAMS,
-            ),
-            ("metadataAsComment", self.metadata_as_comment, &[Events], EVENTS),
-            ("headersAsComment", self.headers_as_comment, &[Events], EVENTS),
-            ("limit", self.limit.is_some(), &[Page], PAGES),
-            ("max_wait", self.max_wait.is_some(), &[Page], PAGES),
-            ("max_bytes", self.max_bytes.is_some(), &[Page], PAGES),
-            ("frames", self.frames.is_some(), &[Socket], SOCKETS),
-            ("max_in_flight", self.max_in_flight.is_some(), &[Socket], SOCKETS),
-            ("paused", self.paused.is_some(), &[Socket], SOCKETS),
-        ];
-        let stranger = rows
-            .into_iter()
-            .find(|(_, given, ways, _)| *given && !ways.contains(&way));
-        match stranger {
-            Some((name, _, _, why)) => Err(Failure::invalid(format!("{name} {why}"))),
-            None => Ok(()),
-        }
     }
 
     /// How many records a WebSocket's client may have that it has not acknowledged.
@@ -588,25 +324,6 @@ impl Asked {
     /// How often a WebSocket's client is asked whether it is there.
     pub(super) fn ping(&self) -> Result<Duration, Failure> {
         self.heartbeat_or(PING)
-    }
-
-    /// Refuses what means nothing to a view.
-    pub(super) fn refuse_for_view(&self) -> Result<(), Failure> {
-        let strangers = [
-            ("topics_pattern", self.topics_pattern.is_some()),
-            ("partition", self.partition.is_some()),
-            ("from", self.from.is_some()),
-            ("max_wait", self.max_wait.is_some()),
-            ("Last-Event-ID", self.last_event_id.is_some()),
-            ("group", self.group.is_some()),
-            ("qos", self.qos.is_some()),
-        ];
-        match strangers.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(Failure::invalid(format!(
-                "{name} means nothing to a view, which is of all of a topic (to wait, send If-None-Match and Prefer: wait=10)"
-            ))),
-            None => Ok(()),
-        }
     }
 
     /// Where a view's page starts.

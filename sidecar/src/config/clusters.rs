@@ -3,6 +3,7 @@
 mod aws;
 mod brokers;
 mod certificates;
+mod cluster;
 mod given;
 mod gssapi;
 mod jaas;
@@ -19,11 +20,15 @@ use std::collections::BTreeMap;
 use sluice_settings::Section;
 
 use self::certificates::Certificates;
+pub use self::cluster::{
+    AwsIam, AwsKeys, AwsRole, BearerToken, Callers, Cluster, DelegationToken, Expiry, Kerberos, ScramHash,
+    TokenSource,
+};
 pub use self::given::cluster_of;
 use self::sasl::Sasl;
 use super::properties::{Owner, Properties};
 use super::read::{Context, check_name, check_topic};
-use super::{Cluster, TopicAllowlist, source};
+use super::{TopicAllowlist, source};
 
 /// All clusters, and which of them a record can be for that names none: those of `clusters`.
 pub(super) fn read(root: &Section<'_>, context: &Context<'_>) -> (BTreeMap<String, Cluster>, Vec<String>) {

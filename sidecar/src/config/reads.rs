@@ -1,5 +1,6 @@
 //! `reads:`, the topics that may be read, and how.
 
+mod entry;
 mod groups;
 mod topics;
 
@@ -11,10 +12,11 @@ use serde_json::Value;
 use sluice_settings::Section;
 
 use super::read::Context;
-use super::{Bearers, Choice, ChosenFrom, Cluster, Read, ReadTopics, Reset, Said, jwt, secret};
+use super::{Bearers, Choice, ChosenFrom, Cluster, Said, jwt, secret};
 use crate::auth::jwt::Provider;
 use crate::read::filter::Filter;
 
+pub use self::entry::{Read, ReadTopics, Reset};
 pub use self::groups::{Qos, ReadGroups, check_group};
 pub use self::topics::topics_pattern;
 

@@ -18,6 +18,7 @@ pub mod pool;
 pub mod probe;
 pub mod producer;
 pub mod properties;
+mod queue;
 pub mod reader;
 pub mod record;
 pub(crate) mod relay;

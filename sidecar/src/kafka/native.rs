@@ -25,6 +25,7 @@ use self::event::Event;
 pub(super) use self::event::{Delivery, Polled};
 use self::headers::headers;
 pub(super) use self::token::show;
+use super::queue::Queue;
 use super::record::Record;
 use super::relay::{self, Relay};
 use crate::config::{BearerToken, DelegationToken, Secret};
@@ -49,61 +50,10 @@ pub(super) enum Renewal {
     Refused,
 }
 
-/// The main event queue of a client. Dropped before the client it is of.
-struct Queue {
-    handle: NonNull<sys::rd_kafka_queue_t>,
-    /// Told when there are events. The library holds a pointer to it until the queue is dropped.
-    _wake: Arc<Notify>,
-}
-
-impl Queue {
-    fn new(client: &Client<Context>, wake: Arc<Notify>) -> Option<Self> {
-        #[allow(
-            unsafe_code,
-            reason = "the client is valid; the reference is given back by drop"
-        )]
-        let handle = unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) };
-        let handle = NonNull::new(handle)?;
-        #[allow(
-            unsafe_code,
-            reason = "the pointer is good until drop takes the callback away"
-        )]
-        unsafe {
-            let opaque = Arc::as_ptr(&wake).cast_mut().cast::<c_void>();
-            sys::rd_kafka_queue_cb_event_enable(handle.as_ptr(), Some(wake_driver), opaque);
-        }
-        Some(Self { handle, _wake: wake })
-    }
-}
-
-/// Called by the library, in any of its threads and with its locks held, when an event comes into an empty
-/// queue: it must not call the library.
-#[allow(unsafe_code, reason = "the library calls it with what Queue::new gave it")]
-unsafe extern "C" fn wake_driver(_client: *mut sys::rd_kafka_t, opaque: *mut c_void) {
-    let wake = opaque.cast_const().cast::<Notify>();
-    // SAFETY: the queue that calls this holds a reference to what the pointer is to.
-    if let Some(wake) = unsafe { wake.as_ref() } {
-        wake.notify_one();
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        #[allow(
-            unsafe_code,
-            reason = "no callback is running or comes after it is taken away, since both hold the queue's lock; \
-                      the one reference that new took is given back"
-        )]
-        unsafe {
-            sys::rd_kafka_queue_cb_event_enable(self.handle.as_ptr(), None, ptr::null_mut());
-            sys::rd_kafka_queue_destroy(self.handle.as_ptr());
-        }
-    }
-}
-
 /// A producer of the client library.
 pub(super) struct Native {
-    queue: Queue,
+    /// Its main event queue.
+    queue: Queue<Notify>,
     client: Client<Context>,
     token: Option<BearerToken>,
     /// The token that the brokers are shown.
@@ -177,7 +127,17 @@ impl Native {
             make.join()
         });
         let client = client.map_err(|_| "librdkafka could not make the client".to_owned())??;
-        let queue = Queue::new(&client, Arc::clone(wake)).ok_or("the client has no event queue")?;
+        #[allow(
+            unsafe_code,
+            reason = "the client is valid; the reference is given to who gives it back"
+        )]
+        let queue = unsafe {
+            Queue::new(
+                sys::rd_kafka_queue_get_main(client.native_ptr()),
+                Arc::clone(wake),
+            )
+        };
+        let queue = queue.ok_or("the client has no event queue")?;
         let native = Self {
             queue,
             client,
@@ -295,7 +255,7 @@ impl Native {
             return Some(Polled::Trouble(trouble));
         }
         #[allow(unsafe_code, reason = "the queue is valid as long as self")]
-        let event = unsafe { sys::rd_kafka_queue_poll(self.queue.handle.as_ptr(), 0) };
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue.handle().as_ptr(), 0) };
         NonNull::new(event).map(|event| Event(event).read(self.client.context(), relay, deliveries))
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Facts about librdkafka are from its `rdkafka.h` (2.12).
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,36 +13,29 @@ use rdkafka::bindings as sys;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::{Bell, Error};
+use crate::kafka::queue::{Queue, Told};
 use crate::kafka::reader::native::{Taken, take_one};
 
 /// Where the records of a member's partitions come in, apart from everything else that happens to it: so they can be left
 /// there for as long as nobody takes them. Dropped before the client.
-pub(super) struct Records {
-    handle: NonNull<sys::rd_kafka_queue_t>,
-    /// The library holds a pointer to it until the queue is dropped.
-    _bell: Arc<Bell>,
-}
+pub(super) struct Records(Queue<Bell>);
 
-#[allow(unsafe_code, reason = "librdkafka's queues may be used from any thread")]
-unsafe impl Send for Records {}
+impl Told for Bell {
+    fn told(&self) {
+        self.ring();
+    }
+}
 
 impl Records {
     /// A queue of the client's; none if the library has no memory. `bell` rings when something comes into it.
     pub(super) fn new(client: *mut sys::rd_kafka_t, bell: Arc<Bell>) -> Option<Self> {
         #[allow(
             unsafe_code,
-            reason = "the client is valid; the reference is given back by drop"
-        )]
-        let handle = NonNull::new(unsafe { sys::rd_kafka_queue_new(client) })?;
-        #[allow(
-            unsafe_code,
-            reason = "the pointer is good until drop takes the callback away"
+            reason = "the client is valid; the reference is given to who gives it back"
         )]
         unsafe {
-            let opaque = Arc::as_ptr(&bell).cast_mut().cast::<c_void>();
-            sys::rd_kafka_queue_cb_event_enable(handle.as_ptr(), Some(ring), opaque);
+            Queue::new(sys::rd_kafka_queue_new(client), bell).map(Self)
         }
-        Some(Self { handle, _bell: bell })
     }
 
     /// Has the records of a partition come here. To be called each time before the partition is assigned.
@@ -55,7 +48,7 @@ impl Records {
         unsafe {
             let queue = sys::rd_kafka_queue_get_partition(client, name.as_ptr(), partition);
             if !queue.is_null() {
-                sys::rd_kafka_queue_forward(queue, self.handle.as_ptr());
+                sys::rd_kafka_queue_forward(queue, self.0.handle().as_ptr());
                 sys::rd_kafka_queue_destroy(queue);
             }
         }
@@ -65,31 +58,8 @@ impl Records {
     /// record at the end of a partition that is paused there, which the library itself does at every rebalance.
     pub(super) fn take(&self, most: usize, mut name: impl FnMut(&str) -> Arc<str>) -> Vec<Taken> {
         #[allow(unsafe_code, reason = "the queue is valid as long as self")]
-        let next = || unsafe { take_one(self.handle, Duration::ZERO, &mut name) };
+        let next = || unsafe { take_one(self.0.handle(), Duration::ZERO, &mut name) };
         std::iter::from_fn(next).take(most).collect()
-    }
-}
-
-impl Drop for Records {
-    fn drop(&mut self) {
-        #[allow(
-            unsafe_code,
-            reason = "no callback is running or comes after it is taken away, since both hold the queue's lock; \
-                      the one reference that new took is given back"
-        )]
-        unsafe {
-            sys::rd_kafka_queue_cb_event_enable(self.handle.as_ptr(), None, ptr::null_mut());
-            sys::rd_kafka_queue_destroy(self.handle.as_ptr());
-        }
-    }
-}
-
-/// Called by the library, in any of its threads, when something comes into an empty queue: it must not call the library.
-#[allow(unsafe_code, reason = "the library calls it with what Records::new gave it")]
-unsafe extern "C" fn ring(_client: *mut sys::rd_kafka_t, opaque: *mut c_void) {
-    // SAFETY: the queue that calls this holds a reference to what the pointer is to.
-    if let Some(bell) = unsafe { opaque.cast_const().cast::<Bell>().as_ref() } {
-        bell.ring();
     }
 }
 

@@ -204,34 +204,25 @@ impl App {
     /// 3. what is not flushed when `grace_period` is over, or at the second signal, is given up and counted;
     /// 4. the admin listener closes last.
     pub async fn run(self) -> Ended {
-        let Self {
-            config,
-            watcher,
-            gateway,
-            reads,
-            subscriptions,
-            stream,
-            data,
-            admin,
-            control,
-            mut shutdown,
-            faces,
-            dev_broker,
-        } = self;
-        let (stopper, phase) = faces;
-        for (name, server) in [("stream", &stream), ("data", &data), ("admin", &admin)] {
+        let (stopper, phase) = self.faces;
+        let (gateway, mut shutdown) = (self.gateway, self.shutdown);
+        for (name, server) in [
+            ("stream", &self.stream),
+            ("data", &self.data),
+            ("admin", &self.admin),
+        ] {
             tracing::info!(listener = name, address = %server.address(), "listening");
         }
         let mut faces = JoinSet::new();
-        faces.spawn(stream.serve(phase.clone()));
-        faces.spawn(data.serve(phase));
+        faces.spawn(self.stream.serve(phase.clone()));
+        faces.spawn(self.data.serve(phase));
         let (admin_stopper, admin_phase) = shutdown::channel();
-        let admin = tokio::spawn(admin.serve(admin_phase));
-        let watching = tokio::spawn(watcher.run());
-        let control = tokio::spawn(control.run());
+        let admin = tokio::spawn(self.admin.serve(admin_phase));
+        let watching = tokio::spawn(self.watcher.run());
+        let control = tokio::spawn(self.control.run());
 
         shutdown.reached(Phase::Draining).await;
-        let until = Instant::now() + config.grace_period;
+        let until = Instant::now() + self.config.grace_period;
         tracing::info!(outstanding = gateway.outstanding(), "draining");
         stopper.drain();
         watching.abort();
@@ -239,10 +230,10 @@ impl App {
         let flushed = async {
             while faces.join_next().await.is_some() {}
             gateway.flush(until).await;
-            reads.drained().await;
+            self.reads.drained().await;
         };
         let flushed = tokio::time::timeout_at(until.into(), flushed);
-        let flushed = async { tokio::join!(flushed, subscriptions.stop(until)) };
+        let flushed = async { tokio::join!(flushed, self.subscriptions.stop(until)) };
         tokio::select! {
             _ = flushed => {}
             () = tokio::time::sleep_until((until + LEAVING).into()) => {}
@@ -269,7 +260,7 @@ impl App {
             tracing::error!(%error, "the admin listener failed");
         }
         control.abort();
-        drop(dev_broker);
+        drop(self.dev_broker);
         Ended { given_up }
     }
 }

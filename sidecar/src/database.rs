@@ -6,8 +6,10 @@ pub(crate) mod sealed;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -24,16 +26,86 @@ const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// What is wrong with a file, whatever it holds.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// Somebody else has it open.
     InUse(PathBuf),
-    /// A later version of redb, or of the sidecar, wrote it: what it has, and what is known here.
-    Newer { path: PathBuf, what: String },
+    /// A later version of redb, or of the sidecar, wrote it.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it has, and what is known here.
+        what: String,
+    },
     /// It is not what was written.
-    Damaged { path: PathBuf, why: String },
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
     /// The disk, or the way to it.
-    Io { path: PathBuf, why: String },
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
 }
+
+/// What is kept in a file, in the words that its errors need.
+pub trait Words {
+    /// A directory of it, with its article.
+    const DIRECTORY: &'static str;
+    /// What goes on about a file that a newer sidecar wrote.
+    const NEWER: &'static str;
+    /// What there is once a damaged file is moved away, and what that means.
+    const WITHOUT: &'static str;
+}
+
+/// Why what is kept in a file cannot be opened, read or written.
+#[derive(Debug)]
+pub struct Error<K> {
+    /// What is wrong with the file.
+    pub trouble: Trouble,
+    kept: PhantomData<K>,
+}
+
+impl<K> From<Trouble> for Error<K> {
+    fn from(trouble: Trouble) -> Self {
+        Self {
+            trouble,
+            kept: PhantomData,
+        }
+    }
+}
+
+impl<K: Words> fmt::Display for Error<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trouble {
+            Trouble::InUse(path) => write!(
+                f,
+                "{} is in use by another sidecar: give each sidecar {} of its own, or stop the other one",
+                path.display(),
+                K::DIRECTORY
+            ),
+            Trouble::Newer { path, what } => write!(
+                f,
+                "{} {what}: it was written by a newer sidecar{}",
+                path.display(),
+                K::NEWER
+            ),
+            Trouble::Damaged { path, why } => write!(
+                f,
+                "{} is damaged: {why}. Nothing in it was changed; move it away to begin {}",
+                path.display(),
+                K::WITHOUT
+            ),
+            Trouble::Io { path, why } => write!(f, "{}: {why}", path.display()),
+        }
+    }
+}
+
+impl<K: Words + fmt::Debug> std::error::Error for Error<K> {}
 
 impl Trouble {
     /// What the system says about `path`.

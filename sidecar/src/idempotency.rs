@@ -43,6 +43,7 @@ use self::state::State;
 use self::store::Store;
 pub use self::store::{Error, FILE, VERSION};
 use crate::config;
+use crate::database::Trouble;
 use crate::kafka::record::{Failure, Outcome, Recipient};
 use crate::metrics::IdempotencyMetrics;
 use crate::produce::FateSink;
@@ -166,7 +167,7 @@ impl Keys {
         let thread = std::thread::Builder::new()
             .name("idempotency".to_owned())
             .spawn(move || writer::run(&shared))
-            .map_err(|error| Error::Io {
+            .map_err(|error| Trouble::Io {
                 path: self.shared.settings.directory.clone(),
                 why: format!("cannot start a thread: {error}"),
             })?;

@@ -42,6 +42,7 @@ use self::state::{Command, Removal, State, Waiting};
 use self::store::Store;
 pub use self::store::{Amount, Error, FILE, VERSION};
 use crate::config;
+use crate::database::Trouble;
 use crate::kafka::error::unknown;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Aside, Failure, Outcome, Receipt, Record};
@@ -208,7 +209,7 @@ impl Spool {
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-        let thread = thread.map_err(|error| Error::Io {
+        let thread = thread.map_err(|error| Trouble::Io {
             path: self.shared.settings.directory.clone(),
             why: format!("cannot start a thread: {error}"),
         })?;

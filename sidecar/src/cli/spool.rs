@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{Environment, Failure, admin, block_on, target};
-use crate::spool::Error;
+use crate::database::Trouble;
 use crate::spool::desk::{AT_ONCE, Closed, Desk, Order};
 
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub(super) fn run(arguments: Arguments, environment: Environment) -> Result<(), 
     };
     let closed = match Closed::open(&settings.directory) {
         Ok(closed) => closed,
-        Err(Error::InUse(_)) => {
+        Err(error) if matches!(error.trouble, Trouble::InUse(_)) => {
             let ask = |order: &Order| block_on(admin::spool(&config.listeners.admin, order))?;
             return carry_out(arguments.command, &ask);
         }

@@ -27,19 +27,10 @@ pub(crate) trait Kept {
     fn close(open: &Self::Open);
 }
 
-/// The trouble of an error of a kind of file, whose variants have the same names, and its words.
-macro_rules! trouble_of {
-    ($error:expr) => {{
-        let error = $error;
-        let text = error.to_string();
-        let trouble = match error {
-            Error::InUse(path) => crate::database::Trouble::InUse(path),
-            Error::Newer { path, what } => crate::database::Trouble::Newer { path, what },
-            Error::Damaged { path, why } => crate::database::Trouble::Damaged { path, why },
-            Error::Io { path, why } => crate::database::Trouble::Io { path, why },
-        };
-        (trouble, text)
-    }};
+/// What is wrong, and how it is told.
+pub(crate) fn told<K: Words>(error: super::Error<K>) -> (Trouble, String) {
+    let text = error.to_string();
+    (error.trouble, text)
 }
 
 /// The tests of a kind of file.
@@ -52,7 +43,7 @@ macro_rules! kept_as_it_is {
     };
 }
 
-pub(crate) use {kept_as_it_is, trouble_of};
+pub(crate) use kept_as_it_is;
 
 fn refused<K: Kept>(directory: &Path) -> (Trouble, String) {
     K::open(directory).err().expect("it is opened")

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::row::{Row, Topic};
-use crate::database::{self, Keeper, Make, Trouble};
+use crate::database::{self, Keeper, Make, Words};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -32,54 +32,16 @@ const EXPIRY: TableDefinition<'_, (i64, &Name), ()> = TableDefinition::new("expi
 const HELD: &str = "keys";
 
 /// Why the keys cannot be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Somebody else has them open.
-    #[error(
-        "{0} is in use by another sidecar: give each sidecar an idempotency directory of its own, or stop the other one"
-    )]
-    InUse(PathBuf),
-    /// They were written by a later version.
-    #[error(
-        "{path} {what}: it was written by a newer sidecar. Nothing in it was changed; run that one, or move it away to begin \
-         without keys: what was written under them may then be written twice"
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version, and the one that is known here.
-        what: String,
-    },
-    /// The file is not what this sidecar left.
-    #[error(
-        "{path} is damaged: {why}. Nothing in it was changed; move it away to begin without keys: what was written under \
-         them may then be written twice"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What does not fit.
-        why: String,
-    },
-    /// The disk, or the way to it.
-    #[error("{path}: {why}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's words.
-        why: String,
-    },
-}
+pub type Error = database::Error<KeyFile>;
 
-impl From<Trouble> for Error {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::InUse(path) => Self::InUse(path),
-            Trouble::Newer { path, what } => Self::Newer { path, what },
-            Trouble::Damaged { path, why } => Self::Damaged { path, why },
-            Trouble::Io { path, why } => Self::Io { path, why },
-        }
-    }
+/// What is kept are keys.
+#[derive(Debug)]
+pub struct KeyFile;
+
+impl Words for KeyFile {
+    const DIRECTORY: &'static str = "an idempotency directory";
+    const NEWER: &'static str = ". Nothing in it was changed; run that one, or move it away to begin without keys: what was written under them may then be written twice";
+    const WITHOUT: &'static str = "without keys: what was written under them may then be written twice";
 }
 
 /// A record that asks to be written.

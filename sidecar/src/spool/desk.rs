@@ -366,7 +366,7 @@ impl Closed {
     /// Opens the spool in `directory`; none if there is none.
     ///
     /// # Errors
-    /// As [`Spool::open`]: [`Error::InUse`] when a sidecar has it.
+    /// As [`Spool::open`]: the trouble is that it is in use when a sidecar has it.
     pub fn open(directory: &Path) -> Result<Option<Self>, Error> {
         if !directory.join(FILE).exists() {
             return Ok(None);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::entry::{DeadLetter, Lane, LaneRow};
-use crate::database::{self, Keeper, Make, Trouble};
+use crate::database::{self, Keeper, Make, Trouble, Words};
 
 /// The version of what is in the file. A sidecar refuses a file of a later one.
 pub const VERSION: u64 = 1;
@@ -29,53 +29,16 @@ const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("re
 const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead_letters");
 
 /// Why the spool cannot be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Somebody else has it open.
-    #[error(
-        "{0} is in use by another sidecar: give each sidecar a spool directory of its own, or stop the other one"
-    )]
-    InUse(PathBuf),
-    /// It was written by a later version.
-    #[error(
-        "{path} {what}: it was written by a newer sidecar; run that one until the spool is empty. Nothing in it was changed"
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version, and the one that is known here.
-        what: String,
-    },
-    /// The file is not what this sidecar left.
-    #[error(
-        "{path} is damaged: {why}. Nothing in it was changed; move it away to begin with an empty spool, and keep it: \
-         it may hold records that were answered"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What does not fit.
-        why: String,
-    },
-    /// The disk, or the way to it.
-    #[error("{path}: {why}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's words.
-        why: String,
-    },
-}
+pub type Error = database::Error<SpoolFile>;
 
-impl From<Trouble> for Error {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::InUse(path) => Self::InUse(path),
-            Trouble::Newer { path, what } => Self::Newer { path, what },
-            Trouble::Damaged { path, why } => Self::Damaged { path, why },
-            Trouble::Io { path, why } => Self::Io { path, why },
-        }
-    }
+/// What is kept is a spool.
+#[derive(Debug)]
+pub struct SpoolFile;
+
+impl Words for SpoolFile {
+    const DIRECTORY: &'static str = "a spool directory";
+    const NEWER: &'static str = "; run that one until the spool is empty. Nothing in it was changed";
+    const WITHOUT: &'static str = "with an empty spool, and keep it: it may hold records that were answered";
 }
 
 /// What is in the spool, by lane; kept beside the file by who writes it.
@@ -260,7 +223,7 @@ impl Store {
 
     fn with<T>(&self, body: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| Error::Io {
+        let database = slot.as_ref().ok_or_else(|| Trouble::Io {
             path: self.file.path().to_owned(),
             why: "the spool could not be opened again after a failure".to_owned(),
         })?;

@@ -4,7 +4,8 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::*;
-use crate::database::tests::{Kept, kept_as_it_is, trouble_of};
+use crate::database::Trouble;
+use crate::database::tests::{Kept, kept_as_it_is, told};
 use crate::disk::Disk;
 use crate::idempotency::row::State;
 use crate::kafka::record::Outcome;
@@ -20,7 +21,7 @@ impl Kept for Keys {
     const VERSION: u64 = VERSION;
 
     fn open(directory: &Path) -> Result<Store, (Trouble, String)> {
-        Store::open(directory).map_err(|error| trouble_of!(error))
+        Store::open(directory).map_err(told)
     }
 
     fn close(store: &Store) {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::super::entry::Entry;
 use super::*;
-use crate::database::tests::{Kept, kept_as_it_is, trouble_of};
+use crate::database::tests::{Kept, kept_as_it_is, told};
 use crate::disk::Disk;
 
 /// A spool's file.
@@ -20,7 +20,7 @@ impl Kept for Spool {
     fn open(directory: &Path) -> Result<Store, (Trouble, String)> {
         match Store::open(directory) {
             Ok((store, _)) => Ok(store),
-            Err(error) => Err(trouble_of!(error)),
+            Err(error) => Err(told(error)),
         }
     }
 
@@ -304,7 +304,7 @@ fn a_disk_that_becomes_read_only_keeps_what_it_has() {
     add(&mut book, "before").unwrap();
     disk.0.lock().unwrap().read_only = true;
     let error = add(&mut book, "refused").unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(matches!(error.trouble, Trouble::Io { .. }), "{error}");
     assert!(error.to_string().contains("Read-only file system"), "{error}");
     // A sidecar that is started now is told the same, or reads what is there.
     if let Err(error) = disk.open() {
@@ -342,7 +342,7 @@ fn a_whole_file_of_a_later_version_is_left_alone() {
     drop(database);
     let before = std::fs::read(&file).unwrap();
     let error = Store::open(directory.path()).err().unwrap();
-    assert!(matches!(error, Error::Newer { .. }), "{error}");
+    assert!(matches!(error.trouble, Trouble::Newer { .. }), "{error}");
     let error = error.to_string();
     assert!(error.contains("run that one until the spool is empty"), "{error}");
     // Being opened at all is noted at the file's beginning.

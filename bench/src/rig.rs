@@ -70,6 +70,7 @@ impl Broker {
     pub(crate) async fn kafka_with(dir: &Path, cpus: &[usize], topic: &str, partitions: i32) -> Result<Self> {
         let setup = Setup {
             cpus: cpus.to_vec(),
+            jvm: Vec::new(),
             ..Setup::default()
         };
         let kafka = Kafka::start(dir, &setup).await?;

@@ -52,6 +52,7 @@ pub(crate) fn run(state: &State, options: &Options) -> Result<()> {
     runtime.block_on(async {
         let setup = Setup {
             cpus,
+            jvm: Vec::new(),
             ..Setup::default()
         };
         let kafka = Kafka::start(&subdirectory(dir.path(), "kafka")?, &setup).await?;

@@ -57,6 +57,7 @@ pub(crate) fn run(bench: &SubscriptionsBench, options: &Options) -> Result<()> {
         let clock = Clock::new();
         let setup = Setup {
             cpus: cpus.clone(),
+            jvm: Vec::new(),
             ..Setup::default()
         };
         let kafka = Kafka::start(&subdirectory(dir.path(), "kafka")?, &setup).await?;

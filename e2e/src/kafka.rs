@@ -41,7 +41,8 @@ pub struct Setup {
     pub relayed: bool,
     /// Adds the listeners of [`Door`]; who comes in by them may do everything.
     pub secured: Option<Secured>,
-    /// Further arguments of the brokers' Java virtual machines.
+    /// Further arguments of the brokers' Java virtual machines. By default they compile once and quickly, which is most of what a
+    /// broker does that lives for a test; who measures one takes that away.
     pub jvm: Vec<String>,
     /// The CPUs that the brokers may run on; empty: all.
     pub cpus: Vec<usize>,
@@ -56,7 +57,7 @@ impl Default for Setup {
             linked: false,
             relayed: false,
             secured: None,
-            jvm: Vec::new(),
+            jvm: vec!["-XX:TieredStopAtLevel=1".to_owned()],
             cpus: Vec::new(),
         }
     }

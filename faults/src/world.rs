@@ -60,6 +60,7 @@ impl Ground {
             nodes: if shape.is_three() { 3 } else { 1 },
             linked: matches!(shape, Shape::Linked | Shape::ThreeLinked),
             relayed: shape == Shape::ThreeRelayed,
+            jvm: Vec::new(),
             ..Setup::default()
         }
         // A topic that was deleted stays away until somebody makes it again.

@@ -70,6 +70,11 @@ impl Node {
             .collect()
     }
 
+    /// Where it keeps its data, of a cluster below `dir`.
+    pub(super) fn data(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("broker-{}", self.id))
+    }
+
     fn server_properties(&self, dir: &Path, controller: u16, setup: &Setup) -> Result<String> {
         let mut listeners = format!("PLAINTEXT://127.0.0.1:{}", self.port);
         if let Some(port) = self.sasl_port {
@@ -118,7 +123,7 @@ impl Node {
              auto.create.topics.enable=true\n",
             id = self.id,
             protocols = secured::Ports::protocols(),
-            data = dir.join(format!("broker-{}", self.id)).display(),
+            data = self.data(dir).display(),
         );
         if !setup.users.is_empty() {
             let mut users = String::new();

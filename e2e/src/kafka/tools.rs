@@ -1,10 +1,13 @@
 //! Kafka's own command-line tools: slow (a JVM each), for what no Rust client does.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -14,15 +17,42 @@ use crate::parts;
 /// The cluster id: 16 bytes, in base64url.
 const CLUSTER_ID: &str = "c2x1aWNlLWUyZS10ZXN0cw";
 
-/// Formats the brokers' data directories.
+/// What formatting leaves in a data directory: names and contents.
+type Formatted = Vec<(OsString, Vec<u8>)>;
+
+/// That, by broker and further arguments.
+static FORMATTED: Mutex<BTreeMap<(usize, Vec<String>), Formatted>> = Mutex::new(BTreeMap::new());
+
+/// Formats the brokers' data directories. The tool is asked once for each broker's number: what it writes has nothing in it of
+/// ports and paths, so that the next cluster's broker of that number is given the same.
 pub(super) async fn format(dir: &Path, nodes: &[Node], more: &[String]) -> Result<()> {
+    let formatted = || {
+        FORMATTED
+            .lock()
+            .map_err(|_| anyhow!("formatting has failed elsewhere"))
+    };
     for node in nodes {
+        let (data, key) = (node.data(dir), (node.id, more.to_vec()));
+        let known = formatted()?.get(&key).cloned();
+        if let Some(files) = known {
+            std::fs::create_dir_all(&data)?;
+            for (name, bytes) in files {
+                std::fs::write(data.join(name), bytes)?;
+            }
+            continue;
+        }
         let properties = node.properties.display().to_string();
         let mut args = vec!["format", "--cluster-id", CLUSTER_ID, "--config", &properties];
         args.extend(more.iter().map(String::as_str));
         run("kafka.tools.StorageTool", &args, "")
             .await
             .with_context(|| format!("format below {}", dir.display()))?;
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&data)? {
+            let entry = entry?;
+            files.push((entry.file_name(), std::fs::read(entry.path())?));
+        }
+        formatted()?.insert(key, files);
     }
     Ok(())
 }

@@ -29,6 +29,9 @@ FUZZ_TARGETS ?=
 ENVOY_CONFIGS := envoy.yaml
 EDGE_CONFIGS := examples/idempotency-edge.yaml examples/reading-by-metadata.yaml
 
+# Most tests wait: for a timeout of librdkafka's, or for a group. Those that start programs take turns (e2e/src/scenario.rs).
+export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
+
 # A test's failure is worth its log; a backtrace into the harness is not.
 export RUST_LIB_BACKTRACE ?= 0
 
@@ -61,13 +64,13 @@ build-gssapi: toolchain ## Build the sidecar with SASL/GSSAPI, target/gssapi/slu
 # The sidecar, the broker and the KDC's own tools find one another's realm by these variables.
 .PHONY: test-gssapi
 test-gssapi: wasm build-gssapi envoy kafka ## Test SASL/GSSAPI with a KDC (Debian: krb5-kdc krb5-admin-server libsasl2-modules-gssapi-mit)
-	cargo test --package sluice --features gssapi --lib -- gssapi kerberos
+	cargo test --workspace --features sluice/gssapi --lib -- gssapi kerberos
 	SLUICE_BIN=$(GSSAPI)/sluice KRB5_CONFIG=$(GSSAPI)/krb5.conf KRB5_KDC_PROFILE=$(GSSAPI)/kdc.conf \
 	  JAVA_TOOL_OPTIONS=-Djava.security.krb5.conf=$(GSSAPI)/krb5.conf \
-	  cargo test --package sluice-e2e --test gssapi
+	  cargo test --workspace --test gssapi
 
-# --workspace for the features of its dependencies: they are those that the tests' sidecar is built from, so that
-# there is one of it. Nothing else is built.
+# --workspace, here and wherever tests are run, for the features of the dependencies: with them they are built once, and so
+# is the sidecar. With --package some eighty would be built again.
 .PHONY: build
 build: toolchain ## Build the sidecar (PROFILE=release for the one that ships)
 	cargo build --profile $(PROFILE) --workspace --bin sluice
@@ -124,9 +127,12 @@ target/kafka-%/lib/.complete: e2e/kafka/pom.xml
 versions: test-build envoy $(KAFKA_VERSIONS:%=target/kafka-%/lib/.complete) ## Write to each supported version of Kafka and read back
 	@for version in $(KAFKA_VERSIONS); do \
 	  echo "Apache Kafka $$version"; \
-	  KAFKA_VERSION=$$version cargo test --quiet --package sluice-e2e --test e2e -- \
+	  KAFKA_VERSION=$$version cargo test --quiet --workspace --test e2e -- \
 	    the_produce_path_on_this_version_of_kafka || exit 1; \
 	done
+
+.PHONY: parts
+parts: envoy kafka franz pyjwt webhooks $(KAFKA_VERSIONS:%=target/kafka-%/lib/.complete) ## Fetch everything that the tests have from elsewhere
 
 .PHONY: envoy
 envoy: $(ENVOY) ## Install the pinned Envoy
@@ -210,6 +216,9 @@ audit: $(CARGO_DENY) ## Check the dependencies' licences, sources and known vuln
 	@if $(CARGO_DENY) fetch db; then $(CARGO_DENY) check --disable-fetch advisories; \
 	else echo 'audit: the advisory database cannot be fetched here: known vulnerabilities were NOT checked' >&2; fi
 
+.PHONY: cargo-deny
+cargo-deny: $(CARGO_DENY) ## Install cargo-deny, for `make audit`
+
 $(CARGO_DENY):
 	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --quiet --root target/tools --target-dir target/tools/build
 	rm -rf target/tools/build
@@ -230,7 +239,7 @@ check-envoy: build wasm envoy ## Check every shipped configuration
 # `make test` does so too.
 .PHONY: check-docs
 check-docs: toolchain ## Check every configuration on the pages of docs/providers
-	cargo test --package sluice --test cli -- docs::
+	cargo test --workspace --test cli -- docs::
 
 .PHONY: verify
 verify: fmt-check lint test fuzz-short audit check-envoy ## Everything that has to be green

@@ -1,16 +1,22 @@
 //! One test: a directory of its own, a bound on its time, and evidence when it fails.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
+use tokio::sync::Semaphore;
 
 use crate::{parts, process};
 
 /// Whether a scenario of this process has failed; what is shared then keeps its logs.
 static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// How many of a process run at once. Each has programs of its own that take memory and time, and test programs may be given more
+/// threads than the machine has processors, since most other tests wait.
+static PLACES: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from) + 1));
 
 /// What a scenario's body is given.
 #[derive(Debug)]
@@ -65,7 +71,7 @@ pub fn scenario(name: &str, body: impl AsyncFnOnce(&Scenario) -> Result<()>) -> 
     scenario_within(Duration::from_secs(180), name, body)
 }
 
-/// Runs `body`, for `limit` at most, with a directory `target/e2e/<name>` which is removed if it succeeds,
+/// Runs `body` when it is its turn, for `limit` at most, with a directory `target/e2e/<name>` which is removed if it succeeds,
 /// and kept, its logs' ends printed, if it does not.
 ///
 /// # Errors
@@ -93,7 +99,11 @@ pub fn scenario_within<T>(
         dir,
         kept: Arc::clone(&kept),
     };
-    let outcome = runtime.block_on(async { tokio::time::timeout(limit, body(&given)).await });
+    let outcome = runtime.block_on(async {
+        // It is never closed.
+        let _place = PLACES.acquire().await;
+        tokio::time::timeout(limit, body(&given)).await
+    });
     runtime.shutdown_background();
     let given = outcome.unwrap_or_else(|_| Err(anyhow!("{name} took longer than {limit:?}")))?;
     if kept.load(Ordering::Relaxed) {

@@ -1,6 +1,7 @@
 //! One subscription's task. It has all of the subscription's state, so that nothing is locked and nothing is between two states.
 
 mod deliver;
+mod failing;
 mod intake;
 mod orders;
 mod replay;
@@ -24,6 +25,7 @@ use super::gate::{Gate, Turns};
 use super::hub::{Hub, Incoming, Reads};
 use super::lanes::{self, Lanes, Ticket};
 use super::outlet::{Found, Outlet};
+use super::progress::Progresses;
 use super::reconcile::With;
 use super::runs::Runs;
 use super::target::{Pass, Targets, Use};
@@ -88,14 +90,14 @@ pub(super) struct Starts {
 
 /// What ended of what was begun.
 enum Step {
-    /// What is held of partitions.
-    Loaded(Vec<lanes::Part>, BTreeMap<group::Partition, Vec<Found>>),
+    /// What is known of partitions.
+    Loaded(Vec<lanes::Part>, Known),
     /// A request.
     Delivered(u64, Delivered),
     /// What had to be written for an event.
     Settled(Ticket, Effect, Result<Option<i64>, String>),
     /// Positions were committed, or were not.
-    Committed(Offsets, Option<group::Error>),
+    Committed(Progresses, Option<group::Error>),
     /// The positions of partitions that go to another member.
     Closed(Option<group::Error>),
     /// A page of a replay.
@@ -104,6 +106,14 @@ enum Step {
     Removed(Option<String>),
     /// Where a seek goes.
     Sought(Result<Offsets, String>, oneshot::Sender<Result<Told, Refused>>),
+}
+
+/// What is known of partitions that are taken over.
+struct Known {
+    /// What is held.
+    held: BTreeMap<group::Partition, Vec<Found>>,
+    /// How far they are.
+    progress: Progresses,
 }
 
 /// What came of a request.
@@ -128,6 +138,8 @@ struct Request {
 pub(super) struct Runner<D> {
     /// Whether a commit is under way.
     committing: bool,
+    /// How many commits of partitions that go to another member are.
+    handing_over: usize,
     id: Arc<str>,
     spec: Arc<Spec>,
     sink: Arc<D>,
@@ -209,12 +221,13 @@ impl<D: Deliver> Runner<D> {
                 settings.hand_over = HAND_OVER + LEAVE;
                 let joined = Member::join(&with.cluster, settings).await;
                 let (member, events) = joined.map_err(|error| error.to_string())?;
-                (Reads::Alone(member), Incoming::Alone(events))
+                (Reads::Alone(Arc::clone(&id), member), Incoming::Alone(events))
             }
         };
         let now = Instant::now();
         let mut runner = Self {
             committing: false,
+            handing_over: 0,
             target: targets.enter(&sink.place(), spec.circuit_breaker, spec.rate_limit, now),
             paused: spec.paused.then(|| "its `paused` is true".to_owned()),
             id,
@@ -312,12 +325,11 @@ impl<D: Deliver> Runner<D> {
 
     async fn step(&mut self, step: Result<Step, tokio::task::JoinError>) -> Result<Option<Exit>, String> {
         match step {
-            Ok(Step::Loaded(parts, found)) => self.loaded(&parts, found),
+            Ok(Step::Loaded(parts, known)) => self.loaded(&parts, known),
             Ok(Step::Delivered(request, delivered)) => self.delivered(request, delivered),
             Ok(Step::Settled(ticket, effect, result)) => self.settled(ticket, effect, result),
-            Ok(Step::Committed(positions, error)) => self.committed(&positions, error),
-            Ok(Step::Closed(None)) => {}
-            Ok(Step::Closed(Some(error))) => self.trouble(&error.to_string(), None),
+            Ok(Step::Committed(progress, error)) => self.committed(progress, error),
+            Ok(Step::Closed(error)) => self.closed(error),
             Ok(Step::Removed(why)) => self.removed(why),
             Ok(Step::Page(replay, page)) => self.page(replay, page),
             Ok(Step::Sought(positions, waiting)) => return Ok(self.sought(positions, waiting).await),
@@ -332,7 +344,7 @@ impl<D: Deliver> Runner<D> {
         self.draining = true;
         self.wait_no_more();
         self.board.set(State::Stopping);
-        while self.is_busy() && Instant::now() < until {
+        while !self.is_settled() && Instant::now() < until {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => if let Err(error) = self.happened(event) {
@@ -356,10 +368,15 @@ impl<D: Deliver> Runner<D> {
             .abandoned(self.requests.values().map(|request| request.tickets.len()).sum());
         self.requests.clear();
         self.steps.abort_all();
-        let positions = self.positions();
-        if let Err(error) = self.member.commit(&positions).await {
+        let progress = self.progress();
+        if let Err(error) = self.member.commit(&progress).await {
             self.trouble(&error.to_string(), None);
         }
+    }
+
+    /// Whether nothing is under way for events, and no commit is: of two either may be the last.
+    fn is_settled(&self) -> bool {
+        !self.is_busy() && !self.committing && self.handing_over == 0
     }
 
     /// Leaves the group; what is to be committed is.

@@ -11,6 +11,12 @@ mod aws;
 mod command;
 #[allow(
     clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
+mod control;
+#[allow(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "it is a part of the tests"

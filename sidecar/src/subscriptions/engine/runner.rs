@@ -3,6 +3,7 @@
 mod deliver;
 mod failing;
 mod intake;
+mod leaving;
 mod orders;
 mod replay;
 mod report;
@@ -33,7 +34,7 @@ use crate::kafka::group::{self, Event, Member, Settings};
 use crate::kafka::reader::Offsets;
 use crate::metrics::SubscriptionMetrics;
 use crate::subscriptions::event::{Deliver, Outcome};
-use crate::subscriptions::running::{Order, Refused, State, Told};
+use crate::subscriptions::running::{Order, Refused, Told};
 use crate::subscriptions::spec::{Spec, Topics};
 
 pub(super) use self::report::Board;
@@ -337,60 +338,6 @@ impl<D: Deliver> Runner<D> {
             Err(error) => return Err(format!("a part of the task failed: {error}")),
         }
         Ok(None)
-    }
-
-    /// Finishes what is under way, until `until` at the latest, and commits.
-    async fn drain(&mut self, events: &mut Incoming, until: Instant) {
-        self.draining = true;
-        self.wait_no_more();
-        self.board.set(State::Stopping);
-        while !self.is_settled() && Instant::now() < until {
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(event) => if let Err(error) = self.happened(event) {
-                        self.trouble(&error, None);
-                        break;
-                    },
-                    None => break,
-                },
-                Some(step) = self.steps.join_next() => match self.step(step).await {
-                    Ok(_) => {}
-                    Err(error) => {
-                        self.trouble(&error, None);
-                        break;
-                    }
-                },
-                () = tokio::time::sleep_until(until.into()) => {}
-            }
-            self.close_what_is_done();
-        }
-        self.metrics
-            .abandoned(self.requests.values().map(|request| request.tickets.len()).sum());
-        self.requests.clear();
-        self.steps.abort_all();
-        let progress = self.progress();
-        if let Err(error) = self.member.commit(&progress).await {
-            self.trouble(&error.to_string(), None);
-        }
-    }
-
-    /// Whether nothing is under way for events, and no commit is: of two either may be the last.
-    fn is_settled(&self) -> bool {
-        !self.is_busy() && !self.committing && self.handing_over == 0
-    }
-
-    /// Leaves the group; what is to be committed is.
-    async fn leave(&mut self, mut events: Incoming) {
-        let handed_over = async { while events.next().await.is_some() {} };
-        self.closing.clear();
-        if !tokio::join!(self.member.close(LEAVE), handed_over).0 {
-            tracing::warn!(
-                subscription = &*self.id,
-                "leaving the group takes longer than {} s",
-                LEAVE.as_secs()
-            );
-        }
-        self.report();
     }
 
     /// When there is something to do that no event tells of.

@@ -45,7 +45,7 @@ pub use jwt::Bearers;
 
 pub use read::{DEV_BROKER_PARTITIONS, check_topic};
 pub use reads::{
-    MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, ReadGroups, check_group, reset, topics_pattern,
+    MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, ReadGroups, Who, check_group, reset, topics_pattern,
 };
 pub use show::{Origins, show};
 pub use source::Source;
@@ -222,6 +222,8 @@ pub struct Read {
     pub anonymous: bool,
     /// Whoever has one of these may read them.
     pub tokens: Vec<Secret>,
+    /// Those of them that have names, which are then their callers'.
+    pub named_tokens: Vec<(String, Secret)>,
     /// Whoever has a token of an issuer's that says this may read them.
     pub jwt: Option<Bearers>,
     /// Where reading starts without a cursor, if the request does not simply say.
@@ -413,6 +415,8 @@ pub struct Cluster {
     pub produces: bool,
     /// `consumer.enabled`: whether records may be read.
     pub consumes: bool,
+    /// `consumer.groups`: the consumer groups that readers and subscriptions may use; all where it is not said.
+    pub groups: Option<TopicAllowlist>,
     /// The topics that may be written, by any face; none by default.
     pub allowed_topics: TopicAllowlist,
     /// Until when its certificates are good.
@@ -446,6 +450,20 @@ impl Cluster {
             && self.delegation == other.delegation
             && self.materials == other.materials
     }
+
+    /// Whether a reader or a subscription may use the group.
+    ///
+    /// # Errors
+    /// It may not; the rule is named, as that of the cluster called `name`.
+    pub fn may_use_group(&self, name: &str, group: &str) -> Result<(), String> {
+        match &self.groups {
+            Some(groups) if !groups.allows(group) => Err(format!(
+                "group {group:?} is none of those that clusters.{name}.consumer.groups allows: {}",
+                groups.0.join(", ")
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Cluster {
@@ -460,6 +478,7 @@ impl Default for Cluster {
             callers: None,
             produces: true,
             consumes: true,
+            groups: None,
             allowed_topics: TopicAllowlist::default(),
             expiry: Expiry::default(),
             materials: BTreeMap::new(),

@@ -369,6 +369,7 @@ impl Page<'_> {
             ReadTopics::Names(list) => self.list(&format!("{path}.topics"), list.0.iter().cloned()),
             // It was wrapped to match whole names.
             ReadTopics::Pattern(pattern) => {
+            named_tokens,
                 let text = pattern.as_str().strip_prefix("^(?:");
                 let text = text.and_then(|text| text.strip_suffix(")$"));
                 self.line(&format!("{path}.topics_pattern"), text.unwrap_or_default());
@@ -383,7 +384,10 @@ impl Page<'_> {
             ReadTopics::Chosen(choice) => self.line(&format!("{path}.topic"), choice),
         }
         self.line(&format!("{path}.anonymous"), anonymous);
-        self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
+        let names = named_tokens.iter().map(|(name, _)| format!("{name}: ***"));
+        let nameless = tokens.len().saturating_sub(named_tokens.len());
+        let nameless = std::iter::repeat_n("***".to_owned(), nameless);
+        self.list(&format!("{path}.tokens"), names.chain(nameless));
         self.line(&format!("{path}.limit"), limit);
         self.line(&format!("{path}.max_wait"), humantime::format_duration(*max_wait));
         self.line(&format!("{path}.max_bytes"), max_bytes);
@@ -423,7 +427,11 @@ impl Page<'_> {
             prefix,
             qos,
         } = groups;
-        self.list(&format!("{path}.groups"), allowed.0.iter().cloned());
+        let claimed = claimed.iter().map(ToString::to_string);
+        self.list(
+            &format!("{path}.groups"),
+            allowed.0.iter().cloned().chain(claimed),
+        );
         self.said(&format!("{path}.group"), said.as_ref());
         if !prefix.is_empty() {
             self.line(&format!("{path}.group.prefix"), prefix);
@@ -442,8 +450,10 @@ impl Page<'_> {
             None => {}
             Some(Said::Listed(choice)) => self.line(path, choice),
             Some(Said::Any(from)) => {
+            claimed,
                 let (kind, name) = from.named();
                 self.line(&format!("{path}.{kind}"), name);
+            claimed_prefix,
             }
         }
     }
@@ -451,6 +461,9 @@ impl Page<'_> {
     fn cluster(&mut self, path: &str, cluster: &Cluster) {
         let Cluster {
             bootstrap_servers,
+        if let Some(prefix) = claimed_prefix {
+            self.line(&format!("{path}.group.prefix"), prefix);
+        }
             properties,
             token,
             delegation,
@@ -481,6 +494,7 @@ impl Page<'_> {
             let key = format!("{path}.authentication.gssapi");
             self.line(&format!("{key}.principal"), principal);
             self.line(&format!("{key}.keytab"), keytab.display());
+            groups,
         }
         if let Some(DelegationToken { hash, id: _, hmac: _ }) = delegation {
             let key = format!("{path}.authentication");
@@ -495,6 +509,9 @@ impl Page<'_> {
         }
         for (store, ends) in [("keystore", expiry.keystore), ("truststore", expiry.truststore)] {
             if let Some(ends) = ends {
+        if let Some(groups) = groups {
+            self.list(&format!("{path}.consumer.groups"), groups.0.iter().cloned());
+        }
                 let ends = humantime::format_rfc3339_seconds(ends);
                 self.line(
                     &format!("{path}.security.{store}"),

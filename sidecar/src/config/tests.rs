@@ -439,6 +439,28 @@ fn every_setting_of_an_issuer_is_heeded() {
     use crate::fetch::Trust;
     let Loaded { config, .. } = good("full.yaml", SECRETS);
     let settings = config.jwt["corporate"].settings();
+    let named = claims(r#"{"org": "acme"}"#);
+    let who = super::Who {
+        claims: Some(&named),
+        name: Some("ada"),
+    };
+    for (group, may) in [
+        ("acme.x", true),
+        ("ada", true),
+        ("ORG.x", true),
+        ("globex.x", false),
+    ] {
+        assert_eq!(claimed.groups.allow(group, who), may, "{group}");
+        let nobody = super::Who::default();
+        assert_eq!(claimed.groups.allow(group, nobody), group == "ORG.x", "{group}");
+    }
+    assert_eq!(
+        one.named_tokens,
+        [("readers".to_owned(), Secret::new("the-readers"))]
+    );
+    let rule = config.clusters["main"].groups.as_ref();
+    assert_eq!(rule.unwrap().0, ["ORG.*", "g-1"]);
+    assert_eq!(config.clusters["audit"].groups, None);
     assert_eq!(
         (settings.name.as_str(), settings.issuer.as_str()),
         ("corporate", "https://login.example.com")

@@ -123,7 +123,11 @@ impl Fixed {
             let Some(subscription) = item.subscription() else {
                 continue;
             };
-            let read = self.read(subscription, &view);
+            let read = self.read(subscription, &view).and_then(|spec| {
+                let cluster = view.clusters.get(&spec.source.cluster);
+                let may = cluster.map_or(Ok(()), |cluster| spec.check_group(&id, cluster));
+                may.map(|()| spec).map_err(not_that_group)
+            });
             let made = Made::new(version, item, read.map(Arc::new));
             view.subscriptions.insert(id, made);
         }
@@ -241,6 +245,12 @@ impl View {
         });
         all.collect()
     }
+}
+
+/// Why a subscription is none that can run.
+fn not_that_group(message: String) -> Vec<Problem> {
+    let path = "options.group.id".to_owned();
+    vec![Problem { path, message }]
 }
 
 type Rows = Vec<(String, u64, Arc<Item>)>;

@@ -285,10 +285,33 @@ impl Page<'_> {
             max_output_bytes,
             max_waiting_bytes,
             secrets,
+            named,
+            writes,
         } = settings;
         self.line("templates.timeout", humantime::format_duration(*timeout));
         self.line("templates.max_output_bytes", max_output_bytes);
         self.line("templates.max_waiting_bytes", max_waiting_bytes);
+        for (name, template) in named {
+            // What it is made of may hold what is nobody else's business.
+            let path = format!("templates.named.{name}");
+            let made = template.definition.parts().into_iter().map(str::to_owned);
+            self.list(&path, made);
+            if !template.by.is_empty() {
+                let by = template
+                    .by
+                    .iter()
+                    .map(|(name, header)| format!("{name}: header {header}"));
+                self.list(&format!("{path}.trigger.by"), by);
+            }
+        }
+        if writes.is_empty() {
+            self.line("writes", "none");
+        }
+        for (i, write) in writes.iter().enumerate() {
+            self.line(&format!("writes[{i}].cluster"), &write.cluster);
+            self.list(&format!("writes[{i}].topics"), write.topics.0.iter().cloned());
+            self.line(&format!("writes[{i}].template"), &write.template);
+        }
         if secrets.is_empty() {
             self.line("secrets", "none");
         }
@@ -346,6 +369,7 @@ impl Page<'_> {
             topics,
             anonymous,
             tokens,
+            named_tokens,
             jwt,
             from,
             chosen_reset,
@@ -369,7 +393,6 @@ impl Page<'_> {
             ReadTopics::Names(list) => self.list(&format!("{path}.topics"), list.0.iter().cloned()),
             // It was wrapped to match whole names.
             ReadTopics::Pattern(pattern) => {
-            named_tokens,
                 let text = pattern.as_str().strip_prefix("^(?:");
                 let text = text.and_then(|text| text.strip_suffix(")$"));
                 self.line(&format!("{path}.topics_pattern"), text.unwrap_or_default());
@@ -423,8 +446,10 @@ impl Page<'_> {
         );
         let ReadGroups {
             allowed,
+            claimed,
             said,
             prefix,
+            claimed_prefix,
             qos,
         } = groups;
         let claimed = claimed.iter().map(ToString::to_string);
@@ -434,6 +459,9 @@ impl Page<'_> {
         );
         self.said(&format!("{path}.group"), said.as_ref());
         if !prefix.is_empty() {
+            self.line(&format!("{path}.group.prefix"), prefix);
+        }
+        if let Some(prefix) = claimed_prefix {
             self.line(&format!("{path}.group.prefix"), prefix);
         }
         self.line(&format!("{path}.qos"), qos.name());
@@ -450,10 +478,8 @@ impl Page<'_> {
             None => {}
             Some(Said::Listed(choice)) => self.line(path, choice),
             Some(Said::Any(from)) => {
-            claimed,
                 let (kind, name) = from.named();
                 self.line(&format!("{path}.{kind}"), name);
-            claimed_prefix,
             }
         }
     }
@@ -461,9 +487,6 @@ impl Page<'_> {
     fn cluster(&mut self, path: &str, cluster: &Cluster) {
         let Cluster {
             bootstrap_servers,
-        if let Some(prefix) = claimed_prefix {
-            self.line(&format!("{path}.group.prefix"), prefix);
-        }
             properties,
             token,
             delegation,
@@ -471,6 +494,7 @@ impl Page<'_> {
             callers,
             produces,
             consumes,
+            groups,
             allowed_topics,
             expiry,
             materials: _,
@@ -485,6 +509,9 @@ impl Page<'_> {
         self.list(&key, bootstrap_servers.iter().cloned());
         self.line(&format!("{path}.producer.enabled"), produces);
         self.line(&format!("{path}.consumer.enabled"), consumes);
+        if let Some(groups) = groups {
+            self.list(&format!("{path}.consumer.groups"), groups.0.iter().cloned());
+        }
         self.list(
             &format!("{path}.allowed_topics"),
             allowed_topics.0.iter().cloned(),
@@ -494,7 +521,6 @@ impl Page<'_> {
             let key = format!("{path}.authentication.gssapi");
             self.line(&format!("{key}.principal"), principal);
             self.line(&format!("{key}.keytab"), keytab.display());
-            groups,
         }
         if let Some(DelegationToken { hash, id: _, hmac: _ }) = delegation {
             let key = format!("{path}.authentication");
@@ -509,9 +535,6 @@ impl Page<'_> {
         }
         for (store, ends) in [("keystore", expiry.keystore), ("truststore", expiry.truststore)] {
             if let Some(ends) = ends {
-        if let Some(groups) = groups {
-            self.list(&format!("{path}.consumer.groups"), groups.0.iter().cloned());
-        }
                 let ends = humantime::format_rfc3339_seconds(ends);
                 self.line(
                     &format!("{path}.security.{store}"),
@@ -648,7 +671,9 @@ mod tests {
                     producers: {bulk: {compression: lz4}}\n\
                     listeners: {data: {tokens: [hunter2]}}\n\
                     spool: {directory: /spool}\n\
-                    templates: {max_waiting_bytes: 2048}\n\
+                    templates: {max_waiting_bytes: 2048, named: {deploy: {payload: hunter2, template: {key: k}, trigger: {by: \
+                    {user.id: {header: x-user}}, trust_request: true}}}}\n\
+                    writes: [{topics: [a], template: deploy}]\n\
                     secrets: {org: {value: hunter2, topics: [a, 'b.*']}}\n\
                     egress: {allow: [{hosts: ['*.x.org', '[::1]'], schemes: [https], ports: [443]}, {cidrs: [10.0.0.0/8]}]}\n\
                     reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}, \
@@ -724,6 +749,10 @@ mod tests {
             "templates.timeout: 250ms (default)",
             "templates.max_output_bytes: 1048576 (default)",
             "templates.max_waiting_bytes: 2048 (the file)",
+            "templates.named.deploy: payload, key (the file)",
+            "templates.named.deploy.trigger.by: user.id: header x-user (the file)",
+            "writes[0].topics: a (the file)",
+            "writes[0].template: deploy (the file)",
             "secrets.org.value: *** (the file)",
             "secrets.org.topics: a, b.* (the file)",
             "max_readers: 4 (default)",

@@ -335,6 +335,20 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
         (templates.max_output_bytes, templates.max_waiting_bytes),
         (2048, 4096)
     );
+    let deploy = &templates.named["deploy"];
+    let parts = ["topic", "payload", "key", "partition", "headers"];
+    assert_eq!(deploy.definition.parts(), parts);
+    assert_eq!(deploy.definition.encrypts_with(), Some("org"));
+    assert_eq!(
+        (deploy.by[0].0.as_str(), deploy.by[0].1.as_str()),
+        ("user.id", "x-user")
+    );
+    let write = &templates.writes[0];
+    assert_eq!(
+        (write.cluster.as_str(), write.template.as_str()),
+        ("main", "deploy")
+    );
+    assert!(write.topics.allows("audit.x") && !write.topics.allows("x"));
     let secret = &templates.secrets["org"];
     assert!(!secret.value.expose().is_empty());
     assert!(secret.topics.allows("audit.x") && secret.topics.allows("orders") && !secret.topics.allows("x"));
@@ -425,20 +439,6 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
     assert_eq!(claimed.groups.said, Some(Said::Any(claim("app"))));
     assert_eq!(claimed.groups.prefix, "ORG.");
     assert!(claimed.groups.allowed.allows("ORG.a") && !claimed.groups.allowed.allows("a"));
-    assert_eq!(claimed.key, Some(Said::Any(claim("customer"))));
-    let group = choice(header("x-group"), ["g-1", "g-2"], Some("g-1"));
-    assert_eq!(chosen.groups.said, Some(Said::Listed(group)));
-    assert_eq!(chosen.groups.allowed.0, ["g-1", "g-2"]);
-    let key = choice(ChosenFrom::Query("customer".to_owned()), ["a", "b"], None);
-    assert_eq!(chosen.key, Some(Said::Listed(key)));
-}
-
-#[test]
-fn every_setting_of_an_issuer_is_heeded() {
-    use crate::auth::jwt::{Jwks, Provider};
-    use crate::fetch::Trust;
-    let Loaded { config, .. } = good("full.yaml", SECRETS);
-    let settings = config.jwt["corporate"].settings();
     let named = claims(r#"{"org": "acme"}"#);
     let who = super::Who {
         claims: Some(&named),
@@ -461,6 +461,20 @@ fn every_setting_of_an_issuer_is_heeded() {
     let rule = config.clusters["main"].groups.as_ref();
     assert_eq!(rule.unwrap().0, ["ORG.*", "g-1"]);
     assert_eq!(config.clusters["audit"].groups, None);
+    assert_eq!(claimed.key, Some(Said::Any(claim("customer"))));
+    let group = choice(header("x-group"), ["g-1", "g-2"], Some("g-1"));
+    assert_eq!(chosen.groups.said, Some(Said::Listed(group)));
+    assert_eq!(chosen.groups.allowed.0, ["g-1", "g-2"]);
+    let key = choice(ChosenFrom::Query("customer".to_owned()), ["a", "b"], None);
+    assert_eq!(chosen.key, Some(Said::Listed(key)));
+}
+
+#[test]
+fn every_setting_of_an_issuer_is_heeded() {
+    use crate::auth::jwt::{Jwks, Provider};
+    use crate::fetch::Trust;
+    let Loaded { config, .. } = good("full.yaml", SECRETS);
+    let settings = config.jwt["corporate"].settings();
     assert_eq!(
         (settings.name.as_str(), settings.issuer.as_str()),
         ("corporate", "https://login.example.com")
@@ -779,8 +793,14 @@ fn every_key_is_documented() {
             keys(one, &mut found);
         }
     }
-    for entry in tree["reads"].as_array().unwrap() {
-        keys(entry, &mut found);
+    for list in ["reads", "writes"] {
+        for entry in tree[list].as_array().unwrap() {
+            keys(entry, &mut found);
+        }
+    }
+    // What is in these is a route's of the filter, which its own page documents.
+    for template in tree["templates"]["named"].take().as_object().unwrap().values() {
+        found.extend(template.as_object().unwrap().keys().cloned());
     }
     keys(&tree, &mut found);
     assert!(found.len() > 30, "{found:?}");

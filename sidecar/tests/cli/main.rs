@@ -473,6 +473,11 @@ async fn envoy_is_checked_beside_the_sidecar() {
             "topic: kong-upstream, producer: quick",
             "producer: the sidecar has no producer \"quick\"",
         ),
+        (
+            "topic: kong-upstream",
+            "topic: kong-upstream, template: {name: deploy}",
+            "template.name: the sidecar has no template \"deploy\"",
+        ),
     ] {
         kafka.write("envoy.yaml", &text.replace(from, to));
         let checked = sluice(&kafka, &both).await;

@@ -67,7 +67,7 @@ fn body() -> String {
     Json::Object(members.collect::<Map<_, _>>()).to_string()
 }
 
-/// Each template by what it does.
+/// Each template by what it does. No expression is there twice: the sidecar would compile it once.
 fn definitions() -> Vec<(&'static str, Json)> {
     let members = |text: &dyn Fn(usize) -> String| {
         let all = (0..EXPRESSIONS).map(|n| (format!("m{n}"), json!(text(n))));
@@ -81,11 +81,11 @@ fn definitions() -> Vec<(&'static str, Json)> {
         ),
         (
             "ten paths in text",
-            members(&|n| format!("f{n}={{{{ .inputs.f{n} }}}}.")),
+            members(&|n| format!("f{n}={{{{ .inputs[\"f{n}\"] }}}}.")),
         ),
         (
             "nine paths beside the inputs, spread",
-            json!({ "payload": { "{{ spreadValue() }}": "{{ .inputs }}", "of": (1..EXPRESSIONS).map(|n| format!("{{{{ .inputs.f{n} }}}}")).collect::<Vec<_>>() } }),
+            json!({ "payload": { "{{ spreadValue() }}": "{{ .inputs }}", "of": (1..EXPRESSIONS).map(|n| format!("{{{{ .inputs | .f{n} }}}}")).collect::<Vec<_>>() } }),
         ),
     ]
 }

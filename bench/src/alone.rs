@@ -198,6 +198,7 @@ mod tests {
             id: 1,
             topics: vec![TopicFate { result: Some(result) }],
             replayed: false,
+            ..Default::default()
         };
         let failure = |class: ErrorClass| {
             topic_fate::Result::Failure(Failure {

@@ -22,6 +22,7 @@ mod stats;
 mod subscriptions;
 mod table;
 mod targets;
+mod templates;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Some(Command::Each(each)) => read::each::run(each),
         Some(Command::Read(read)) => read::run(read, &cli.options),
         Some(Command::State(state)) => state::run(state, &cli.options),
+        Some(Command::Templates(bench)) => templates::run(bench, &cli.options),
         Some(Command::Subscriptions(bench)) => subscriptions::run(bench, &cli.options),
         Some(Command::Spool(spool)) => spool::run(spool, &cli.options),
         None => run::run(&cli.options),

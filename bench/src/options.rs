@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Spool(crate::spool::Spool),
     /// Measure the admin API's state with many rows.
     State(crate::state::State),
+    /// Measure payload templates: what a record costs that expressions make.
+    Templates(crate::templates::TemplatesBench),
     /// Measure subscriptions: records to a handler, next to a Restate server.
     Subscriptions(crate::subscriptions::SubscriptionsBench),
 }

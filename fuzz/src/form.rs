@@ -24,6 +24,16 @@ pub(crate) fn form(data: &[u8]) {
     };
     let again = ours.iter().map(written).collect::<Vec<_>>().join("&");
     assert_eq!(parsers::form(again.as_bytes()), ours);
+    // As a template's inputs: an object of as many names as there are.
+    let form = Some(&b"application/x-www-form-urlencoded"[..]);
+    let inputs = sluice_filter::inputs::of_body(form, None, data).expect("any form is one");
+    let inputs = inputs.map(|inputs| serde_json::from_slice::<serde_json::Value>(&inputs).expect("JSON"));
+    let members = inputs
+        .as_ref()
+        .map_or(0, |inputs| inputs.as_object().expect("an object").len());
+    let names: std::collections::BTreeSet<_> = ours.iter().map(|(name, _)| name.clone()).collect();
+    // Two names that are no text may be written alike.
+    assert!(members <= names.len() && (members > 0) != names.is_empty());
     // A path is decoded as everybody does it.
     let decoded = percent_encoding::percent_decode(data).collect::<Vec<_>>();
     assert_eq!(&*parsers::path_decoded(data), &decoded[..]);

@@ -56,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("environment", environment::environment),
     ("envoy_config", config::envoy),
     ("filter_config", config::filter),
+    ("finished_ahead", held::finished),
     ("form", form::form),
     ("header_pairs", pairs::pairs),
     ("held_event", held::held),

@@ -16,6 +16,16 @@ pub(crate) fn multipart(data: &[u8]) {
     );
     let result = parsers::multipart(content_type, body);
     let boundary = parsers::media_parameter(content_type, "boundary").filter(|boundary| !boundary.is_empty());
+    if parsers::media_is(content_type, "multipart/form-data") && !body.is_empty() {
+        // As a template's inputs: what is no file.
+        let inputs = sluice_filter::inputs::of_body(Some(content_type), None, body);
+        assert_eq!(inputs.is_ok(), result.is_ok(), "{inputs:?}");
+        if let (Ok(Some(inputs)), Ok(parts)) = (inputs, &result) {
+            let inputs: serde_json::Value = serde_json::from_slice(&inputs).expect("JSON");
+            let any = parts.iter().any(|part| part.filename.is_none());
+            assert_eq!(inputs.as_object().expect("an object").is_empty(), !any);
+        }
+    }
     let Some(boundary) = boundary else {
         assert!(result.is_err(), "parts without a boundary");
         return;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use sluice::config::{Secret, TopicAllowlist};
-use sluice::templates::{Definition, NamedSecret, Settings, Templates};
+use sluice::metrics::TemplateMetrics;
+use sluice::templates::{Definition, NamedSecret, Rendered, Settings, Templates};
 use sluice_proto::v1::{Record, Template};
 use tokio::runtime::Runtime;
 
@@ -46,7 +47,7 @@ pub(crate) fn record(data: &[u8]) {
     };
     let bound = settings.max_output_bytes;
     let started = Instant::now();
-    let templates = Templates::new(settings);
+    let templates = Templates::new(settings, TemplateMetrics::default());
     let record = Record {
         template: Some(template),
         ..Record::default()
@@ -55,9 +56,15 @@ pub(crate) fn record(data: &[u8]) {
     let rendered = RUNTIME.block_on(templates.render(record, until));
     assert!(started.elapsed() < LONG, "took {:?}", started.elapsed());
     match rendered {
-        Ok(record) => {
-            assert!(Definition::compile(definition).is_ok());
-            assert_eq!(record.topics, ["t"]);
+        Ok(Rendered { record, topic }) => {
+            let read = Definition::compile(definition).expect("a definition");
+            match topic {
+                Some(topic) => {
+                    assert!(read.parts().contains(&"topic"));
+                    assert_eq!(record.topics, [topic]);
+                }
+                None => assert_eq!(record.topics, ["t"]),
+            }
             assert!(record.template.is_none());
             if let Some(value) = &record.value {
                 assert!(value.len() <= bound);

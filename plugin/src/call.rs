@@ -123,6 +123,7 @@ mod tests {
     fn class(outcome: &Outcome) -> ErrorClass {
         match outcome {
             Outcome::Failed(failed) => failed.class,
+            Outcome::Chosen { outcome, .. } => class(outcome),
             Outcome::Fates(fates) | Outcome::Replayed(fates) => match &fates[0].result {
                 Some(Fate::Failure(failure)) => sluice_proto::class::from_wire(failure.class),
                 other => panic!("no failure: {other:?}"),
@@ -142,6 +143,7 @@ mod tests {
             id,
             topics: vec![stored.clone()],
             replayed: false,
+            ..Default::default()
         };
         let mut reply = ProduceReply {
             fates: vec![fate(ID)],
@@ -155,6 +157,16 @@ mod tests {
         }];
         let got = answer("200", CONTENT_TYPE, &reply.encode_to_vec());
         assert_eq!(got, Outcome::Replayed(vec![stored.clone()]));
+        reply.fates = vec![RecordFate {
+            topic: "chosen".to_owned(),
+            ..fate(ID)
+        }];
+        let got = answer("200", CONTENT_TYPE, &reply.encode_to_vec());
+        let chosen = Outcome::Chosen {
+            topic: "chosen".to_owned(),
+            outcome: Box::new(Outcome::Fates(vec![stored.clone()])),
+        };
+        assert_eq!(got, chosen);
         reply.fates = vec![fate(9)];
         let got = answer("200", CONTENT_TYPE, &reply.encode_to_vec());
         assert_eq!(class(&got), ErrorClass::OutcomeUnknown);

@@ -234,6 +234,9 @@ fn check_over(upper: &Layer, lower: &Layer) -> Result<Option<Route>, Vec<Contrad
     if upper.topics_query_arg.is_some() && !merged.names_a_topic() {
         return Err(vec![check::NO_TOPIC]);
     }
+    if upper.topic_template().is_some() && !merged.names_a_topic() {
+        return Err(vec![check::NO_MADE_TOPIC]);
+    }
     check::check(&merged)
 }
 

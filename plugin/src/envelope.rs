@@ -5,6 +5,7 @@ mod object;
 
 use crate::form;
 use crate::json;
+use crate::multipart::Part;
 use crate::record::{Input, Reject, header_name, is_credential};
 
 /// Appends the envelope that the route's `forward_*` settings ask for.
@@ -58,7 +59,7 @@ fn headers(out: &mut Vec<u8>, input: &Input<'_>) -> Result<(), Reject> {
 }
 
 /// Appends the arguments of a query or form body as an object.
-fn args(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn args(out: &mut Vec<u8>, text: &[u8]) {
     let args = form::args(text).collect::<Vec<_>>();
     object::write(
         out,
@@ -68,5 +69,15 @@ fn args(out: &mut Vec<u8>, text: &[u8]) {
             Some(value) => json::string_or_base64(out, &value),
             None => out.extend_from_slice(b"true"),
         },
+    );
+}
+
+/// Appends the parts of a multipart form as an object.
+pub(crate) fn parts(out: &mut Vec<u8>, parts: &[Part<'_>]) {
+    object::write(
+        out,
+        parts,
+        |part| &part.name,
+        |out, part| json::string_or_base64(out, part.content),
     );
 }

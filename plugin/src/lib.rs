@@ -9,6 +9,7 @@ mod envelope;
 pub mod exchange;
 mod form;
 mod idempotency;
+pub mod inputs;
 mod json;
 mod key;
 mod media;

@@ -108,6 +108,7 @@ impl Reply {
                 reply.headers.push((REPLAYED_HEADER, "true".into()));
                 reply
             }
+            Outcome::Chosen { topic, outcome } => Self::of(route, std::slice::from_ref(topic), outcome),
         }
     }
 

@@ -1,9 +1,8 @@
 //! The parts of a request that the sidecar's expressions are evaluated on.
 
 use crate::config::Template;
-use crate::media::Kind;
-use crate::record::{Input, Reject, excerpt, header_name, is_credential, wire};
-use crate::source;
+use crate::record::{Input, Reject, header_name, is_credential, wire};
+use crate::{inputs, source};
 
 // Fields of `Template`.
 const DEFINITION: u8 = 1;
@@ -27,12 +26,12 @@ pub(crate) fn write(
     input: &Input<'_>,
 ) -> Result<(), Reject> {
     let head = input.head;
-    let body = body(input)?;
-    let guess = settings.definition.len() + body.map_or(0, str::len) + 1024;
+    let inputs = inputs::of(input)?;
+    let guess = settings.definition.len() + inputs.as_ref().map_or(0, |inputs| inputs.len()) + 1024;
     let begun = wire::begin_far(out, field, guess);
     wire::bytes(out, DEFINITION, settings.definition.as_bytes());
-    if let Some(body) = body {
-        wire::bytes(out, INPUTS, body.as_bytes());
+    if let Some(inputs) = inputs {
+        wire::bytes(out, INPUTS, &inputs);
     }
     wire::bytes(out, METHOD, head.method());
     wire::bytes(out, PATH, head.path());
@@ -52,21 +51,6 @@ pub(crate) fn write(
     }
     wire::end(out, begun);
     Ok(())
-}
-
-/// The JSON body; `None` if there is none.
-fn body<'a>(input: &Input<'a>) -> Result<Option<&'a str>, Reject> {
-    if input.body.is_empty() {
-        return Ok(None);
-    }
-    if input.kind() != Kind::Json {
-        let said = input.content_type().map_or_else(|| "nothing".to_owned(), excerpt);
-        return Err(Reject::invalid(format!(
-            "this route makes its records of a JSON body, and the content-type says {said}: send application/json, \
-             without a content-encoding"
-        )));
-    }
-    Ok(Some(input.json()?.text))
 }
 
 fn pair(out: &mut Vec<u8>, field: u8, name: &[u8], value: &[u8]) {

@@ -123,9 +123,14 @@ fn every_frozen_reply_is_told_as_it_is_described() {
         for (owner, described_fate) in fates.iter().enumerate() {
             let told = world.answers.iter().find(|(told, _)| *told == owner);
             let replayed = described_fate["replayed"] == true;
+            let (told, chosen) = match told {
+                Some((_, Outcome::Chosen { topic, outcome })) => (Some(&**outcome), json!(topic)),
+                told => (told.map(|(_, outcome)| outcome), Json::Null),
+            };
+            assert_eq!(chosen, described_fate["topic"], "{}", path.display());
             let topics = match told {
-                Some((_, Outcome::Fates(topics))) if !replayed => topics,
-                Some((_, Outcome::Replayed(topics))) if replayed => topics,
+                Some(Outcome::Fates(topics)) if !replayed => topics,
+                Some(Outcome::Replayed(topics)) if replayed => topics,
                 _ => panic!("{}: {told:?}", path.display()),
             };
             assert_eq!(described(topics), described_fate["topics"], "{}", path.display());

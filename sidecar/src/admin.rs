@@ -84,7 +84,16 @@ async fn ready(State(admin): State<Admin>) -> Response {
     } else {
         StatusCode::OK
     };
-    let body = json!({ "ready": !draining, "draining": draining, "clusters": clusters });
+    let mut body = json!({ "ready": !draining, "draining": draining, "clusters": clusters });
+    let secrets: Map<String, Value> = admin
+        .reloads
+        .bad_secrets()
+        .into_iter()
+        .map(|(name, why)| (name, json!({ "reload_error": why })))
+        .collect();
+    if let (false, Some(body)) = (secrets.is_empty(), body.as_object_mut()) {
+        body.insert("secrets".to_owned(), secrets.into());
+    }
     (status, axum::Json(body)).into_response()
 }
 

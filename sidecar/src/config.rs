@@ -46,8 +46,8 @@ pub use jwt::Bearers;
 
 pub use read::{DEV_BROKER_PARTITIONS, check_topic};
 pub use reads::{
-    MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read, ReadGroups, ReadTopics, Reset, check_group, reset,
-    topics_pattern,
+    MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read, ReadGroups, ReadTopics, Reset, Who, check_group,
+    reset, topics_pattern,
 };
 pub use show::{Origins, show};
 pub use source::Source;

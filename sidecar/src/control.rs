@@ -122,7 +122,8 @@ impl Control {
         let refreshed = tokio::task::spawn_blocking(move || {
             // One after the other, so that the last that is put there is the newest.
             let _one = this.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-            let view = Arc::new(this.fixed.view(Some(&registry), &this.view()));
+            let list = |prefix: &str| registry.list(prefix);
+            let view = Arc::new(this.fixed.view(Some(&list), &this.view()));
             *this.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
             // Held until it is sent, so that no renewal in between is undone.
             let renewed = this.renewed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,7 @@ mod sinks;
 mod spool;
 mod state;
 mod subscriptions;
+mod templates;
 mod topic;
 
 use std::fmt;
@@ -37,6 +38,7 @@ pub use self::sinks::SinkMetrics;
 pub use self::spool::SpoolMetrics;
 pub use self::state::StateMetrics;
 pub use self::subscriptions::SubscriptionMetrics;
+pub use self::templates::TemplateMetrics;
 pub use self::topic::{ByOutcome, ByReason, Shed, TopicMetrics};
 
 /// The buckets of the produce latency, in seconds.
@@ -161,6 +163,7 @@ pub struct Metrics {
     subscriptions: subscriptions::Families,
     sinks: SinkMetrics,
     state: StateMetrics,
+    templates: TemplateMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -205,6 +208,7 @@ impl Default for Metrics {
             subscriptions: subscriptions::Families::default(),
             sinks: SinkMetrics::default(),
             state: StateMetrics::default(),
+            templates: TemplateMetrics::default(),
             registry: Registry::default(),
         };
         macro_rules! register {
@@ -281,6 +285,11 @@ impl Default for Metrics {
             STATE_LAG => state.lag,
             STATE_CAUGHT_UP => state.caught_up,
             STATE_READY => state.ready,
+            TEMPLATE_RENDERED => templates.rendered,
+            TEMPLATE_FAILED => templates.failed,
+            TEMPLATE_SECONDS => templates.seconds,
+            TEMPLATE_WAITING => templates.waiting,
+            TEMPLATE_RELOADS => templates.reloads,
         }
         Self { registry, ..this }
     }
@@ -315,6 +324,11 @@ impl Metrics {
     /// What reading counts.
     pub fn reads(&self) -> ReadMetrics {
         self.reads.clone()
+    }
+
+    /// What payload templates count.
+    pub fn templates(&self) -> TemplateMetrics {
+        self.templates.clone()
     }
 
     /// What handing events to handlers counts.

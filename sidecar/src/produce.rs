@@ -1,6 +1,7 @@
 //! From a record as it came in to its fate: which cluster and producer it goes to, whether it may, and what
 //! became of it in each of its topics.
 
+pub(crate) mod applied;
 mod batch;
 mod fanout;
 pub mod grpc;
@@ -26,13 +27,17 @@ use crate::kafka::health::Health;
 use crate::kafka::record::{Delivery, Failure, Outcome, Receipt, Recipient, Record, Submission};
 use crate::metrics::Metrics;
 use crate::spool::{Bridged, Incoming, Lane, Outlet, Spool};
-use crate::templates::Templates;
+use crate::templates::{NamedSecret, Templates};
 
 /// Who wants to know the fates of records.
 pub trait FateSink: Recipient {
     /// The fate of a record that went to several topics, or has an idempotency key: an outcome for each topic, in their
     /// order, or one failure for all. `replayed` if an earlier record with its key had it.
     fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool);
+
+    /// The topic of that record is this one, by its template: told before its fate, whose only topic it is. Who tells nobody
+    /// of topics need not remember it.
+    fn chose(&self, _token: u64, _topic: &str) {}
 }
 
 /// Takes records on, for every face of the sidecar.
@@ -75,7 +80,7 @@ impl Gateway {
             answer_timeout: config.answer_timeout,
             spool,
             idempotency,
-            templates: Templates::new(config.templates.clone()),
+            templates: Templates::new(config.templates.clone(), metrics.templates()),
             metrics,
         });
         if let Some(keys) = &this.idempotency {
@@ -383,6 +388,11 @@ impl Gateway {
     /// When a thread cannot be started.
     pub fn renew(&self, name: &str, to: Cluster) -> Result<bool, String> {
         self.routes.renew(name, to)
+    }
+
+    /// Has templates use another value of a secret. Whether it is another one.
+    pub fn renew_secret(&self, name: &str, to: NamedSecret) -> bool {
+        self.templates.renew(name, to)
     }
 
     /// By cluster, why its clients have not gone over to changed files yet.

@@ -1,4 +1,4 @@
-//! Files that clusters name, certificates and secrets, are looked at every now and then; those that have changed take
+//! Files that clusters name, certificates and secrets, and those of the secrets of templates, are looked at every now and then; those that have changed take
 //! effect without a restart.
 //!
 //! They are read, not watched: a file may be replaced by a rename, a Kubernetes mount by a link that points elsewhere, and
@@ -20,16 +20,28 @@ use crate::read::Reads;
 
 /// What is wrong with files that have changed.
 #[derive(Default)]
-pub struct Status(Mutex<BTreeMap<String, String>>);
+pub struct Status {
+    clusters: Mutex<BTreeMap<String, String>>,
+    secrets: Mutex<BTreeMap<String, String>>,
+}
 
 impl Status {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_secrets(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// By cluster, what is wrong with its files.
     pub fn bad_files(&self) -> BTreeMap<String, String> {
         self.lock().clone()
+    }
+
+    /// By secret of templates, what is wrong with its file.
+    pub fn bad_secrets(&self) -> BTreeMap<String, String> {
+        self.lock_secrets().clone()
     }
 }
 
@@ -69,7 +81,7 @@ impl Watcher {
         }
     }
 
-    /// Looks until it is dropped; not at all where no cluster names a file.
+    /// Looks until it is dropped; not at all where nothing names a file.
     pub async fn run(self) {
         let this = Arc::new(self);
         // What was read at the start may be out of date already: the first look reads everything.
@@ -85,12 +97,14 @@ impl Watcher {
                     return None;
                 }
                 let changed = before.as_ref() != Some(&digests);
-                Some((!changed || looking.read()).then_some(digests))
+                // Both, whatever is wrong with one.
+                let good = !changed || (looking.read() & looking.read_secrets());
+                Some(good.then_some(digests))
             });
             match looked.await {
                 Ok(Some(now)) => settled = now,
                 Ok(None) => return,
-                Err(error) => tracing::error!(%error, "looking at the clusters' files failed"),
+                Err(error) => tracing::error!(%error, "looking at the files failed"),
             }
         }
     }
@@ -119,6 +133,43 @@ impl Watcher {
                             "the changed files are not used: the old ones stay in use, and they are read again"
                         );
                         self.metrics.reloaded(&name, result);
+                        status.insert(name, why);
+                    }
+                }
+            }
+        }
+        good
+    }
+
+    /// Reads the secrets of templates again. Whether nothing was wrong with any.
+    fn read_secrets(&self) -> bool {
+        let mut good = true;
+        let metrics = self.metrics.templates();
+        for (name, read) in self.source.secrets() {
+            let mut status = self.status.lock_secrets();
+            match read {
+                Ok(secret) => {
+                    if self.gateway.renew_secret(&name, secret) {
+                        tracing::info!(
+                            secret = name,
+                            "its file has changed: records use what it holds from now on"
+                        );
+                        metrics.reloaded(&name, true);
+                    }
+                    if status.remove(&name).is_some() {
+                        tracing::info!(secret = name, "nothing is wrong with its file any more");
+                    }
+                }
+                Err(problems) => {
+                    good = false;
+                    let why = told(&problems);
+                    if status.get(&name) != Some(&why) {
+                        tracing::error!(
+                            secret = name,
+                            why,
+                            "its changed file is not used: the old value stays in use, and the file is read again"
+                        );
+                        metrics.reloaded(&name, false);
                         status.insert(name, why);
                     }
                 }

@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
-use sluice::config::{Address, Cluster, Config, Secret, State};
+use sluice::config::{Address, Cluster, Config, Secret, State, TopicAllowlist};
 use sluice::control::{Control, api};
 use sluice::kafka::log::Settings;
 use sluice::metrics::StateMetrics;
@@ -279,6 +279,41 @@ async fn what_cannot_be_is_refused_with_every_problem() {
         "invalid_request",
         "sauce",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_one_that_the_cluster_allows() {
+    let mock = mock();
+    let mut config = config(&mock);
+    let rule = ["ORG_ID.*", "deploy-bot"].map(str::to_owned);
+    support::cluster(&mut config).groups = Some(TopicAllowlist(rule.to_vec()));
+    let sidecar = Sidecar::start(config).await;
+    ready(&sidecar).await;
+    let with = |options: Value| {
+        let mut subscription = hook();
+        subscription["options"] = options;
+        subscription
+    };
+    let rule = "clusters.main.consumer.groups allows: ORG_ID.*, deploy-bot";
+    // Without one it is the subscription's id.
+    for options in [
+        json!({}),
+        json!({"group.id": "OTHER.app"}),
+        json!({"group.id": "deploy-bots"}),
+    ] {
+        let refused = post(&sidecar, "/subscriptions", with(options)).await;
+        expect(&refused, 422, "invalid", rule);
+        assert_eq!(refused.json()["problems"][0]["path"], "options.group.id");
+    }
+    for group in ["ORG_ID.app", "deploy-bot"] {
+        let made = post(&sidecar, "/subscriptions", with(json!({"group.id": group}))).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let id = made.json()["id"].as_str().unwrap().to_owned();
+        let patch = json!({"options": {"group.id": "OTHER.app"}});
+        let path = format!("/subscriptions/{id}");
+        let refused = call(&sidecar, Method::PATCH, &path, Some(patch), &[]).await;
+        expect(&refused, 422, "invalid", rule);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,8 @@ mod idempotency;
 mod letters;
 #[path = "produce/listening.rs"]
 mod listening;
+#[path = "produce/named.rs"]
+mod named;
 #[path = "produce/order.rs"]
 mod order;
 #[path = "produce/outage.rs"]

@@ -14,6 +14,8 @@ mod delivery;
 mod failing;
 #[path = "subscriptions/faulty.rs"]
 mod faulty;
+#[path = "subscriptions/handed_over.rs"]
+mod handed_over;
 #[path = "subscriptions/steering.rs"]
 mod steering;
 #[path = "subscriptions/together.rs"]

@@ -39,6 +39,7 @@ impl Host {
             id: sent.record.id,
             topics,
             replayed,
+            ..Default::default()
         }];
         self.sidecar_says(sent.stream, &ProduceReply { fates, drain: false });
     }

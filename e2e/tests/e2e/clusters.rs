@@ -8,6 +8,7 @@ mod papers;
 mod readers;
 mod renewed;
 mod rights;
+mod subscribed;
 
 use std::time::{Duration, Instant};
 

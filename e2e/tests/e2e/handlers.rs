@@ -76,6 +76,19 @@ async fn curl(admin: &str, args: &[&str]) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// What the command prints about the sidecar at `admin`.
+async fn sluice(admin: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new(parts::sidecar()?)
+        .args(args)
+        .args(["--admin", admin])
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{args:?}: {told}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 fn producer(kafka: &Kafka) -> Result<BaseProducer> {
     let mut config = ClientConfig::new();
     config
@@ -277,6 +290,20 @@ fn a_service_on_express_is_handed_records() -> Result<()> {
         })
         .await?;
         ensure!(express.seen().await?.0.len() == count, "more came");
+
+        // What is held of it stays where that is asked for, until somebody removes it.
+        let held = async || sluice(admin, &["subscriptions", "held", "list"]).await;
+        let line = format!("my-cluster {service} 1 ");
+        let listed = held().await?;
+        ensure!(listed.contains(&format!("{line}true\n")), "{listed}");
+        sluice(admin, &["subscriptions", "delete", &service, "--keep-held"]).await?;
+        let listed = held().await?;
+        ensure!(listed.contains(&format!("{line}false\n")), "{listed}");
+        let removed = sluice(admin, &["subscriptions", "held", "delete", &service]).await?;
+        let removed: Value = serde_json::from_str(&removed)?;
+        ensure!(removed["events"] == 1, "{removed}");
+        let listed = held().await?;
+        ensure!(!listed.contains(&service), "{listed}");
         Ok(())
     })
 }

@@ -29,5 +29,6 @@ mod spool;
 mod stats;
 mod storm;
 mod subscriptions;
+mod templates;
 mod truth;
 mod views;

@@ -1,5 +1,5 @@
-//! What is signed, verified by the libraries that receivers use: `standardwebhooks` of PyPI and of npm. `make webhooks` fetches
-//! them.
+//! What is signed, verified by the libraries that receivers use: `standardwebhooks` of PyPI and of npm, which `make webhooks`
+//! fetches; and, as Port has no library, by Python's own `hmac`.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -60,9 +60,17 @@ fn receiver(command: &mut Command, secret: &str) -> Receiver {
 }
 
 fn python(secret: &str) -> Receiver {
+    script("verify.py", secret)
+}
+
+fn port(secret: &str) -> Receiver {
+    script("verify_port.py", secret)
+}
+
+fn script(name: &str, secret: &str) -> Receiver {
     let program = root().join("target/webhooks/venv/bin/python");
     receiver(
-        Command::new(program).arg(root().join("e2e/webhooks/verify.py")),
+        Command::new(program).arg(root().join("e2e/webhooks").join(name)),
         secret,
     )
 }
@@ -78,8 +86,8 @@ fn node(secret: &str) -> Receiver {
     )
 }
 
-async fn deliver(url: &str, secrets: &Value) -> Outcome {
-    let tree = json!({"signature": {"secrets": secrets}, "connect_timeout": "30s", "read_timeout": "30s"});
+async fn deliver(url: &str, signature: &Value) -> Outcome {
+    let tree = json!({"signature": signature, "connect_timeout": "30s", "read_timeout": "30s"});
     let problems = Problems::default();
     let section = Section::root(&tree, &problems);
     let options = Options::read(&section, &Inline(&problems));
@@ -118,25 +126,29 @@ async fn deliver(url: &str, secrets: &Value) -> Outcome {
     webhook.deliver(&[event]).await
 }
 
+fn is_refused(outcome: &Outcome) {
+    let refused = matches!(
+        outcome,
+        Outcome::Poison {
+            status: Some(400),
+            ..
+        }
+    );
+    assert!(refused, "{outcome:?}");
+}
+
 /// Each receiver knows one secret: what is signed with it is taken, what is signed with another is not, and while secrets
 /// are changed receivers of both take it.
 async fn verify(start: fn(&str) -> Receiver) {
     let (old, new) = (start(SECRET), start(OTHER));
     let taken = Outcome::Done { reply: None };
-    assert_eq!(deliver(&old.url, &json!([SECRET])).await, taken);
-    let refused = deliver(&new.url, &json!([SECRET])).await;
-    assert!(
-        matches!(
-            refused,
-            Outcome::Poison {
-                status: Some(400),
-                ..
-            }
-        ),
-        "{refused:?}"
-    );
+    assert_eq!(deliver(&old.url, &json!({"secrets": [SECRET]})).await, taken);
+    is_refused(&deliver(&new.url, &json!({"secrets": [SECRET]})).await);
     for receiver in [&old, &new] {
-        assert_eq!(deliver(&receiver.url, &json!([OTHER, SECRET])).await, taken);
+        assert_eq!(
+            deliver(&receiver.url, &json!({"secrets": [OTHER, SECRET]})).await,
+            taken
+        );
     }
 }
 
@@ -148,4 +160,18 @@ async fn the_python_library_verifies_what_is_signed() {
 #[tokio::test]
 async fn the_javascript_library_verifies_what_is_signed() {
     verify(node).await;
+}
+
+#[tokio::test]
+async fn ports_signature_is_verified_by_itself_and_beside_the_others() {
+    const PORT: &str = "the client secret, é";
+    let (own, other) = (port(PORT), port("another"));
+    let both = json!({"port_secret": PORT, "secrets": [SECRET]});
+    for signature in [&json!({"port_secret": PORT}), &both] {
+        assert_eq!(deliver(&own.url, signature).await, Outcome::Done { reply: None });
+        is_refused(&deliver(&other.url, signature).await);
+    }
+    let standard = python(SECRET);
+    assert_eq!(deliver(&standard.url, &both).await, Outcome::Done { reply: None });
+    is_refused(&deliver(&own.url, &json!({"secrets": [SECRET]})).await);
 }

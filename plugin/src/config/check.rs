@@ -144,6 +144,25 @@ const TWO_PARTITIONS: Contradiction = Contradiction {
     message: "is made by template.partition already: set one of them",
 };
 
+/// A layer has expressions choose the topic, and there is none to choose.
+pub(super) const NO_MADE_TOPIC: Contradiction = Contradiction {
+    field: "template.topic",
+    involves: &["topic", "topics", "template", "allowed_topics"],
+    message: "can give no topic: set allowed_topics, or a topic of the route's own",
+};
+
+const TWO_TOPICS: Contradiction = Contradiction {
+    field: "template.topic",
+    involves: &["topic", "topics_query_arg", "template"],
+    message: "the request chooses by `topic` or `topics_query_arg` already; leave one of them out, or set `topic` to a name",
+};
+
+const TWO_TEMPLATES: Contradiction = Contradiction {
+    field: "template.name",
+    involves: &["payload", "template", "encrypt"],
+    message: "the template that it names says what is made and what is encrypted: leave `payload` and `encrypt` out",
+};
+
 const ENCRYPT_ALONE: Contradiction = Contradiction {
     field: "encrypt",
     involves: &["encrypt", "payload", "value"],
@@ -241,7 +260,8 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
     } = forward(merged);
     let forwards = method || uri || headers || body;
     let continues = merged.then == Some(Then::Continue);
-    let (made, parts) = (merged.payload.is_some(), merged.template.as_ref());
+    let (made, parts) = (merged.makes_value(), merged.template.as_ref());
+    let named = merged.template_name().is_some();
     let chooses = matches!(merged.topics, Some(Topics::Chosen(_)));
     let found = [
         (chooses && merged.topics_query_arg.is_some(), TWO_CHOICES),
@@ -277,7 +297,18 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
                 && merged.partition.as_ref().is_some_and(Option::is_some),
             TWO_PARTITIONS,
         ),
-        (!made && merged.encrypt.is_some(), ENCRYPT_ALONE),
+        (
+            merged.payload.is_none() && !named && merged.encrypt.is_some(),
+            ENCRYPT_ALONE,
+        ),
+        (
+            named && (merged.payload.is_some() || merged.encrypt.is_some()),
+            TWO_TEMPLATES,
+        ),
+        (
+            merged.topic_template().is_some() && (chooses || merged.topics_query_arg.is_some()),
+            TWO_TOPICS,
+        ),
     ];
     found
         .into_iter()

@@ -44,6 +44,8 @@ pub struct Wanted {
     pub clusters: Vec<String>,
     /// The producers that may write them; an empty one is the default.
     pub producers: Vec<String>,
+    /// The template that makes them, of the sidecar's.
+    pub template: Option<String>,
 }
 
 impl EnvoyReport {

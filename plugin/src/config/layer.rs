@@ -195,7 +195,8 @@ impl Layer {
     /// A choice made here takes away what only made sense with the choice of a lower layer: to answer takes
     /// away `on_error`, to continue takes away the answer's status and message, to handle CloudEvents takes
     /// away `value: envelope`, `transport: http` the bound on what is on the stream, a topic that the request
-    /// chooses another way of choosing, `payload` the `value`, and `value` the `payload` and what of it is encrypted.
+    /// chooses another way of choosing, `payload` the `value`, and `value` the `payload` and what of it is encrypted. A
+    /// template of the sidecar's takes away what one of the route's own is made of, and the other way round.
     pub(super) fn over(&self, lower: &Self) -> Self {
         let mut merged = self.or(lower);
         match self.then {
@@ -213,6 +214,13 @@ impl Layer {
             merged.value = self.value;
         } else if self.value.is_some() {
             merged.payload = None;
+            merged.encrypt.clone_from(&self.encrypt);
+        }
+        if self.template.is_none() && self.payload.is_some() && merged.template_name().is_some() {
+            merged.template = None;
+        }
+        if self.template_name().is_some() {
+            merged.payload.clone_from(&self.payload);
             merged.encrypt.clone_from(&self.encrypt);
         }
         if matches!(self.topics, Some(Topics::Chosen(_))) {
@@ -233,7 +241,23 @@ impl Layer {
             None => false,
         };
         let may_name = self.allowed_topics.as_ref().is_some_and(|list| !list.is_empty());
-        own || (self.topics_query_arg.is_some() && may_name)
+        own || ((self.topics_query_arg.is_some() || self.topic_template().is_some()) && may_name)
+    }
+
+    /// The template of the sidecar's that makes the record.
+    pub(super) fn template_name(&self) -> Option<&str> {
+        self.template.as_ref()?.name.as_deref()
+    }
+
+    /// The text whose expressions choose the topic.
+    pub(super) fn topic_template(&self) -> Option<&str> {
+        self.template.as_ref()?.topic.as_deref()
+    }
+
+    /// Whether the record's value is made by expressions, of the route's or of a template of the sidecar's: one that has none
+    /// needs a `value` of the route's.
+    pub(super) fn makes_value(&self) -> bool {
+        self.payload.is_some() || (self.template_name().is_some() && self.value.is_none())
     }
 }
 

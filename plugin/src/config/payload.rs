@@ -11,9 +11,12 @@ use super::layer::Layer;
 use super::route::{Source, Template};
 use super::source;
 
-/// The parts of a record that `template` makes.
+/// The parts of a record that `template` makes, or the template of the sidecar's that does.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Parts {
+    /// The sidecar's name of a template, which says all the rest.
+    pub(super) name: Option<String>,
+    pub(super) topic: Option<String>,
     pub(super) key: Option<String>,
     pub(super) partition: Option<String>,
     headers: Vec<(String, String)>,
@@ -71,7 +74,10 @@ fn whole(json: &Json) -> Json {
     }
 }
 
-/// `template`: key, partition and headers.
+/// What `template` may make.
+const PARTS: [&str; 4] = ["topic", "key", "partition", "headers"];
+
+/// `template`: topic, key, partition and headers, or a name.
 pub(super) fn parts(section: &Section<'_>, field: &str) -> Option<Parts> {
     let map = section.section(field)?;
     let mut headers = Vec::new();
@@ -83,15 +89,23 @@ pub(super) fn parts(section: &Section<'_>, field: &str) -> Option<Parts> {
         }
     }
     let found = Parts {
+        name: map.name("name"),
+        topic: map.name("topic"),
         key: map.string("key"),
         partition: map.string("partition"),
         headers,
     };
-    if ["key", "partition", "headers"]
-        .iter()
-        .all(|one| map.raw(one).is_none())
-    {
-        section.problem(field, "must name one of key, partition, headers");
+    let mut set = PARTS.iter().filter(|part| map.raw(part).is_some());
+    match (map.raw("name").is_some(), set.next()) {
+        (true, Some(part)) => map.problem(part, "is said by the template that `name` names: leave it out"),
+        (false, None) => section.problem(
+            field,
+            format!(
+                "must name one of {}; or `name`, a template of the sidecar's",
+                PARTS.join(", ")
+            ),
+        ),
+        _ => {}
     }
     map.finish();
     Some(found)
@@ -194,7 +208,19 @@ pub(super) fn template(merged: &Layer) -> Option<Box<Template>> {
     };
     let trigger = merged.trigger.as_ref();
     let origin = trigger.and_then(|trigger| trigger.origin.as_deref());
+    // The sidecar's template has an origin of its own.
+    let origin = origin.or(parts.name.is_none().then_some(ORIGIN));
+    let by = trigger.map(|trigger| trigger.by.clone()).unwrap_or_default();
+    let makes_value = merged.makes_value();
+    if parts.name.is_some() && makes_value {
+        add("whole", Some(true.into()));
+    }
+    add("name", parts.name.clone().map(Json::from));
     add("payload", merged.payload.clone());
+    if let Some(topic) = parts.topic {
+        add("topic", Some(topic.into()));
+        add("allowed_topics", merged.allowed_topics.clone().map(Json::from));
+    }
     add("key", parts.key.map(Json::from));
     add("partition", parts.partition.map(Json::from));
     if !parts.headers.is_empty() {
@@ -210,14 +236,15 @@ pub(super) fn template(merged: &Layer) -> Option<Box<Template>> {
         encrypt.insert("inputs".to_owned(), inputs.clone().into());
         add("encrypt", Some(encrypt.into()));
     }
-    add("origin", Some(origin.unwrap_or(ORIGIN).into()));
+    add("origin", origin.map(Json::from));
     add(
         "operation",
         trigger.and_then(|trigger| trigger.operation).map(Json::from),
     );
     Some(Box::new(Template {
         definition: Json::Object(definition).to_string(),
-        payload: merged.payload.is_some(),
-        by: trigger.map(|trigger| trigger.by.clone()).unwrap_or_default(),
+        name: parts.name,
+        payload: makes_value,
+        by,
     }))
 }

@@ -82,6 +82,8 @@ pub struct Route {
 pub struct Template {
     /// The definition, as the sidecar reads it.
     pub definition: String,
+    /// The template of the sidecar's that the definition names, if that is what it does.
+    pub name: Option<String>,
     /// Whether the record's value is made, and not taken.
     pub payload: bool,
     /// What is told of who asks: names of `.trigger.by`, and where each one's value comes from.

@@ -52,14 +52,7 @@ pub(super) fn write(out: &mut Vec<u8>, input: &Input<'_>) -> Result<(), Reject> 
             let parts = multipart::parts(media, body)
                 .map_err(|fault| Reject::invalid(format!("the body is not multipart/form-data: {fault}")))?;
             object::member(out, "body_args");
-            object::write(
-                out,
-                &parts,
-                |part| &part.name,
-                |out, part| {
-                    json::string_or_base64(out, part.content);
-                },
-            );
+            super::parts(out, &parts);
             files(out, &parts);
         }
         Kind::Json | Kind::Text | Kind::Opaque => {

@@ -68,6 +68,27 @@ fn a_repeat_is_answered_as_the_first_was_and_says_so() {
 }
 
 #[test]
+fn the_topic_that_a_template_chose_is_told() {
+    let chosen = |outcome| {
+        let topic = "chosen".to_owned();
+        let outcome = Box::new(outcome);
+        // The route has topics of its own, for requests that choose none.
+        Reply::of(
+            &route(""),
+            &["a".to_owned(), "b".to_owned()],
+            &Outcome::Chosen { topic, outcome },
+        )
+    };
+    let reply = chosen(Outcome::Fates(vec![stored(3, 4)]));
+    assert_eq!((reply.status, reply.kind), (200, Kind::Stored));
+    assert_eq!(header(&reply, "x-kafka-topic"), ["chosen"]);
+    assert_eq!(header(&reply, "x-kafka-offset"), ["4"]);
+    let again = chosen(Outcome::Replayed(vec![stored(3, 4)]));
+    assert_eq!(header(&again, "x-kafka-topic"), ["chosen"]);
+    assert_eq!(header(&again, "idempotent-replayed"), ["true"]);
+}
+
+#[test]
 fn a_stored_record_is_200_with_its_place() {
     let reply = one("", stored(3, 1 << 40));
     assert_eq!((reply.status, reply.kind), (200, Kind::Stored));

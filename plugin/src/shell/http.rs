@@ -165,7 +165,9 @@ fn send_call(route: &Route, head: &Head<'_>, body: &[u8]) -> Result<Topics, Repl
     let head = head.of_client(client::number(&host::property(host::SOURCE_ADDRESS)));
     let encoded =
         record::encode(&mut message, call::ID, route, &head, body).map_err(|r| Reply::rejected(&r))?;
+    // Where a template chooses, the sidecar takes any topic that it may choose.
     let first = encoded.topics.names(route).first();
+    let first = first.or_else(|| route.allowed_topics.first());
     let path = call::path(first.map_or("", String::as_str));
     let headers = vec![
         (":method", "POST"),

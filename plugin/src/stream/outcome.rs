@@ -10,16 +10,31 @@ pub enum Outcome {
     Fates(Vec<TopicFate>),
     /// The same, of an earlier record with the same idempotency key: this one was not written.
     Replayed(Vec<TopicFate>),
+    /// The sidecar said, of a record whose topic its template chose.
+    Chosen {
+        /// The topic.
+        topic: String,
+        /// What became of it there.
+        outcome: Box<Outcome>,
+    },
     /// It is known without the sidecar.
     Failed(Failed),
 }
 
 impl From<Fate> for Outcome {
     fn from(fate: Fate) -> Self {
-        if fate.replayed {
-            Self::Replayed(fate.topics)
-        } else {
-            Self::Fates(fate.topics)
+        let outcome = match fate.replayed {
+            true => Self::Replayed(fate.topics),
+            false => Self::Fates(fate.topics),
+        };
+        // It goes into a header.
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        match !fate.topic.is_empty() && fate.topic.bytes().all(legal) {
+            false => outcome,
+            true => Self::Chosen {
+                topic: fate.topic,
+                outcome: Box::new(outcome),
+            },
         }
     }
 }

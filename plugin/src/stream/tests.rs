@@ -70,6 +70,7 @@ pub(super) fn stored(ids: &[RecordId], drain: bool) -> Vec<u8> {
         id: *id,
         topics: vec![stored_fate()],
         replayed: false,
+        ..Default::default()
     });
     let fates = fates.collect();
     ProduceReply { fates, drain }.encode_to_vec()
@@ -145,7 +146,7 @@ impl Bench {
 
     fn classes(&self) -> Vec<(u32, ErrorClass)> {
         let class = |outcome: &Outcome| match outcome {
-            Outcome::Fates(_) | Outcome::Replayed(_) => ErrorClass::Unspecified,
+            Outcome::Fates(_) | Outcome::Replayed(_) | Outcome::Chosen { .. } => ErrorClass::Unspecified,
             Outcome::Failed(failed) => failed.class,
         };
         self.world
@@ -349,6 +350,7 @@ fn clients_are_told_apart_while_there_is_little_room() {
             id,
             topics: vec![stored_fate(), full(class)],
             replayed: false,
+            ..Default::default()
         }];
         ProduceReply { fates, drain: false }.encode_to_vec()
     };

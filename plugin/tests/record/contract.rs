@@ -84,6 +84,18 @@ fn examples() -> Vec<Example> {
             b"POST /a?b=c\ncontent-type: application/json\nx-user: a@example.com\nauthorization: Bearer x\n\n{\"n\":1,\"id\":\"k\"}",
         ),
         one(
+            "template_topic",
+            "a record whose template chooses among topics, and has a form's fields as inputs",
+            json!({"topic": "orders", "allowed_topics": ["orders.eu"], "payload": "{{ .inputs }}", "template": {"topic": "orders.{{ .inputs.region }}"}}),
+            b"POST /\ncontent-type: application/x-www-form-urlencoded\n\nregion=eu&n=1&n=2",
+        ),
+        one(
+            "template_name",
+            "a record of a template of the sidecar's",
+            json!({"template": {"name": "deploy"}, "trigger": {"operation": "DELETE"}}),
+            b"POST /\ncontent-type: application/json\n\n{}",
+        ),
+        one(
             "template_without_body",
             "a record of a template whose request has no body",
             json!({"payload": "{{ .request.path }}"}),

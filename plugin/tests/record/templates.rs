@@ -66,6 +66,41 @@ fn a_template_without_a_payload_leaves_the_value() {
 }
 
 #[test]
+fn the_fields_of_a_form_are_inputs() {
+    let form = "POST /\ncontent-type: application/x-www-form-urlencoded\n\na=1&b=x+y&a=2";
+    let sent = template(&json!({ "payload": 1 }), form);
+    assert_eq!(sent.inputs.unwrap(), r#"{"a":["1","2"],"b":"x y"}"#);
+}
+
+#[test]
+fn a_topic_is_chosen_by_an_expression_among_those_of_the_route() {
+    let config = json!({ "topics": ["a"], "allowed_topics": ["b", "c"], "value": "body", "template": { "topic": "{{ .inputs.t }}" } });
+    let sent = template(&config, "POST /\ncontent-type: application/json\n\n{}");
+    assert_eq!(
+        sent.definition,
+        r#"{"topic":"{{ .inputs.t }}","allowed_topics":["b","c"],"origin":"API"}"#
+    );
+    assert_eq!(sent.topics, ["a"]);
+    // Without a topic of its own the expression must give one.
+    let config = json!({ "topics": [], "allowed_topics": ["b"], "template": { "topic": "b" } });
+    assert_eq!(template(&config, "GET /").topics, [""; 0]);
+}
+
+#[test]
+fn a_template_of_the_sidecars_is_named_and_makes_the_value_unless_the_route_has_one() {
+    let request = "POST /\ncontent-type: application/json\n\n{}";
+    let named = record(&json!({ "template": { "name": "deploy" } }), request).unwrap();
+    let sent = named.template.unwrap();
+    assert_eq!(sent.definition, r#"{"whole":true,"name":"deploy"}"#);
+    assert_eq!((named.value, sent.inputs.as_deref()), (None, Some(&b"{}"[..])));
+    let config = json!({ "template": { "name": "deploy" }, "value": "body", "trigger": { "origin": "UI" } });
+    let with_value = record(&config, request).unwrap();
+    assert_eq!(with_value.value.unwrap(), "{}");
+    let definition = with_value.template.unwrap().definition;
+    assert_eq!(definition, r#"{"name":"deploy","origin":"UI"}"#);
+}
+
+#[test]
 fn credentials_are_sent_only_where_the_route_says_so() {
     let request = "GET /\nauthorization: Bearer x\ncookie: a=b\nx-a: 1";
     let none = template(&json!({ "payload": 1 }), request);
@@ -85,10 +120,10 @@ fn credentials_are_sent_only_where_the_route_says_so() {
 #[test]
 fn a_body_that_is_no_json_is_refused() {
     let config = json!({ "payload": 1 });
-    let form = "POST /\ncontent-type: application/x-www-form-urlencoded\n\na=b";
-    let why = "this route makes its records of a JSON body, and the content-type says \
-               `application/x-www-form-urlencoded`: send application/json, without a content-encoding";
-    check_refused(config.clone(), form, ErrorClass::InvalidRequest, why);
+    let text = "POST /\ncontent-type: text/plain\n\na=b";
+    let why = "this record is made of the inputs in a JSON body or a form, and the content-type says `text/plain`: send \
+               application/json, application/x-www-form-urlencoded or multipart/form-data, without a content-encoding";
+    check_refused(config.clone(), text, ErrorClass::InvalidRequest, why);
     let broken = record(&config, "POST /\ncontent-type: application/json\n\n{").unwrap_err();
     assert!(
         broken.error.starts_with("the body is not JSON: "),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -53,14 +53,15 @@ pub(super) async fn spool(listener: &Listener, order: &Order) -> Result<Value, F
     Err(refused(listener, status, &body))
 }
 
-/// Asks the sidecar behind `listener`, and gives what it answers with a status of success.
+/// Asks the sidecar behind `listener`, for a thing of version `if_match` if that is given. Gives what it answers with a status of
+/// success.
 pub(super) async fn ask(
     listener: &Listener,
-    method: Method,
-    path: &str,
+    call: (Method, &str),
     body: Option<&Value>,
+    if_match: Option<u64>,
 ) -> Result<Value, Failure> {
-    let (status, answer) = request(listener, (method, path), body, "").await?;
+    let (status, answer) = request(listener, call, body, if_match, "").await?;
     if status.is_success() {
         return Ok(answer);
     }
@@ -88,18 +89,22 @@ async fn call(
     body: &Value,
     whose: &str,
 ) -> Result<(StatusCode, Value), Failure> {
-    request(listener, (Method::POST, path), Some(body), whose).await
+    request(listener, (Method::POST, path), Some(body), None, whose).await
 }
 
 async fn request(
     listener: &Listener,
     (method, path): (Method, &str),
     body: Option<&Value>,
+    if_match: Option<u64>,
     whose: &str,
 ) -> Result<(StatusCode, Value), Failure> {
     let mut request = Request::builder().method(method).uri(path).header(HOST, "sluice");
     if body.is_some() {
         request = request.header(CONTENT_TYPE, "application/json");
+    }
+    if let Some(version) = if_match {
+        request = request.header(IF_MATCH, format!("\"{version}\""));
     }
     if let Some(token) = listener.tokens.first() {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));

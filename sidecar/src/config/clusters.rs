@@ -28,6 +28,7 @@ pub use self::given::cluster_of;
 use self::sasl::Sasl;
 use super::properties::{Owner, Properties};
 use super::read::{Context, check_name, check_topic};
+use super::reads::check_ids;
 use super::{TopicAllowlist, source};
 
 /// All clusters, and which of them a record can be for that names none: those of `clusters`.
@@ -88,8 +89,8 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         sasl.check_protocol(&section, &properties);
     }
     tls::warn_unverified(&properties, context);
-    let produces = direction(&section, "producer");
-    let consumes = direction(&section, "consumer");
+    let (produces, _) = direction(&section, "producer");
+    let (consumes, groups) = direction(&section, "consumer");
     let allowed_topics = allowed_topics(&section, produces, context);
     let properties = properties.into_map(&section, context);
     let materials = source::materials(&properties);
@@ -110,20 +111,31 @@ fn read_one(section: Section<'_>, certificates: &Certificates, context: &Context
         kerberos,
         produces,
         consumes,
+        groups,
         allowed_topics,
         expiry: tls.expiry,
         materials,
     }
 }
 
-/// `producer: {enabled: …}`, or `consumer:`.
-fn direction(section: &Section<'_>, key: &str) -> bool {
+/// `producer: {enabled: …}`, or `consumer:`, which may have `groups` too.
+fn direction(section: &Section<'_>, key: &str) -> (bool, Option<TopicAllowlist>) {
     let Some(direction) = section.section(key) else {
-        return true;
+        return (true, None);
     };
     let enabled = direction.bool("enabled").unwrap_or(true);
+    let groups = match key {
+        "consumer" => direction.strings("groups"),
+        _ => None,
+    };
+    if let Some(groups) = &groups {
+        check_ids(&direction, "groups", groups);
+        if groups.is_empty() {
+            direction.problem("groups", "must not be empty; leave it out to allow any group");
+        }
+    }
     direction.finish();
-    enabled
+    (enabled, groups.map(TopicAllowlist))
 }
 
 fn allowed_topics(section: &Section<'_>, produces: bool, context: &Context<'_>) -> TopicAllowlist {

@@ -90,7 +90,7 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         .section("state")
         .and_then(|section| state::read(section, &clusters, default_cluster.as_deref()));
     let egress = root.section("egress").map(Egress::read).unwrap_or_default();
-    let templates = rendering::read(&root, context);
+    let templates = rendering::read(&root, (&clusters, default_cluster.as_deref()), context);
     root.finish();
     Some(Config {
         templates,

@@ -17,7 +17,8 @@ use crate::auth::jwt::Provider;
 use crate::read::filter::Filter;
 
 pub use self::entry::{Read, ReadTopics, Reset};
-pub use self::groups::{Qos, ReadGroups, check_group};
+pub(super) use self::groups::check_ids;
+pub use self::groups::{Qos, ReadGroups, Who, check_group};
 pub use self::topics::topics_pattern;
 
 const LIMIT: i64 = 500;
@@ -93,7 +94,7 @@ fn one(
     }
     let topics = topics::topics(&section);
     let anonymous = section.bool("anonymous").unwrap_or_default();
-    let tokens = secret::tokens(&section, context);
+    let (tokens, named_tokens) = secret::named_tokens(&section, context);
     who(&section, anonymous, topics.as_ref());
     let limit = section.integer("limit", 1..=MAX_LIMIT).unwrap_or(LIMIT);
     let max_wait = section.millis("max_wait", 0..=MAX_MAX_WAIT).unwrap_or(MAX_WAIT);
@@ -132,7 +133,10 @@ fn one(
         );
     }
     let allowed_origins = allowed_origins(&section);
-    let groups = groups::read(&section);
+    // One that is wrong is reported where it is.
+    let written = section.raw("tokens").and_then(Value::as_array);
+    let has_names = written.is_some_and(|tokens| tokens.iter().any(|token| token.get("name").is_some()));
+    let groups = groups::read(&section, has_names);
     let filter = section.section("filter").and_then(filter);
     let key = key(&section);
     for (name, by) in [
@@ -160,6 +164,7 @@ fn one(
         topics: topics?,
         anonymous,
         tokens,
+        named_tokens,
         jwt,
         from,
         chosen_reset,

@@ -5,6 +5,7 @@ use sluice_settings::Section;
 
 use super::Secret;
 use super::read::Context;
+use super::reads::check_group;
 use crate::subscriptions::sink::Secrets;
 
 /// Where a value was found.
@@ -124,8 +125,30 @@ fn written(value: &Value, path: &str, context: &Context<'_>) -> Option<(Secret, 
     Some(found)
 }
 
+/// `tokens:`, of which each may have a `name` beside its `file` or `env`: all of them, and those that have one.
+pub(super) fn named_tokens(
+    section: &Section<'_>,
+    context: &Context<'_>,
+) -> (Vec<Secret>, Vec<(String, Secret)>) {
+    let all = tokens_of(section, true, context);
+    let named = all
+        .iter()
+        .filter_map(|(name, token)| Some((name.clone()?, token.clone())));
+    let named = named.collect();
+    (all.into_iter().map(|(_, token)| token).collect(), named)
+}
+
 /// `tokens:`, the bearer tokens that a listener takes.
 pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret> {
+    let all = tokens_of(section, false, context);
+    all.into_iter().map(|(_, token)| token).collect()
+}
+
+fn tokens_of(
+    section: &Section<'_>,
+    may_have_names: bool,
+    context: &Context<'_>,
+) -> Vec<(Option<String>, Secret)> {
     let Some(items) = section.raw("tokens") else {
         return Vec::new();
     };
@@ -139,7 +162,23 @@ pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret
     let mut tokens = Vec::new();
     for (i, item) in items.iter().enumerate() {
         let path = section.path_of(&format!("tokens[{i}]"));
-        let Some((token, origin)) = read(item, &path, context) else {
+        let mut item = item.clone();
+        let name = match item.as_object_mut().filter(|_| may_have_names) {
+            Some(map) => map.shift_remove("name"),
+            None => None,
+        };
+        let name = match name {
+            None => None,
+            Some(Value::String(name)) if check_group(&name).is_ok() => Some(name),
+            Some(_) => {
+                let name = format!("{path}.name");
+                context
+                    .problems
+                    .report(name, "must be 1 to 255 bytes of text without control characters");
+                continue;
+            }
+        };
+        let Some((token, origin)) = read(&item, &path, context) else {
             continue;
         };
         let text = token.expose();
@@ -150,7 +189,7 @@ pub(super) fn tokens(section: &Section<'_>, context: &Context<'_>) -> Vec<Secret
             continue;
         }
         warn_of_inline(origin, path, "a token", context);
-        tokens.push(token);
+        tokens.push((name, token));
     }
     tokens
 }

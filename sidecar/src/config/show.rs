@@ -286,10 +286,33 @@ impl Page<'_> {
             max_output_bytes,
             max_waiting_bytes,
             secrets,
+            named,
+            writes,
         } = settings;
         self.line("templates.timeout", humantime::format_duration(*timeout));
         self.line("templates.max_output_bytes", max_output_bytes);
         self.line("templates.max_waiting_bytes", max_waiting_bytes);
+        for (name, template) in named {
+            // What it is made of may hold what is nobody else's business.
+            let path = format!("templates.named.{name}");
+            let made = template.definition.parts().into_iter().map(str::to_owned);
+            self.list(&path, made);
+            if !template.by.is_empty() {
+                let by = template
+                    .by
+                    .iter()
+                    .map(|(name, header)| format!("{name}: header {header}"));
+                self.list(&format!("{path}.trigger.by"), by);
+            }
+        }
+        if writes.is_empty() {
+            self.line("writes", "none");
+        }
+        for (i, write) in writes.iter().enumerate() {
+            self.line(&format!("writes[{i}].cluster"), &write.cluster);
+            self.list(&format!("writes[{i}].topics"), write.topics.0.iter().cloned());
+            self.line(&format!("writes[{i}].template"), &write.template);
+        }
         if secrets.is_empty() {
             self.line("secrets", "none");
         }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use openssl::sha::sha256;
 use sluice_settings::{Problem, Problems, Section};
 
-use super::{Cluster, Laid, Secret, clusters, lay, producers, read};
+use super::{Cluster, Laid, Secret, clusters, lay, producers, read, rendering};
 use crate::kafka::properties::{self, try_producer};
+use crate::templates::NamedSecret;
 
 /// What a configuration was read from. The text and the environment are those of the start: only files change.
 #[derive(Clone, Default)]
@@ -96,6 +97,37 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Reads the secrets of templates again. Blocks for their files.
+    ///
+    /// Each has its own result, as clusters have. The problems quote none.
+    pub fn secrets(&self) -> BTreeMap<String, Result<NamedSecret, Vec<Problem>>> {
+        let Inner { yaml, env, .. } = &*self.0;
+        let (problems, warnings) = (Problems::default(), Problems::default());
+        let Ok(Laid { tree, overrides, .. }) = lay(yaml, env, &problems, &warnings) else {
+            return BTreeMap::new();
+        };
+        let context = read::Context::new((&problems, &warnings), env, &overrides);
+        let root = Section::root(&tree, &problems);
+        let mut read = rendering::secrets(&root, &context);
+        let named = root.section("secrets");
+        let names: Vec<String> = named.iter().flat_map(Section::keys).map(str::to_owned).collect();
+        let found = read::name_variables(problems.into_vec(), &overrides);
+        let one = |name: String| {
+            // Only its file can have changed.
+            let own = format!("secrets.{name}.value");
+            let wrong: Vec<Problem> = found
+                .iter()
+                .filter(|problem| problem.path == own)
+                .cloned()
+                .collect();
+            let secret = read.remove(&name).filter(|_| wrong.is_empty());
+            (name, secret.ok_or(wrong))
+        };
+        names.into_iter().map(one).collect()
+    }
+}
+
 /// The files that librdkafka reads by itself for these properties, with their digests. Blocks.
 pub(super) fn materials(properties: &BTreeMap<String, Secret>) -> Digests {
     let named = properties
@@ -144,6 +176,33 @@ mod tests {
         assert_eq!(wrong[0].path, "clusters.one.authentication.password");
         assert!(again("two").unwrap().connects_like(&config.clusters["two"]));
         assert!(!format!("{config:?}").contains("first"));
+    }
+
+    #[test]
+    fn a_changed_file_changes_its_secret_and_a_bad_one_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        std::fs::write(&one, "first").unwrap();
+        std::fs::write(&two, "first").unwrap();
+        let yaml = format!(
+            "clusters: {{main: {{brokers: ['a:1'], allowed_topics: [t]}}}}\n\
+             secrets: {{one: {{value: {{file: {}}}, topics: [t]}}, two.x: {{value: {{file: {}}}, topics: [t]}}}}",
+            one.display(),
+            two.display()
+        );
+        let config = load(&yaml, std::iter::empty()).unwrap().config;
+        let before = config.source.digests();
+        assert_eq!(before.keys().collect::<Vec<_>>(), [&one, &two]);
+        std::fs::write(&one, "second\n").unwrap();
+        std::fs::write(&two, "").unwrap();
+        assert_ne!(config.source.digests(), before);
+        let mut read = config.source.secrets();
+        assert_eq!(read.remove("one").unwrap().unwrap().value.expose(), "second");
+        let wrong = read.remove("two.x").unwrap().unwrap_err();
+        assert_eq!(wrong[0].to_string(), "secrets.two.x.value: must not be empty");
+        std::fs::remove_file(&two).unwrap();
+        let wrong = config.source.secrets().remove("two.x").unwrap().unwrap_err();
+        assert!(wrong[0].message.starts_with("cannot read "), "{wrong:?}");
     }
 
     #[test]

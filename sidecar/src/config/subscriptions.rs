@@ -26,7 +26,13 @@ pub(super) fn read(
     let mut all = BTreeMap::new();
     for (id, section) in root.named_sections("subscriptions").unwrap_or_default() {
         super::read::check_name(&section, &id, context);
+        let path = section.path_of("options.group.id");
         if let Some(spec) = Spec::read(section, &[], scope) {
+            if let Some(cluster) = clusters.get(&spec.source.cluster)
+                && let Err(why) = spec.check_group(&id, cluster)
+            {
+                context.problems.report(path, why);
+            }
             all.insert(id, Arc::new(spec));
         }
     }
@@ -69,6 +75,36 @@ mod tests {
             ("set-aside", 3)
         );
         assert_eq!(config.held.replication_factor, Some(2));
+    }
+
+    #[test]
+    fn groups_are_those_that_the_cluster_allows() {
+        let with = |options: &str, sink: &str| {
+            let yaml = format!(
+                "clusters: {{main: {{brokers: ['a:1'], consumer: {{groups: ['ORG_ID.*', deploy-bot]}}}}}}\n\
+                 subscriptions: {{to-billing: {{source: kafka://main/orders, sink: '{sink}', options: {{{options}}}}}}}"
+            );
+            let problems = load(&yaml, std::iter::empty()).err().unwrap_or_default();
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let webhook = "http://127.0.0.1:9/";
+        for group in ["ORG_ID.billing", "ORG_ID.", "deploy-bot"] {
+            assert_eq!(with(&format!("group.id: {group}"), webhook), [""; 0], "{group}");
+        }
+        for (options, group) in [
+            ("", "to-billing"),
+            ("group.id: OTHER.billing", "OTHER.billing"),
+            ("group.id: deploy-bot-2", "deploy-bot-2"),
+        ] {
+            let expected = format!(
+                "subscriptions.to-billing.options.group.id: group {group:?} is none of those that \
+                 clusters.main.consumer.groups allows: ORG_ID.*, deploy-bot"
+            );
+            assert_eq!(with(options, webhook), [expected]);
+        }
+        // Which group a service's handler has is not known here.
+        assert_eq!(with("", "service://Cart/add"), [""; 0]);
+        assert_eq!(with("group.id: other", "service://Cart/add").len(), 1);
     }
 
     #[test]

@@ -28,7 +28,15 @@ pub(super) fn called(
         let Sink::Service { service, handler } = &spec.sink else {
             continue;
         };
-        let resolved = view.services.resolve(service, handler);
+        let resolved = view.services.resolve(service, handler).and_then(|resolved| {
+            let cluster = view.clusters.get(&spec.source.cluster);
+            let own = cluster.filter(|_| !is_exclusive(&resolved));
+            let may = own.map_or(Ok(()), |cluster| {
+                cluster.may_use_group(&spec.source.cluster, spec.group(id, cluster))
+            });
+            may.map(|()| resolved)
+                .map_err(|why| format!("options.{GROUP}: {why}"))
+        });
         if resolved.as_ref().is_ok_and(is_exclusive) {
             let members = services.entry(service).or_default();
             members.insert(Arc::clone(id), spec);
@@ -177,9 +185,14 @@ pub(super) fn together(
         properties.get(GROUP).map(Secret::expose).map(str::to_owned)
     };
     let group = properties.get(GROUP).cloned().or_else(of_cluster);
+    let group = group.unwrap_or_else(|| format!("{OWN_GROUP}{service}"));
+    if let Some(known) = clusters.get(&cluster) {
+        let may = known.may_use_group(&cluster, &group);
+        may.map_err(|why| refuse(&format!("options.{GROUP}"), why))?;
+    }
     Ok(Together {
         service: service.to_owned(),
-        group: group.unwrap_or_else(|| format!("{OWN_GROUP}{service}")),
+        group,
         cluster,
         members: topics,
         properties,
@@ -234,6 +247,26 @@ mod tests {
         assert!(
             problem.message.contains("\"mine\" of one and \"other\" of two"),
             "{problem}"
+        );
+    }
+
+    #[test]
+    fn their_group_is_one_that_the_cluster_allows() {
+        let rule = Cluster {
+            groups: Some(crate::config::TopicAllowlist(vec!["ORG.*".to_owned()])),
+            ..Cluster::default()
+        };
+        let clusters = BTreeMap::from([("main".to_owned(), rule)]);
+        let of = |properties: &[(&str, &str)]| {
+            let spec = of("a", properties);
+            let members = BTreeMap::from([(Arc::from("one"), &spec)]);
+            together("Cart", &members, &clusters).map(|together| together.group)
+        };
+        assert_eq!(of(&[("group.id", "ORG.cart")]), Ok("ORG.cart".to_owned()));
+        let problem = of(&[]).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "options.group.id: group \"sluice-Cart\" is none of those that clusters.main.consumer.groups allows: ORG.*"
         );
     }
 

@@ -10,7 +10,7 @@ use super::item::{Deployment, Item, KafkaCluster, Kind, Subscription};
 use super::services::Services;
 use super::together;
 use crate::config::{Cluster, Secret, cluster_of};
-use crate::registry::{Content, Registry};
+use crate::registry::Content;
 use crate::subscriptions::running::Desired;
 use crate::subscriptions::sink::Inline;
 use crate::subscriptions::sink::egress::{Author, Egress, Place};
@@ -92,15 +92,16 @@ impl KafkaCluster {
 }
 
 impl Fixed {
-    /// What a registry's rows come to. Reads a cluster again only if it is another one than in `before`. Blocks for it.
-    pub(crate) fn view(&self, registry: Option<&Registry<Item>>, before: &View) -> View {
+    /// What the rows of a registry come to, which `list` gives. What is the same as in `before` is not read again: a cluster that is
+    /// the same row, and a subscription that is, while clusters and services are the same. Blocks for the clusters.
+    pub(crate) fn view(&self, list: Option<&List<'_>>, before: &View) -> View {
         let mut view = View {
             clusters: self.clusters.clone(),
             ..View::default()
         };
-        let Some(registry) = registry else { return view };
+        let Some(list) = list else { return view };
         view.known = true;
-        for (id, version, item) in rows(registry, Kind::KafkaClusters, &mut view.unreadable) {
+        for (id, version, item) in rows(list, Kind::KafkaClusters, &mut view.unreadable) {
             let known = before
                 .made_clusters
                 .get(&id)
@@ -115,17 +116,28 @@ impl Fixed {
             }
             view.made_clusters.insert(id, Made::new(version, item, read));
         }
-        for (id, version, item) in rows(registry, Kind::Deployments, &mut view.unreadable) {
+        for (id, version, item) in rows(list, Kind::Deployments, &mut view.unreadable) {
             view.deployments.insert(id, (version, item));
         }
         view.services = view.services_without(None);
-        for (id, version, item) in rows(registry, Kind::Subscriptions, &mut view.unreadable) {
+        let same = view.reads_as(before);
+        for (id, version, item) in rows(list, Kind::Subscriptions, &mut view.unreadable) {
             let Some(subscription) = item.subscription() else {
                 continue;
             };
-            let read = self.read(subscription, &view);
-            let made = Made::new(version, item, read.map(Arc::new));
-            view.subscriptions.insert(id, made);
+            let known = before.subscriptions.get(&id);
+            let read = match known.filter(|made| same && Arc::ptr_eq(&made.item, &item)) {
+                Some(made) => made.read.clone(),
+                None => self
+                    .read(subscription, &view)
+                    .and_then(|spec| {
+                        let cluster = view.clusters.get(&spec.source.cluster);
+                        let may = cluster.map_or(Ok(()), |cluster| spec.check_group(&id, cluster));
+                        may.map(|()| spec).map_err(not_that_group)
+                    })
+                    .map(Arc::new),
+            };
+            view.subscriptions.insert(id, Made::new(version, item, read));
         }
         view
     }
@@ -204,6 +216,16 @@ impl<T, R> Made<T, R> {
 }
 
 impl View {
+    /// Whether everything that a subscription is read by is the same as in another view of the same configuration.
+    fn reads_as(&self, other: &Self) -> bool {
+        let clusters = |view: &Self| view.made_clusters.len();
+        let mut both = self.made_clusters.iter().zip(&other.made_clusters);
+        self.known == other.known
+            && clusters(self) == clusters(other)
+            && both.all(|((a, one), (b, two))| a == b && Arc::ptr_eq(&one.item, &two.item))
+            && self.services == other.services
+    }
+
     /// The services that there would be without a deployment.
     pub(crate) fn services_without(&self, without: Option<&str>) -> Services {
         let there = self
@@ -243,11 +265,20 @@ impl View {
     }
 }
 
+/// Gives the rows of a registry whose keys begin so.
+pub(crate) type List<'a> = dyn Fn(&str) -> Vec<(Arc<str>, u64, Content<Item>)> + 'a;
+
+/// Why a subscription is none that can run.
+fn not_that_group(message: String) -> Vec<Problem> {
+    let path = "options.group.id".to_owned();
+    vec![Problem { path, message }]
+}
+
 type Rows = Vec<(String, u64, Arc<Item>)>;
 
-fn rows(registry: &Registry<Item>, kind: Kind, unreadable: &mut BTreeMap<String, Arc<str>>) -> Rows {
+fn rows(list: &List<'_>, kind: Kind, unreadable: &mut BTreeMap<String, Arc<str>>) -> Rows {
     let mut rows = Rows::new();
-    for (key, version, content) in registry.list(kind.prefix()) {
+    for (key, version, content) in list(kind.prefix()) {
         let id = key.strip_prefix(kind.prefix()).unwrap_or_default().to_owned();
         match content {
             Content::Value(item) => rows.push((id, version, item)),
@@ -284,3 +315,6 @@ fn foreign(value: &Value, path: &str, problems: &Problems) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

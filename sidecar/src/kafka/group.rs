@@ -12,6 +12,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,18 @@ const QUEUED: usize = 2;
 
 /// A topic's partition.
 pub type Partition = (Arc<str>, i32);
+
+/// A position, and what is kept beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The offset that is to be read next.
+    pub offset: i64,
+    /// A text of whoever committed it. The brokers take one of `offset.metadata.max.bytes` (4096) at most.
+    pub note: String,
+}
+
+/// The marks of partitions.
+pub type Marks = BTreeMap<Partition, Mark>;
 
 /// What happens to a member, in order.
 #[derive(Debug)]
@@ -164,6 +177,8 @@ struct Shared {
     /// Batches that were handed over and not taken.
     queued: AtomicUsize,
     closing: AtomicBool,
+    /// The brokers keep nothing beside positions.
+    bare: AtomicBool,
     bell: Arc<Bell>,
 }
 
@@ -241,6 +256,7 @@ impl Member {
             client: Mutex::new(Some(Arc::clone(&client))),
             queued: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            bare: AtomicBool::new(false),
             bell,
         });
         let (ending, ended) = watch::channel(false);
@@ -259,17 +275,55 @@ impl Member {
     }
 
     /// Commits positions: the offsets that are to be read next. It is done when Kafka has them. Callers see to the order: of
-    /// two that are under way at once either may be the last.
+    /// two that are under way at once either may be the last. What was kept beside them is there no more.
     ///
     /// # Errors
     /// It is no member any more, may not, or Kafka does not answer within [`PATIENCE`].
     pub async fn commit(&self, positions: &Offsets) -> Result<(), Error> {
-        if positions.is_empty() {
+        let bare = |(key, offset): (&Partition, &i64)| {
+            let mark = Mark {
+                offset: *offset,
+                note: String::new(),
+            };
+            (key.clone(), mark)
+        };
+        self.commit_marks(&positions.iter().map(bare).collect()).await
+    }
+
+    /// As [`Self::commit`], with what is to be kept beside the positions. Brokers that do not take as much as Kafka's own take by
+    /// default are given the positions alone.
+    ///
+    /// # Errors
+    /// As of [`Self::commit`].
+    pub async fn commit_marks(&self, marks: &Marks) -> Result<(), Error> {
+        if marks.is_empty() {
             return Ok(());
         }
-        let (list, group) = (self.list(positions)?, Arc::clone(&self.shared.group));
-        self.blocking(move |client| native::commit(client.client().native_ptr(), &list, &group, PATIENCE))
-            .await
+        let bare = self.list(marks, false)?;
+        let list = self.list(marks, !self.shared.bare.load(Ordering::Acquire))?;
+        let shared = Arc::clone(&self.shared);
+        self.blocking(move |client| {
+            let group = &shared.group;
+            let commit = |list| native::commit(client.client().native_ptr(), list, group, PATIENCE);
+            let code = match commit(&list)? {
+                Code::OffsetMetadataTooLarge => {
+                    if !shared.bare.swap(true, Ordering::AcqRel) {
+                        tracing::warn!(
+                            group = &**group,
+                            "the brokers' offset.metadata.max.bytes is below 4096: only positions are committed, and what is \
+                             finished after them is not kept"
+                        );
+                    }
+                    commit(&bare)?
+                }
+                code => code,
+            };
+            match code {
+                Code::NoError => Ok(()),
+                code => Err(Error::of(code, group)),
+            }
+        })
+        .await
     }
 
     /// What the group has committed of partitions; those are missing of which it has nothing.
@@ -280,12 +334,26 @@ impl Member {
         if partitions.is_empty() {
             return Ok(Offsets::new());
         }
+        let marks = self.marks(partitions).await?;
+        Ok(marks.into_iter().map(|(key, mark)| (key, mark.offset)).collect())
+    }
+
+    /// As [`Self::committed`], with what is kept beside the positions.
+    ///
+    /// # Errors
+    /// As of [`Self::commit`].
+    pub async fn marks(&self, partitions: &[Partition]) -> Result<Marks, Error> {
+        if partitions.is_empty() {
+            return Ok(Marks::new());
+        }
         let (keys, group) = (partitions.to_vec(), Arc::clone(&self.shared.group));
         self.blocking(move |client| {
             let list = list_of(&keys);
             let found = client.committed_offsets(list, PATIENCE);
             let found = found.map_err(|error| of_kafka(&error, &group))?;
-            committed::read(&found, &keys, &group)
+            #[allow(unsafe_code, reason = "the list is valid as long as it is there")]
+            let found = unsafe { native::elements(found.ptr()) };
+            committed::read(found, &keys, &group)
         })
         .await
     }
@@ -313,7 +381,12 @@ impl Member {
     /// # Errors
     /// The member is closed, does not have a partition, or librdkafka takes longer than [`PATIENCE`].
     pub async fn seek(&self, positions: &Offsets) -> Result<(), Error> {
-        let (list, group) = (self.list(positions)?, Arc::clone(&self.shared.group));
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset) in positions {
+            let added = list.add_partition_offset(topic, *partition, Offset::Offset(*offset));
+            added.map_err(|error| self.error(&error))?;
+        }
+        let group = Arc::clone(&self.shared.group);
         self.blocking(move |client| {
             let sought = client.seek_partitions(list, PATIENCE);
             let sought = sought.map_err(|error| of_kafka(&error, &group))?;
@@ -358,11 +431,15 @@ impl Member {
             .map_err(|error| Error::unavailable(&self.shared.group, error))?
     }
 
-    fn list(&self, positions: &Offsets) -> Result<TopicPartitionList, Error> {
+    fn list(&self, marks: &Marks, notes: bool) -> Result<TopicPartitionList, Error> {
         let mut list = TopicPartitionList::new();
-        for ((topic, partition), offset) in positions {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                .map_err(|error| self.error(&error))?;
+        for ((topic, partition), mark) in marks {
+            let mut element = list.add_partition(topic, *partition);
+            let set = element.set_offset(Offset::Offset(mark.offset));
+            set.map_err(|error| self.error(&error))?;
+            if notes && !mark.note.is_empty() {
+                element.set_metadata(&mark.note);
+            }
         }
         Ok(list)
     }

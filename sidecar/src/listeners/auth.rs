@@ -45,6 +45,18 @@ pub(crate) fn may(headers: &HeaderMap, tokens: &[Secret]) -> bool {
     found.into()
 }
 
+/// The name of the token that the request shows, if it is one of these.
+pub(crate) fn name_of<'a>(headers: &HeaderMap, tokens: &'a [(String, Secret)]) -> Option<&'a str> {
+    let given = bearer(headers.get(AUTHORIZATION)?.as_bytes())?;
+    let mut found = None;
+    for (name, token) in tokens {
+        if token.expose().as_bytes().ct_eq(given).into() {
+            found = found.or(Some(name.as_str()));
+        }
+    }
+    found
+}
+
 /// The bearer token that the request shows, if it is text.
 pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     let token = bearer(headers.get(AUTHORIZATION)?.as_bytes())?;

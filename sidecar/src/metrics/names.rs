@@ -307,3 +307,28 @@ pub(super) const STATE_READY: Name = (
     "sluice_state_ready",
     "1 when the state is known and followed, 0 when it is not",
 );
+/// No labels.
+pub(super) const TEMPLATE_RENDERED: Name = (
+    "sluice_template_rendered",
+    "Records that were made by expressions",
+);
+/// Label: `cause`.
+pub(super) const TEMPLATE_FAILED: Name = (
+    "sluice_template_failed",
+    "Records that could not be made by expressions, by why not",
+);
+/// No labels.
+pub(super) const TEMPLATE_SECONDS: Name = (
+    "sluice_template_seconds",
+    "From a record's turn to its being made by expressions",
+);
+/// No labels.
+pub(super) const TEMPLATE_WAITING: Name = (
+    "sluice_template_waiting_bytes",
+    "Bytes of records that wait for their expressions",
+);
+/// Labels: `secret`, `result`.
+pub(super) const TEMPLATE_RELOADS: Name = (
+    "sluice_template_secret_reloads",
+    "Changed files of secrets, by what became of them",
+);

@@ -4,6 +4,7 @@
 //! client does not read its replies the task does not run and so nothing more is read: what a call can hold is
 //! bounded by what the producers hold.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -185,6 +186,8 @@ struct Mailbox(Mutex<Mail>);
 struct Mail {
     single: Vec<(u64, Outcome)>,
     many: Vec<(u64, Vec<Outcome>, bool)>,
+    /// The topics that templates chose, by the record, until its fate is taken.
+    chosen: HashMap<u64, String>,
     /// The call is over: nobody reads this.
     closed: bool,
     waker: Option<Waker>,
@@ -210,16 +213,22 @@ impl Mailbox {
         let mut mail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let many = mail.many.len().min(FATES_AT_ONCE);
         let single = mail.single.len().min(FATES_AT_ONCE - many);
+        let Mail {
+            single: singles,
+            many: manys,
+            chosen,
+            ..
+        } = &mut *mail;
         let mut fates: Vec<Fate> = Vec::with_capacity(many + single);
         fates.extend(
-            mail.single
+            singles
                 .drain(..single)
-                .map(|(id, outcome)| wire::fate(id, [outcome], false)),
+                .map(|(id, outcome)| wire::fate(id, [outcome], false, chosen.remove(&id))),
         );
         fates.extend(
-            mail.many
+            manys
                 .drain(..many)
-                .map(|(id, outcomes, replayed)| wire::fate(id, outcomes, replayed)),
+                .map(|(id, outcomes, replayed)| wire::fate(id, outcomes, replayed, chosen.remove(&id))),
         );
         if fates.is_empty() {
             mail.waker = Some(waker.clone());
@@ -246,5 +255,12 @@ impl Recipient for Mailbox {
 impl FateSink for Mailbox {
     fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool) {
         self.put(|mail| mail.many.push((token, outcomes, replayed)));
+    }
+
+    fn chose(&self, token: u64, topic: &str) {
+        let mut mail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !mail.closed {
+            mail.chosen.insert(token, topic.to_owned());
+        }
     }
 }

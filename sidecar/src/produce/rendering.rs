@@ -8,6 +8,7 @@ use sluice_proto::v1;
 
 use super::{FateSink, Gateway};
 use crate::kafka::record::Outcome;
+use crate::templates::Rendered;
 
 /// How often it is looked whether templates are still evaluated, at the end.
 const LOOK: Duration = Duration::from_millis(5);
@@ -53,7 +54,12 @@ impl Gateway {
             for (id, rendered, waiting) in all {
                 held.push(waiting);
                 match rendered {
-                    Ok(record) => made.push(record),
+                    Ok(Rendered { record, topic }) => {
+                        if let Some(topic) = topic {
+                            sink.chose(id, &topic);
+                        }
+                        made.push(record);
+                    }
                     Err(failure) => {
                         this.metrics.refused(failure.class);
                         refused.push((id, Outcome::Failed(failure)));

@@ -10,13 +10,15 @@ mod reply;
 mod single;
 pub(crate) mod written;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
@@ -27,10 +29,12 @@ use sluice_proto::v1::{self, ErrorClass};
 
 use self::body::Bounds;
 use self::gather::{Gather, Told};
+use super::applied::Origin;
 use super::{Gateway, wire};
 use crate::config::Listener;
 use crate::kafka::record::Failure;
 use crate::listeners::auth;
+use crate::templates::Definition;
 
 /// The media type of one JSON array of records. `application/json` itself is a value like any other.
 const RECORDS_JSON: &str = "application/vnd.sluice.records+json";
@@ -172,16 +176,25 @@ impl Face {
                 )))
             }
             Some(PROTOBUF) => self.messages(topic, client, body).await,
-            Some(NDJSON) => {
-                let records = of_caller(batch::lines(&common, topic, &body)?);
-                self.batch(client, records).await
-            }
-            Some(RECORDS_JSON) => {
-                let records = of_caller(batch::array(&common, topic, &body)?);
-                self.batch(client, records).await
+            Some(many @ (NDJSON | RECORDS_JSON)) => {
+                let mut records = match many {
+                    NDJSON => batch::lines(&common, topic, &body)?,
+                    _ => batch::array(&common, topic, &body)?,
+                };
+                for (number, record) in (1..).zip(&mut records) {
+                    let applied = self
+                        .gateway
+                        .apply_template(record, &origin(&parts), |value| Ok(Some(value.clone())));
+                    applied.map_err(|failure| {
+                        Failure::new(failure.class, format!("record {number}: {}", failure.message))
+                    })?;
+                }
+                self.batch(topic, client, of_caller(records)).await
             }
             _ => {
-                let record = single::record(&common, topic, &parts, body)?;
+                let mut record = single::record(&common, topic, &parts, body)?;
+                self.gateway
+                    .apply_template(&mut record, &origin(&parts), |body| inputs(&parts.headers, body))?;
                 let told = self.settle(client, of_caller(vec![record])).await;
                 Ok(reply::one(topic, told.into_iter().next()))
             }
@@ -198,23 +211,32 @@ impl Face {
         String::from_utf8_lossy(token.unwrap_or_default()).into_owned()
     }
 
-    async fn batch(&self, client: u64, records: Vec<v1::Record>) -> Result<Response, Failure> {
-        let topics: Vec<String> = records.iter().flat_map(|record| record.topics.clone()).collect();
+    async fn batch(&self, topic: &str, client: u64, records: Vec<v1::Record>) -> Result<Response, Failure> {
         let told = self.settle(client, records).await;
-        let outcomes = told.into_iter().flat_map(|told| told.outcomes);
-        Ok(reply::many(&topics, outcomes.collect()))
+        let (mut topics, mut outcomes) = (Vec::with_capacity(told.len()), Vec::with_capacity(told.len()));
+        for one in told {
+            let chosen = one.topic.unwrap_or_else(|| topic.to_owned());
+            topics.extend(one.outcomes.iter().map(|_| chosen.clone()));
+            outcomes.extend(one.outcomes);
+        }
+        Ok(reply::many(&topics, outcomes))
     }
 
     /// The contract's own messages, for clients without a stream.
     async fn messages(&self, topic: &str, client: u64, body: Bytes) -> Result<Response, Failure> {
         let request = v1::ProduceRequest::decode(body)
             .map_err(|error| invalid(format!("no ProduceRequest: {error}")))?;
-        let first = |record: &v1::Record| {
-            let of_template = record.template.as_ref().map(|template| &template.topics);
-            let first = record.topics.first().or_else(|| of_template?.first());
-            first.is_none_or(|first| first != topic)
+        let is_astray = |record: &v1::Record| {
+            let template = record.template.as_ref();
+            let first = record.topics.first().or_else(|| template?.topics.first());
+            match (first, template) {
+                (Some(first), _) => first != topic,
+                // Its template chooses, and this is one that it may choose.
+                (None, Some(template)) => !Definition::may_choose(&template.definition, topic),
+                (None, None) => true,
+            }
         };
-        let astray = request.records.iter().find(|record| first(record));
+        let astray = request.records.iter().find(|record| is_astray(record));
         if let Some(record) = astray {
             return Err(invalid(format!(
                 "the first topic of record {} is not the path's {topic}",
@@ -226,7 +248,7 @@ impl Face {
         let fates = ids
             .into_iter()
             .zip(told)
-            .map(|(id, told)| wire::fate(id, told.outcomes, told.replayed))
+            .map(|(id, told)| wire::fate(id, told.outcomes, told.replayed, told.topic))
             .collect();
         Ok(reply::message(&v1::ProduceReply { fates, drain: false }))
     }
@@ -245,6 +267,26 @@ impl Face {
         drop(gather);
         fates.await
     }
+}
+
+/// The request, as expressions see it.
+fn origin(parts: &Parts) -> Origin<'_> {
+    Origin {
+        method: parts.method.as_str(),
+        uri: &parts.uri,
+        headers: &parts.headers,
+    }
+}
+
+/// The inputs in a body, for a topic whose records are made by a template.
+fn inputs(headers: &HeaderMap, body: &Bytes) -> Result<Option<Bytes>, Failure> {
+    let of = |name| headers.get(name).map(|value| value.as_bytes());
+    let found = sluice_filter::inputs::of_body(of(CONTENT_TYPE), of(CONTENT_ENCODING), body);
+    Ok(match found.map_err(invalid)? {
+        None => None,
+        Some(Cow::Borrowed(_)) => Some(body.clone()),
+        Some(Cow::Owned(made)) => Some(made.into()),
+    })
 }
 
 /// The media type in lower case, without parameters.

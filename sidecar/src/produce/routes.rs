@@ -195,6 +195,11 @@ impl Routes {
         Ok(this)
     }
 
+    /// The cluster of a record that names none.
+    pub(super) fn default_cluster(&self) -> Option<&str> {
+        self.default_cluster.as_deref()
+    }
+
     /// Has the cluster's clients go over to other certificates and secrets. Whether they were others.
     pub(super) fn renew(&self, name: &str, to: Cluster) -> Result<bool, String> {
         let Some(route) = self.clusters.get(name) else {

@@ -18,12 +18,18 @@ pub(super) fn topic_fate(outcome: Outcome) -> v1::TopicFate {
     v1::TopicFate { result: Some(result) }
 }
 
-/// A record's fate on the wire; `replayed` if an earlier record had it.
-pub(super) fn fate(id: u64, outcomes: impl IntoIterator<Item = Outcome>, replayed: bool) -> v1::Fate {
+/// A record's fate on the wire; `replayed` if an earlier record had it, and the topic, if its template chose that.
+pub(super) fn fate(
+    id: u64,
+    outcomes: impl IntoIterator<Item = Outcome>,
+    replayed: bool,
+    chosen: Option<String>,
+) -> v1::Fate {
     v1::Fate {
         id,
         topics: outcomes.into_iter().map(topic_fate).collect(),
         replayed,
+        topic: chosen.unwrap_or_default(),
     }
 }
 

@@ -23,9 +23,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocketUpgrade};
-use axum::http::HeaderValue;
-use axum::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use axum::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -121,6 +121,13 @@ async fn answer(reads: &Arc<Reads>, topic: Option<Topic>, upgrade: Upgrade, requ
     answered.await.unwrap_or_else(|failure| reads.refused(failure))
 }
 
+/// What expressions may see of the headers: a protocol may hold a token.
+fn shown(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    headers
+}
+
 /// Everything that can be refused is, before the upgrade: as the answer of a request.
 async fn open(
     reads: &Arc<Reads>,
@@ -185,6 +192,7 @@ async fn open(
             &request.headers,
             reads.publishing.trusted_hops,
         ),
+        request: (request.uri.clone(), shown(&request.headers)),
         answers: Answers::new(to_client),
         records: Arc::clone(&records),
         kib: Arc::new(Semaphore::new(KIB)),

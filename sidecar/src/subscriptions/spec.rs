@@ -204,4 +204,18 @@ impl Spec {
         };
         own.or_else(of_cluster).unwrap_or(id)
     }
+
+    /// Whether the cluster's `consumer.groups` allows its group, so far as that is known without its service: handlers that take
+    /// one record of a key at a time are read by a group of theirs, unless one is named.
+    ///
+    /// # Errors
+    /// It does not; the rule is named.
+    pub fn check_group(&self, id: &str, cluster: &crate::config::Cluster) -> Result<(), String> {
+        let is_named =
+            self.properties.contains_key("group.id") || cluster.properties.contains_key("group.id");
+        match self.sink {
+            Sink::Service { .. } if !is_named => Ok(()),
+            _ => cluster.may_use_group(&self.source.cluster, self.group(id, cluster)),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value as Json};
 use sluice_proto::v1;
 
-use super::definition::{Definition, Encrypt};
+use super::definition::Encrypt;
 use super::seal::seal;
 
 /// The most names that lead to a value of `.trigger.by`.
@@ -45,12 +45,15 @@ fn grouped<'a>(pairs: impl Iterator<Item = (String, Cow<'a, str>)>) -> Json {
     object.into()
 }
 
+/// `.trigger.origin` where nothing says.
+const ORIGIN: &str = "API";
+
 /// `.trigger`.
 ///
 /// # Errors
 /// A name that leads nowhere.
 pub(super) fn trigger(
-    definition: &Definition,
+    (origin, operation): (Option<&str>, Option<&str>),
     template: &v1::Template,
     at: SystemTime,
 ) -> Result<Json, String> {
@@ -78,10 +81,10 @@ pub(super) fn trigger(
     }
     let mut object = Map::new();
     object.insert("by".to_owned(), by.into());
-    object.insert("origin".to_owned(), definition.origin.as_str().into());
+    object.insert("origin".to_owned(), origin.unwrap_or(ORIGIN).into());
     let at = humantime::format_rfc3339_millis(at).to_string();
     object.insert("at".to_owned(), at.into());
-    object.insert("operation".to_owned(), definition.operation.clone().into());
+    object.insert("operation".to_owned(), operation.into());
     Ok(object.into())
 }
 

@@ -1,29 +1,34 @@
 //! From a record with a template to the record that it makes.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use serde_json::Value as Json;
 use sluice_proto::v1::{self, ErrorClass};
 
 use super::context::{self, Wrong};
-use super::definition::Definition;
-use super::{NamedSecret, Settings};
-use crate::jq::template::under;
-use crate::jq::{self, Limits, Scope, Template, Value};
+use super::definition::{Definition, Topic};
+use super::evaluate::made;
+use super::fault::{Cause, Fault};
+use super::{Named, NamedSecret, Settings, Write};
+use crate::jq::{self, Limits};
 use crate::kafka::record::Failure;
+use crate::metrics::TemplateMetrics;
 
-/// The longest key, in bytes; as long as the filter's others.
-const MAX_KEY: usize = 64 * 1024;
 /// What a record takes that waits, beside its bytes.
 const OVERHEAD: usize = 1024;
+/// How many of the topics that a template may choose an error names.
+const TOPICS_TOLD: usize = 20;
 
 /// Makes records of templates.
 pub struct Templates {
     settings: Settings,
+    /// Those of the settings, as their files have them by now.
+    secrets: RwLock<BTreeMap<String, NamedSecret>>,
     waiting: AtomicUsize,
+    metrics: TemplateMetrics,
 }
 
 /// Records that wait for their expressions, counted until it is dropped.
@@ -35,29 +40,52 @@ pub struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.of.waiting.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.of.metrics.waits_no_more(self.bytes);
     }
 }
 
-/// What the expressions gave.
-struct Made {
-    value: Option<Bytes>,
-    key: Option<Bytes>,
-    partition: Option<i32>,
-    headers: Vec<v1::Header>,
+/// A record that was made.
+#[derive(Debug)]
+pub struct Rendered {
+    /// It; without a template.
+    pub record: v1::Record,
+    /// Its topic, if its template chose that.
+    pub topic: Option<String>,
 }
 
 impl Templates {
-    /// With those bounds and secrets.
-    pub fn new(settings: Settings) -> Arc<Self> {
+    /// With those bounds, templates and secrets; it counts in `metrics`.
+    pub fn new(settings: Settings, metrics: TemplateMetrics) -> Arc<Self> {
         Arc::new(Self {
+            secrets: RwLock::new(settings.secrets.clone()),
             settings,
             waiting: AtomicUsize::new(0),
+            metrics,
         })
     }
 
     /// Whether any record waits.
     pub fn is_idle(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// The entry of `writes` for a topic of a cluster, and the template that it names.
+    pub fn of_topic(&self, cluster: &str, topic: &str) -> Option<(&Write, &Named)> {
+        let of = |write: &&Write| write.cluster == cluster && write.topics.allows(topic);
+        let write = self.settings.writes.iter().find(of)?;
+        Some((write, self.settings.named.get(&write.template)?))
+    }
+
+    /// Has records use another value of a secret from now on. Whether it is another one.
+    pub fn renew(&self, name: &str, to: NamedSecret) -> bool {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        match secrets.get_mut(name) {
+            Some(secret) if secret.value != to.value => {
+                secret.value = to.value;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Counts a record that is to wait.
@@ -69,65 +97,99 @@ impl Templates {
         let bytes = OVERHEAD + of_template + record.value.as_ref().map_or(0, Bytes::len);
         let most = self.settings.max_waiting_bytes;
         let add = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= most);
-        self.waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
-            .map(|_| Waiting {
-                of: Arc::clone(self),
-                bytes,
-            })
-            .map_err(|_| {
-                let text = format!(
-                    "records that wait for their templates take templates.max_waiting_bytes, {most}, already; not stored"
-                );
-                Failure::new(ErrorClass::BufferFull, text)
-            })
+        let admitted = self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        if admitted.is_err() {
+            self.metrics.failed(Cause::NoRoom.name());
+            let text = format!(
+                "records that wait for their templates take templates.max_waiting_bytes, {most}, already; not stored"
+            );
+            return Err(Failure::new(ErrorClass::BufferFull, text));
+        }
+        self.metrics.waits(bytes);
+        Ok(Waiting {
+            of: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// Makes the record, until `deadline` at the latest. What has no template is as it was.
     ///
     /// # Errors
-    /// What is wrong with its template or what an expression says is wrong, and in which field; which bound was reached.
-    pub async fn render(&self, mut record: v1::Record, deadline: Instant) -> Result<v1::Record, Failure> {
-        let Some(mut template) = record.template.take() else {
-            return Ok(record);
+    /// What is wrong with its template or what an expression says is wrong, and in which field; which bound was reached; that
+    /// the topic which it chooses is none that it may choose.
+    pub async fn render(&self, mut record: v1::Record, deadline: Instant) -> Result<Rendered, Failure> {
+        let Some(template) = record.template.take() else {
+            let topic = None;
+            return Ok(Rendered { record, topic });
         };
+        let begun = Instant::now();
+        let made = self.made(record, template, deadline).await;
+        match &made {
+            Ok(_) => self.metrics.rendered(begun.elapsed()),
+            Err(fault) => self.metrics.failed(fault.cause.name()),
+        }
+        made.map_err(|fault| fault.failure)
+    }
+
+    async fn made(
+        &self,
+        mut record: v1::Record,
+        mut template: v1::Template,
+        deadline: Instant,
+    ) -> Result<Rendered, Fault> {
         let at = SystemTime::now();
         let topics = std::mem::take(&mut template.topics);
         match record.topics.is_empty() {
             true => record.topics = topics,
             false if !topics.is_empty() => {
-                return Err(invalid(
+                return Err(Fault::request(
                     "the record names topics, and its template too: name them in one place",
                 ));
             }
             false => {}
         }
-        let definition = definition(&template).await?;
+        let asked = definition(&template).await?;
+        let definition = match &asked.name {
+            None => Arc::clone(&asked),
+            Some(name) => self.named(name, &asked)?,
+        };
+        // Where it may end up, all of it: what it sees of secrets is not to depend on what it chooses.
+        let mut may_go = record.topics.clone();
+        if let Some(topic) = &definition.topic {
+            may_go.extend(topic.allowed.iter().cloned());
+        }
         let secrets = match definition.names_secrets {
-            true => self.secrets(&record.topics),
+            true => self.secrets_for(&may_go),
             false => Vec::new(),
         };
         if let Some(encrypt) = &definition.encrypt
             && let Some(body) = &template.inputs
         {
-            let secret = self.secret(&encrypt.secret, &record.topics)?;
+            let secret = self.secret(&encrypt.secret, &may_go)?;
             let sealed = context::encrypted(body, encrypt, secret.value.expose().as_bytes());
             template.inputs = Some(sealed.map(Bytes::from).map_err(|wrong| match wrong {
-                Wrong::Body(why) => invalid(format!("the body is not JSON: {why}")),
-                Wrong::Secret(why) => misconfigured(format!("encrypt.secret: {:?} {why}", encrypt.secret)),
+                Wrong::Body(why) => Fault::request(format!("the body is not JSON: {why}")),
+                Wrong::Secret(why) => {
+                    Fault::misconfigured(format!("encrypt.secret: {:?} {why}", encrypt.secret))
+                }
             })?);
         }
         let request = context::request(&template);
-        let trigger = context::trigger(&definition, &template, at).map_err(invalid)?;
+        let origin = asked.origin.as_deref().or(definition.origin.as_deref());
+        let operation = asked.operation.as_deref().or(definition.operation.as_deref());
+        let trigger = context::trigger((origin, operation), &template, at).map_err(Fault::request)?;
         let limits = Limits {
             time: self.settings.timeout,
             output: self.settings.max_output_bytes,
             ..Limits::default()
         };
+        let withholds = !secrets.is_empty();
         let made_of = Arc::clone(&definition);
         let run = jq::run(move |turn| {
             turn.within(limits, |scope| {
-                if !secrets.is_empty() {
+                if withholds {
                     scope.withhold();
                 }
                 let parts = (template.inputs.as_deref(), &request, &trigger);
@@ -135,15 +197,15 @@ impl Templates {
             })
         });
         let ran = tokio::time::timeout_at(deadline.into(), run).await;
-        let made = match ran {
-            Ok(Ok(made)) => made.map_err(of_expression)?,
-            Ok(Err(failure)) => return Err(of_expression(failure)),
-            Err(_) => {
-                let text =
-                    "the record's template was not evaluated in the time that its client waits; not stored";
-                return Err(Failure::new(ErrorClass::BufferFull, text));
-            }
+        let made = ran.map_err(|_| Fault::late())?;
+        let made = made.flatten().map_err(Fault::of_expression)?;
+        let chosen = match &definition.topic {
+            None => None,
+            Some(topic) => chosen(topic, made.topic, &record.topics, withholds)?,
         };
+        if let Some(topic) = &chosen {
+            record.topics = vec![topic.clone()];
+        }
         if definition.payload.is_some() {
             record.value = made.value;
         }
@@ -154,58 +216,96 @@ impl Templates {
             record.partition = made.partition;
         }
         record.headers.extend(made.headers);
-        Ok(record)
+        let topic = chosen;
+        Ok(Rendered { record, topic })
+    }
+
+    /// The definition that one by name stands for.
+    fn named(&self, name: &str, asked: &Definition) -> Result<Arc<Definition>, Fault> {
+        let named = self.settings.named.get(name);
+        let named =
+            named.ok_or_else(|| Fault::misconfigured(format!("the sidecar has no template {name:?}")))?;
+        if asked.whole && !named.definition.makes_value() {
+            return Err(Fault::misconfigured(format!(
+                "the sidecar's template {name:?} has no payload, and the route sends no value: set `value` there"
+            )));
+        }
+        Ok(Arc::clone(&named.definition))
     }
 
     /// Those that a record of `topics` may see.
-    fn secrets(&self, topics: &[String]) -> Vec<(String, String)> {
+    fn secrets_for(&self, topics: &[String]) -> Vec<(String, String)> {
         let may = |secret: &NamedSecret| {
             !topics.is_empty() && topics.iter().all(|topic| secret.topics.allows(topic))
         };
-        let all = self.settings.secrets.iter().filter(|(_, secret)| may(secret));
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let all = secrets.iter().filter(|(_, secret)| may(secret));
         all.map(|(name, secret)| (name.clone(), secret.value.expose().to_owned()))
             .collect()
     }
 
     /// The one that a definition names.
-    fn secret(&self, name: &str, topics: &[String]) -> Result<&NamedSecret, Failure> {
-        let secret = self.settings.secrets.get(name);
-        let secret = secret
-            .ok_or_else(|| misconfigured(format!("encrypt.secret: the sidecar has no secret {name:?}")))?;
+    fn secret(&self, name: &str, topics: &[String]) -> Result<NamedSecret, Fault> {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let secret = secrets.get(name).cloned();
+        let secret = secret.ok_or_else(|| {
+            Fault::misconfigured(format!("encrypt.secret: the sidecar has no secret {name:?}"))
+        })?;
         match topics.iter().find(|topic| !secret.topics.allows(topic)) {
             None => Ok(secret),
-            Some(topic) => Err(misconfigured(format!(
+            Some(topic) => Err(Fault::misconfigured(format!(
                 "encrypt.secret: {name:?} is not for the topic {topic:?}: name it in secrets.{name}.topics"
             ))),
         }
     }
 }
 
-fn invalid(text: impl Into<String>) -> Failure {
-    Failure::new(ErrorClass::InvalidRequest, text.into())
-}
-
-fn misconfigured(text: String) -> Failure {
-    Failure::new(ErrorClass::RouteMisconfigured, text)
-}
-
-fn of_expression(failure: jq::Failure) -> Failure {
-    match failure {
-        jq::Failure::Error(why) => invalid(format!("template: {}", why.trim_start_matches('/'))),
-        jq::Failure::Bound(bound) => invalid(format!("template: {bound}")),
-        failure => Failure::new(ErrorClass::BufferFull, format!("template: {failure}; not stored")),
+/// The topic that was chosen, if one was: it must be one of those that may be. What it is is not told where it may be a secret.
+fn chosen(
+    topic: &Topic,
+    gave: Option<String>,
+    own: &[String],
+    withholds: bool,
+) -> Result<Option<String>, Fault> {
+    let may = |name: &&String| gave.as_ref() == Some(name);
+    let all = || own.iter().chain(&topic.allowed);
+    if let Some(found) = all().find(may) {
+        return Ok(Some(found.clone()));
+    }
+    let mut listed: Vec<String> = all().take(TOPICS_TOLD).cloned().collect();
+    let more = all().count() - listed.len();
+    if more > 0 {
+        listed.push(format!("and {more} more"));
+    }
+    let listed = listed.join(", ");
+    let text: String = topic.text.chars().take(100).collect();
+    match gave {
+        None if !own.is_empty() => Ok(None),
+        None => Err(Fault::request(format!(
+            "template: topic: {text} gives nothing, and the record has no topic without it: it may choose {listed}"
+        ))),
+        Some(gave) => {
+            let shown: String = gave.chars().take(100).collect();
+            let gave = match withholds {
+                true => "gives a topic".to_owned(),
+                false => format!("gives {shown:?},"),
+            };
+            Err(Fault::topic(format!(
+                "template: topic: {text} {gave} which it may not choose: it may choose {listed}"
+            )))
+        }
     }
 }
 
-async fn definition(template: &v1::Template) -> Result<Arc<Definition>, Failure> {
+async fn definition(template: &v1::Template) -> Result<Arc<Definition>, Fault> {
     if let Some(kept) = Definition::compiled(&template.definition) {
         return Ok(kept);
     }
     let text = template.definition.clone();
     let compiled = tokio::task::spawn_blocking(move || Definition::compile(&text)).await;
     match compiled {
-        Ok(compiled) => compiled.map_err(|why| misconfigured(format!("template: {why}"))),
-        Err(_) => Err(misconfigured("template: it cannot be compiled".to_owned())),
+        Ok(compiled) => compiled.map_err(|why| Fault::misconfigured(format!("template: {why}"))),
+        Err(_) => Err(Fault::misconfigured("template: it cannot be compiled")),
     }
 }
 
@@ -221,84 +321,4 @@ fn size(template: &v1::Template) -> usize {
         + template.query.len()
         + of(&template.headers)
         + of(&template.by)
-}
-
-fn made(
-    scope: &Scope,
-    definition: &Definition,
-    (inputs, request, trigger): (Option<&[u8]>, &Json, &Json),
-    secrets: &[(String, String)],
-) -> Result<Made, jq::Failure> {
-    let fail = |why: String| jq::Failure::Error(why);
-    let read = |json: &[u8]| Value::from_json(json);
-    // By itself: JSON that is none could close the object around it.
-    let inputs =
-        inputs.map(|json| read(json).map_err(|why| fail(format!("/inputs: the body is not JSON: {why}"))));
-    let of = |json: &Json| read(json.to_string().as_bytes()).map_err(|why| fail(why.to_string()));
-    let mut members = vec![
-        ("inputs", inputs.transpose()?.unwrap_or(Value::Null)),
-        ("request", of(request)?),
-        ("trigger", of(trigger)?),
-    ];
-    if !secrets.is_empty() {
-        let values = secrets.iter().map(|(name, value)| {
-            (
-                Bytes::copy_from_slice(name.as_bytes()),
-                Value::from(value.as_str()),
-            )
-        });
-        members.push(("secrets", Value::object(values)));
-    }
-    let input = Value::object(members.into_iter().map(|(name, value)| (name.as_bytes(), value)));
-    let text = |template: &Template| template.text_or_none(scope, &input, &[]);
-    let within = |name: &'static str| move |why| under(name, why);
-
-    let value = definition
-        .payload
-        .as_ref()
-        .map(|payload| payload.json(scope, &input, &[]));
-    let value = value.transpose().map_err(within("payload"))?;
-    let key = definition
-        .key
-        .as_ref()
-        .map(text)
-        .transpose()
-        .map_err(within("key"))?
-        .flatten();
-    if let Some(key) = key.as_ref().filter(|key| key.len() > MAX_KEY) {
-        return Err(fail(format!(
-            "/key: gives {} bytes; a key has at most {MAX_KEY}",
-            key.len()
-        )));
-    }
-    let partition = definition.partition.as_ref().map(text).transpose();
-    let partition = partition.map_err(within("partition"))?.flatten();
-    let partition = partition.map(|said| {
-        partition_of(&said).ok_or_else(|| {
-            fail(format!(
-                "/partition: gives no whole number from 0 to {}",
-                i32::MAX
-            ))
-        })
-    });
-    let mut headers = Vec::new();
-    for (name, template) in &definition.headers {
-        let value = text(template).map_err(|why| under("headers", under(name, why)))?;
-        headers.extend(value.map(|value| v1::Header {
-            name: name.clone(),
-            value: Some(value.into_bytes()),
-        }));
-    }
-    Ok(Made {
-        value: value.map(Bytes::from),
-        key: key.map(Bytes::from),
-        partition: partition.transpose()?,
-        headers,
-    })
-}
-
-fn partition_of(said: &str) -> Option<i32> {
-    // `parse` takes a sign too.
-    let digits = said.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| said.parse().ok()).flatten()
 }

@@ -6,6 +6,10 @@ use sluice_proto::v1::{self, ErrorClass, Header};
 
 use super::*;
 use crate::kafka::record::Failure;
+use crate::metrics::TemplateMetrics;
+
+mod chosen;
+mod said;
 
 fn settings() -> Settings {
     let named = |value: &str, topics: &[&str]| NamedSecret {
@@ -51,7 +55,12 @@ fn record(definition: &Json, body: Option<&str>) -> v1::Record {
 }
 
 async fn rendered(settings: Settings, record: v1::Record) -> Result<v1::Record, Failure> {
-    let templates = Templates::new(settings);
+    let rendered = rendered_with_topic(settings, record).await?;
+    Ok(rendered.record)
+}
+
+async fn rendered_with_topic(settings: Settings, record: v1::Record) -> Result<Rendered, Failure> {
+    let templates = Templates::new(settings, TemplateMetrics::default());
     let deadline = Instant::now() + Duration::from_secs(30);
     templates.render(record, deadline).await
 }
@@ -266,7 +275,8 @@ async fn bounds_are_named() {
         assert_eq!(failure.class, ErrorClass::InvalidRequest);
         assert!(failure.message.starts_with(why), "{}", failure.message);
     }
-    let templates = Templates::new(small(|settings| settings.max_waiting_bytes = 3000));
+    let small = small(|settings| settings.max_waiting_bytes = 3000);
+    let templates = Templates::new(small, TemplateMetrics::default());
     let one = record(&json!({ "payload": 1 }), None);
     let waits = [templates.admit(&one).unwrap(), templates.admit(&one).unwrap()];
     let full = templates.admit(&one).err().unwrap();
@@ -401,37 +411,4 @@ async fn the_table_of_templates_holds_and_jq_agrees() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(by_jq >= 45, "{by_jq}");
-}
-
-/// What a template costs. Run it by name in a release build.
-#[tokio::test]
-#[ignore = "a measurement: run it by name, with --release"]
-async fn what_a_template_costs() {
-    let members: serde_json::Map<String, Json> = (0..10)
-        .map(|n| {
-            (
-                format!("m{n}"),
-                json!(format!("{{{{ .inputs.f{n} | ascii_upcase }}}}")),
-            )
-        })
-        .collect();
-    let body: serde_json::Map<String, Json> = (0..10)
-        .map(|n| (format!("f{n}"), json!("x".repeat(90))))
-        .collect();
-    let body = Json::from(body).to_string();
-    let one = record(&json!({ "payload": members }), Some(&body));
-    let templates = Templates::new(settings());
-    let until = Instant::now() + Duration::from_secs(60);
-    for _ in 0..100 {
-        templates.render(one.clone(), until).await.unwrap();
-    }
-    let begun = Instant::now();
-    for _ in 0..2000 {
-        templates.render(one.clone(), until).await.unwrap();
-    }
-    println!(
-        "{} bytes, 10 expressions: {:.1} us",
-        body.len(),
-        begun.elapsed().as_secs_f64() * 500.0
-    );
 }

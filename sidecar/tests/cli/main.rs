@@ -11,6 +11,12 @@ mod aws;
 mod command;
 #[allow(
     clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests"
+)]
+mod control;
+#[allow(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "it is a part of the tests"
@@ -479,6 +485,11 @@ async fn envoy_is_checked_beside_the_sidecar() {
             "topic: kong-upstream",
             "topic: kong-upstream, producer: quick",
             "producer: the sidecar has no producer \"quick\"",
+        ),
+        (
+            "topic: kong-upstream",
+            "topic: kong-upstream, template: {name: deploy}",
+            "template.name: the sidecar has no template \"deploy\"",
         ),
     ] {
         kafka.write("envoy.yaml", &text.replace(from, to));

@@ -191,6 +191,8 @@ pub(crate) struct Stream {
     pub(crate) drained: bool,
     /// The ids of those that an earlier record was written for.
     pub(crate) replayed: Vec<u64>,
+    /// The topics that templates chose, by the record.
+    pub(crate) chosen: Vec<(u64, String)>,
 }
 
 impl Stream {
@@ -213,6 +215,7 @@ impl Stream {
             fates: Vec::new(),
             drained: false,
             replayed: Vec::new(),
+            chosen: Vec::new(),
         }
     }
 
@@ -229,6 +232,9 @@ impl Stream {
         self.drained |= reply.drain;
         let replayed = reply.fates.iter().filter(|fate| fate.replayed);
         self.replayed.extend(replayed.map(|fate| fate.id));
+        let chosen = reply.fates.iter().filter(|fate| !fate.topic.is_empty());
+        self.chosen
+            .extend(chosen.map(|fate| (fate.id, fate.topic.clone())));
         self.fates
             .extend(reply.fates.into_iter().map(|fate| (fate.id, fate.topics)));
         Some(())

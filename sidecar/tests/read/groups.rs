@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluice::config::{ChosenFrom, Qos, Read, ReadGroups, Reset, Said, TopicAllowlist};
 
-use crate::support::{Mock, Sidecar, mock};
+use crate::support::{self, Mock, Sidecar, mock};
 use crate::world::{Events, config, entry, get, page, reading, values, write};
 
 pub(crate) fn shared(topics: &[&str], qos: Qos) -> Read {
@@ -17,6 +17,7 @@ pub(crate) fn shared(topics: &[&str], qos: Qos) -> Read {
             said: Some(Said::Any(ChosenFrom::Header("x-client".parse().unwrap()))),
             prefix: "app-".to_owned(),
             qos,
+            ..ReadGroups::default()
         },
         ..entry(topics)
     }
@@ -307,4 +308,67 @@ async fn coming_back_to_a_stream_acknowledges() {
     assert_eq!(assigned["partitions"][0]["position"], 2, "{assigned}");
     assert_eq!(stream.values(2).await, ["c", "d"]);
     committed(&sidecar, "t", "app-1", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clusters_rule_holds_whatever_an_entry_allows() {
+    let mock = mock(&[("t", 1)]);
+    let mut entry = entry(&["t"]);
+    entry.groups.allowed = TopicAllowlist(vec!["*".to_owned()]);
+    let mut config = config(&mock, vec![entry]);
+    let rule = ["ORG_ID.*", "deploy-bot"].map(str::to_owned);
+    support::cluster(&mut config).groups = Some(TopicAllowlist(rule.to_vec()));
+    let sidecar = Sidecar::start(config).await;
+    for (group, expected) in [
+        ("ORG_ID.app", 200),
+        ("deploy-bot", 200),
+        ("deploy-bot.a", 403),
+        ("app", 403),
+    ] {
+        for path in ["/topics/t", "/topics/t/records"] {
+            let answer = get(&sidecar, &format!("{path}?group={group}"), &[]).await;
+            assert_eq!(answer.status, expected, "{path} {group}");
+            if expected == 403 {
+                let body = answer.json();
+                assert_eq!(body["code"], "group_not_allowed");
+                let why = format!(
+                    "group {group:?} is none of those that clusters.main.consumer.groups allows: ORG_ID.*, deploy-bot"
+                );
+                assert_eq!(body["error"], why);
+            }
+        }
+    }
+    assert_eq!(
+        sidecar.metric("sluice_read_groups_refused_total").await,
+        Some(4.0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_a_named_token_may_use_the_group_of_its_name() {
+    let mock = mock(&[("t", 1)]);
+    let reads = "reads: [{topics: [t], tokens: [{env: BILLING, name: billing}, {env: OTHER}], groups: ['{name}', 'x-{name}.*'], \
+                 max_wait: 0}]";
+    let yaml = format!("clusters: {{main: {{bootstrap_servers: a, allowed_topics: [t]}}}}\n{reads}");
+    let env = [("BILLING", "b-token"), ("OTHER", "o-token")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let loaded = sluice::config::load(&yaml, env.into_iter()).unwrap();
+    let sidecar = Sidecar::start(config(&mock, loaded.config.reads)).await;
+    for (token, group, expected) in [
+        ("b-token", "billing", 200),
+        ("b-token", "x-billing.a", 200),
+        ("b-token", "other", 403),
+        ("b-token", "billing2", 403),
+        ("o-token", "billing", 403),
+        ("o-token", "", 200),
+        ("c-token", "billing", 401),
+    ] {
+        let path = match group {
+            "" => "/topics/t".to_owned(),
+            group => format!("/topics/t?group={group}"),
+        };
+        let bearer = format!("Bearer {token}");
+        let answer = get(&sidecar, &path, &[("authorization", &bearer)]).await;
+        assert_eq!(answer.status, expected, "{token} {group}");
+    }
 }

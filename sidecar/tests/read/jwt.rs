@@ -215,6 +215,73 @@ async fn a_caller_has_the_group_and_the_key_that_its_token_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_may_use_the_groups_of_its_organisation_and_the_one_of_its_name() {
+    let reads = "[{topics: [t], jwt: {provider: corporate}, groups: ['{claims.org}.*', '{name}', shared], \
+                 group: {header: x-app, prefix: '{claims.org}.'}, from: earliest, max_wait: 0}, \
+                 {topics: [made], jwt: {provider: corporate}, group: {header: x-app, prefix: '{claims.org}.'}, max_wait: 0}]";
+    let (_mock, issuer, sidecar) = world(&[("t", 1), ("made", 1)], reads).await;
+    let ask = async |path: &str, bearer: &str, app: Option<&str>| {
+        let mut headers = vec![("authorization", bearer)];
+        headers.extend(app.map(|app| ("x-app", app)));
+        let answer = get(&sidecar, path, &headers).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    let acme = issuer.bearer(&json!({"org": "acme"}), 300);
+    let bare = issuer.bearer(&json!({}), 300);
+    let odd = issuer.bearer(&json!({"org": "*", "sub": "*"}), 300);
+    for (bearer, group, expected) in [
+        (&acme, "acme.app", 200),
+        (&acme, "alice", 200),
+        (&acme, "shared", 200),
+        (&acme, "acme", 403),
+        (&acme, "acme2.app", 403),
+        (&acme, "globex.app", 403),
+        (&acme, "alice2", 403),
+        (&acme, "bob", 403),
+        (&bare, "alice", 200),
+        (&bare, "acme.app", 403),
+        (&bare, ".app", 403),
+        (&odd, "acme.app", 403),
+        (&odd, "bob", 403),
+        (&odd, "shared", 200),
+    ] {
+        for path in ["/topics/t", "/topics/t/records"] {
+            let (status, body) = ask(&format!("{path}?group={group}"), bearer, None).await;
+            assert_eq!(status, expected, "{path} {group}: {body}");
+            if status == 403 {
+                assert_eq!(body["code"], "group_not_allowed");
+                let why = body["error"].as_str().unwrap();
+                assert!(
+                    why.ends_with("its groups are shared, {claims.org}.*, {name}"),
+                    "{why}"
+                );
+            }
+        }
+    }
+    for topic in ["/topics/t", "/topics/made"] {
+        let (status, described) = ask(topic, &acme, Some("app")).await;
+        assert_eq!(
+            (status, &described["group"]),
+            (200, &json!("acme.app")),
+            "{described}"
+        );
+        let (status, body) = ask(topic, &bare, Some("app")).await;
+        assert_eq!(
+            (status, &body["code"]),
+            (403, &json!("group_not_allowed")),
+            "{body}"
+        );
+        let why = body["error"].as_str().unwrap();
+        assert!(
+            why.contains("begin with {claims.org}., which is not in its token"),
+            "{why}"
+        );
+    }
+    assert_eq!(ask("/topics/made?group=globex.app", &acme, None).await.0, 403);
+    assert_eq!(ask("/topics/made?group=acme.app", &acme, None).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_good_is_said_why() {
     let (_mock, issuer, sidecar) = world(&[("t", 1)], "[{topics: [t], jwt: {provider: corporate}}]").await;
     let stranger = Issuer::new().bearer(&json!({}), 300);

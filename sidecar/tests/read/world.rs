@@ -23,6 +23,7 @@ pub(crate) fn entry(topics: &[&str]) -> Read {
         topics: ReadTopics::Names(TopicAllowlist(topics.iter().map(|t| (*t).to_owned()).collect())),
         anonymous: true,
         tokens: Vec::new(),
+        named_tokens: Vec::new(),
         jwt: None,
         from: None,
         chosen_reset: None,

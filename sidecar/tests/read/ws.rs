@@ -176,6 +176,50 @@ async fn what_is_published_is_answered_and_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_made_by_the_template_of_its_topic() {
+    let mock = mock(&[("t", 1), ("eu", 1)]);
+    let yaml = "clusters: {main: {bootstrap_servers: a, allowed_topics: ['*']}}\n\
+                templates: {named: {made: {payload: {n: '{{ .inputs.n }}', by: '{{ .trigger.by.user.id }}', protocol: \
+                '{{ .request.headers[\"sec-websocket-protocol\"] }}'}, template: {topic: '{{ .inputs.topic }}'}, \
+                allowed_topics: [eu], trigger: {trust_request: true, by: {user.id: {header: x-user}}}}}}\n\
+                writes: [{topics: [t], template: made}]";
+    let loaded = sluice::config::load(yaml, std::iter::empty()).unwrap();
+    let mut config = config(&mock, vec![publishing(&["t"])]);
+    config.templates = loaded.config.templates;
+    // Unoptimised and on a busy machine.
+    config.templates.timeout = support::PATIENCE;
+    let sidecar = Sidecar::start(config).await;
+    let mut socket = Socket::open(&sidecar, "/topics/t/ws?paused=true", &[("x-user", "ada")]).await;
+    for (say, answer) in [
+        (
+            json!({"type": "publish", "id": 1, "json": {"n": 7}}),
+            json!({"type": "published", "id": 1, "topic": "t", "status": 200, "partition": 0, "offset": 0}),
+        ),
+        (
+            json!({"type": "publish", "id": 2, "json": {"n": 8, "topic": "eu"}}),
+            json!({"type": "published", "id": 2, "topic": "eu", "status": 200, "partition": 0, "offset": 0}),
+        ),
+    ] {
+        socket.say(say.to_string()).await;
+        assert_eq!(socket.of("published").await, answer);
+    }
+    for (say, status, words) in [
+        (json!({"value": null}), 400, "a tombstone cannot be written"),
+        (json!({"json": {"topic": "us"}}), 403, "it may choose t, eu"),
+        (json!({"value": "{"}), 400, "the body is not JSON"),
+    ] {
+        let mut say = say;
+        say["type"] = json!("publish");
+        socket.say(say.to_string()).await;
+        let told = socket.of("error").await;
+        assert_eq!(told["status"], status, "{told}");
+        assert!(told["error"].as_str().unwrap().contains(words), "{told}");
+    }
+    let records = read(&mock, "t", 0, 1).await;
+    assert_eq!(text(&records[0]), r#"{"n":7,"by":"ada","protocol":null}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_writes_without_publish() {
     let mock = mock(&[("t", 1)]);
     let sidecar = reading(&mock, entry(&["t"])).await;

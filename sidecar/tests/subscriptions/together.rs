@@ -98,7 +98,8 @@ async fn sidecars_come_and_go_and_a_key_is_in_one_place() {
     fill(&mock, "carts", 2 * EACH);
     fill(&mock, "orders", 2 * EACH);
     let count = 3 * EACH * usize::try_from(PARTITIONS).unwrap() * 2;
-    // What a rebalance kept from being committed may come twice.
+    // The mock, unlike Kafka, takes no position while it waits for the members: what a rebalance kept from being committed may come
+    // twice here.
     let distinct = || {
         let calls = handler.calls().into_iter();
         let taken = calls.map(|call| (call.key, call.value));
@@ -109,6 +110,66 @@ async fn sidecars_come_and_go_and_a_key_is_in_one_place() {
     in_order(&handler, "orders", 3 * EACH);
     assert!(!handler.overlapped());
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_topic_that_two_read_each_goes_on_where_it_was() {
+    let mock = mock(&[("carts", PARTITIONS)]);
+    let handler = Handler::start().await;
+    fill(&mock, "carts", 0);
+    let each = EACH * usize::try_from(PARTITIONS).unwrap();
+    let both = |paused: bool| {
+        [
+            ("a", "carts", json!({"concurrency": 8})),
+            ("b", "carts", json!({"concurrency": 8, "paused": paused})),
+        ]
+    };
+    let world = World::service(&mock, &handler, &both(true), true);
+    until("the first's delivered", || handler.calls().len() == each).await;
+    until("the other one holds up what is committed", || {
+        let position = |part: &sluice::subscriptions::running::Partition| part.position == Some(0);
+        let status = world.handle.status("b").unwrap();
+        status.partitions.len() == 3 && status.partitions.iter().all(position)
+    })
+    .await;
+    world.stop().await;
+
+    let world = World::service(&mock, &handler, &both(false), true);
+    let end = i64::try_from(EACH).unwrap();
+    until("all committed", || {
+        let status = |id| world.handle.status(id).unwrap();
+        committed(&status("a"), &[end; 3]) && committed(&status("b"), &[end; 3])
+    })
+    .await;
+    assert_eq!(handler.calls().len(), 2 * each, "each was given each once");
+    world.stop().await;
+
+    // One that does not run keeps its place, and the other one does not begin anew for it.
+    fill(&mock, "carts", EACH);
+    for _ in 0..2 {
+        let mut desired = service(&mock, &handler, &both(false), true);
+        desired.subscriptions.remove("b");
+        let world = World::of(desired);
+        until("the first has all", || {
+            let status = world.handle.status("a").unwrap();
+            status.partitions.len() == 3
+                && status
+                    .partitions
+                    .iter()
+                    .all(|part| part.position == Some(2 * end))
+        })
+        .await;
+        world.stop().await;
+        assert_eq!(handler.calls().len(), 3 * each);
+    }
+    let world = World::service(&mock, &handler, &both(false), true);
+    until("all committed", || {
+        let status = |id| world.handle.status(id).unwrap();
+        committed(&status("a"), &[2 * end; 3]) && committed(&status("b"), &[2 * end; 3])
+    })
+    .await;
+    assert_eq!(handler.calls().len(), 4 * each);
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,7 +42,9 @@ pub(super) fn check(
         );
     }
     for produces in &found {
-        if let Some(template) = &produces.template {
+        if let Some(template) = &produces.template
+            && template.name.is_none()
+        {
             let found = (route.path().to_owned(), template.definition.clone());
             if !report.templates.contains(&found) {
                 report.templates.push(found);
@@ -69,6 +71,10 @@ fn wanted(produces: &Route, route: &Node<'_>) -> Wanted {
         topics: topics.filter(|topic| !topic.ends_with('*')).cloned().collect(),
         clusters: names(&produces.cluster_name),
         producers: names(&produces.producer),
+        template: produces
+            .template
+            .as_ref()
+            .and_then(|template| template.name.clone()),
     }
 }
 

@@ -53,7 +53,7 @@ fn a_good_bootstrap_has_nothing_wrong() {
     let plain = json!({"match": {"prefix": "/site"}, "route": {"cluster": "other"}});
     let chooses = json!({
         "topic": {"header": "x-t", "allowed": ["a", "b"]}, "cluster_name": {"header": "x-c", "allowed": ["c", "d"]},
-        "producer": "p",
+        "producer": "p", "template": {"name": "deploy"},
     });
     let tree = bootstrap(
         filter(json!({})),
@@ -64,6 +64,7 @@ fn a_good_bootstrap_has_nothing_wrong() {
         topics: topics.iter().map(|name| (*name).to_owned()).collect(),
         clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
         producers: vec![producer.to_owned()],
+        template: (producer == "p").then(|| "deploy".to_owned()),
     };
     let expected = EnvoyReport {
         filters: 1,

@@ -345,35 +345,52 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
             json!({"payload": {"a": ["{{ .inputs }}", 1.0, 1.5]}}),
             vec![(
                 "template",
-                r#"Some(Template { definition: "{\"payload\":{\"a\":[\"{{ .inputs }}\",1,1.5]},\"origin\":\"API\"}", payload: true, by: [] })"#,
+                r#"Some(Template { definition: "{\"payload\":{\"a\":[\"{{ .inputs }}\",1,1.5]},\"origin\":\"API\"}", name: None, payload: true, by: [] })"#,
             )],
         ),
         (
             json!({"template": {"key": "k", "partition": "1", "headers": {"h": "x"}}}),
             vec![(
                 "template",
-                r#"Some(Template { definition: "{\"key\":\"k\",\"partition\":\"1\",\"headers\":{\"h\":\"x\"},\"origin\":\"API\"}", payload: false, by: [] })"#,
+                r#"Some(Template { definition: "{\"key\":\"k\",\"partition\":\"1\",\"headers\":{\"h\":\"x\"},\"origin\":\"API\"}", name: None, payload: false, by: [] })"#,
             )],
         ),
         (
             json!({"payload": "", "trigger": {"origin": "UI", "operation": "DAY-2", "by": {"user.email": {"metadata": ["n", "e"]}}}}),
             vec![(
                 "template",
-                r#"Some(Template { definition: "{\"payload\":\"\",\"origin\":\"UI\",\"operation\":\"DAY-2\"}", payload: true, by: [("user.email", Metadata(["n", "e"]))] })"#,
+                r#"Some(Template { definition: "{\"payload\":\"\",\"origin\":\"UI\",\"operation\":\"DAY-2\"}", name: None, payload: true, by: [("user.email", Metadata(["n", "e"]))] })"#,
             )],
         ),
         (
             json!({"payload": "", "trigger": {"trust_request": true, "by": {"orgId": {"header": "X-Org"}}}}),
             vec![(
                 "template",
-                r#"Some(Template { definition: "{\"payload\":\"\",\"origin\":\"API\"}", payload: true, by: [("orgId", Header("x-org"))] })"#,
+                r#"Some(Template { definition: "{\"payload\":\"\",\"origin\":\"API\"}", name: None, payload: true, by: [("orgId", Header("x-org"))] })"#,
+            )],
+        ),
+        (
+            json!({"template": {"topic": "x"}, "allowed_topics": ["x"]}),
+            vec![
+                ("allowed_topics", r#"["x"]"#),
+                (
+                    "template",
+                    r#"Some(Template { definition: "{\"topic\":\"x\",\"allowed_topics\":[\"x\"],\"origin\":\"API\"}", name: None, payload: false, by: [] })"#,
+                ),
+            ],
+        ),
+        (
+            json!({"template": {"name": "n"}}),
+            vec![(
+                "template",
+                r#"Some(Template { definition: "{\"whole\":true,\"name\":\"n\"}", name: Some("n"), payload: true, by: [] })"#,
             )],
         ),
         (
             json!({"payload": "", "encrypt": {"secret": "org", "inputs": ["/p"], "encryption": "aes256-gcm"}}),
             vec![(
                 "template",
-                r#"Some(Template { definition: "{\"payload\":\"\",\"encrypt\":{\"secret\":\"org\",\"inputs\":[\"/p\"]},\"origin\":\"API\"}", payload: true, by: [] })"#,
+                r#"Some(Template { definition: "{\"payload\":\"\",\"encrypt\":{\"secret\":\"org\",\"inputs\":[\"/p\"]},\"origin\":\"API\"}", name: None, payload: true, by: [] })"#,
             )],
         ),
     ]

@@ -70,9 +70,29 @@ fn what_contradicts_itself_is_refused() {
     );
     wrong(json!({"template": {}}), "template", "must name one of");
     wrong(
-        json!({"template": {"topic": "x"}}),
+        json!({"template": {"topic": "x"}, "topics_query_arg": "t"}),
         "template.topic",
-        "unknown field",
+        "chooses by `topic` or `topics_query_arg` already",
+    );
+    wrong(
+        json!({"template": {"name": "n", "key": "x"}}),
+        "template.key",
+        "is said by the template that `name` names",
+    );
+    wrong(
+        json!({"template": {"name": "n"}, "payload": 1}),
+        "template.name",
+        "leave `payload` and `encrypt` out",
+    );
+    wrong(
+        json!({"template": {"name": "n"}, "encrypt": {"secret": "s", "inputs": ["/p"]}}),
+        "template.name",
+        "leave `payload` and `encrypt` out",
+    );
+    wrong(
+        json!({"template": {"name": "n"}, "value_by_method": {"DELETE": "none"}}),
+        "value_by_method",
+        "with a `payload`",
     );
     wrong(
         json!({"template": {"headers": {"h": 1}}}),
@@ -127,4 +147,39 @@ fn a_layer_above_takes_the_payload_or_the_value_away() {
     assert_eq!(with(made, json!({"value": "body"})), (Value::Body, None));
     let (_, template) = with(json!({"topic": "t", "value": "body"}), json!({"payload": 2}));
     assert_eq!(template.unwrap(), r#"{"payload":2,"origin":"API"}"#);
+}
+
+#[test]
+fn a_topic_is_made_only_where_there_is_one_to_choose() {
+    let base = config(json!({"answer_timeout": 60000}));
+    let made = json!({"template": {"topic": "{{ .inputs.t }}"}});
+    assert_eq!(
+        with_metadata(&base, made).unwrap_err(),
+        [
+            "metadata.filter_metadata.sluice.template.topic: can give no topic: set allowed_topics, or a topic of the route's own"
+        ]
+    );
+    let among = json!({"template": {"topic": "{{ .inputs.t }}"}, "allowed_topics": ["a"]});
+    assert!(with_metadata(&base, among).unwrap().unwrap().topics.is_empty());
+    let chosen = json!({"template": {"topic": "x"}, "topic": {"header": "t", "allowed": ["a"]}});
+    let why = with_metadata(&base, chosen).unwrap_err();
+    assert!(why[0].contains("chooses by `topic`"), "{why:?}");
+}
+
+#[test]
+fn a_layer_above_takes_a_named_template_or_a_payload_away() {
+    let definition = |base: Json, above: Json| {
+        let route = with_metadata(&config(base), above).unwrap().unwrap();
+        route.template.unwrap().definition
+    };
+    let own = json!({"topic": "t", "payload": 1, "encrypt": {"secret": "s", "inputs": ["/p"]}});
+    let named = json!({"topic": "t", "template": {"name": "n"}});
+    assert_eq!(
+        definition(own.clone(), json!({"template": {"name": "n"}})),
+        r#"{"whole":true,"name":"n"}"#
+    );
+    assert_eq!(
+        definition(named, json!({"payload": 1})),
+        r#"{"payload":1,"origin":"API"}"#
+    );
 }

@@ -300,7 +300,9 @@ impl Model {
             assert!(!known.departed, "answered, and gone");
             known.answered = true;
             match outcome {
-                Outcome::Fates(_) | Outcome::Replayed(_) => assert!(known.fated, "stored, says nobody"),
+                Outcome::Fates(_) | Outcome::Replayed(_) | Outcome::Chosen { .. } => {
+                    assert!(known.fated, "stored, says nobody");
+                }
                 Outcome::Failed(failed) if failed.class == ErrorClass::OutcomeUnknown => {
                     assert!(
                         known.sent_on.is_some(),

@@ -27,6 +27,11 @@ fn messages(route: &Wanted, config: &Config) -> Vec<String> {
             messages.push(format!("producer: the sidecar has no producer {name:?}"));
         }
     }
+    if let Some(name) = &route.template
+        && !config.templates.named.contains_key(name)
+    {
+        messages.push(format!("template.name: the sidecar has no template {name:?}"));
+    }
     let mut clusters: Vec<(&str, &Cluster)> = Vec::new();
     for name in &route.clusters {
         let asked = Some(name.as_str()).filter(|name| !name.is_empty());

@@ -28,6 +28,8 @@ pub struct Cluster {
     pub produces: bool,
     /// `consumer.enabled`: whether records may be read.
     pub consumes: bool,
+    /// `consumer.groups`: the consumer groups that readers and subscriptions may use; all where it is not said.
+    pub groups: Option<TopicAllowlist>,
     /// The topics that may be written, by any face; none by default.
     pub allowed_topics: TopicAllowlist,
     /// Until when its certificates are good.
@@ -61,6 +63,20 @@ impl Cluster {
             && self.delegation == other.delegation
             && self.materials == other.materials
     }
+
+    /// Whether a reader or a subscription may use the group.
+    ///
+    /// # Errors
+    /// It may not; the rule is named, as that of the cluster called `name`.
+    pub fn may_use_group(&self, name: &str, group: &str) -> Result<(), String> {
+        match &self.groups {
+            Some(groups) if !groups.allows(group) => Err(format!(
+                "group {group:?} is none of those that clusters.{name}.consumer.groups allows: {}",
+                groups.0.join(", ")
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Cluster {
@@ -75,6 +91,7 @@ impl Default for Cluster {
             callers: None,
             produces: true,
             consumes: true,
+            groups: None,
             allowed_topics: TopicAllowlist::default(),
             expiry: Expiry::default(),
             materials: BTreeMap::new(),

@@ -18,6 +18,8 @@ pub struct Read {
     pub anonymous: bool,
     /// Whoever has one of these may read them.
     pub tokens: Vec<Secret>,
+    /// Those of them that have names, which are then their callers'.
+    pub named_tokens: Vec<(String, Secret)>,
     /// Whoever has a token of an issuer's that says this may read them.
     pub jwt: Option<Bearers>,
     /// Where reading starts without a cursor, if the request does not simply say.

@@ -1,9 +1,12 @@
 //! `groups`, `group` and `qos` of an entry of `reads`.
 
+use serde_json::{Map, Value};
 use sluice_settings::Section;
 
-use crate::config::{ChosenFrom, Said, TopicAllowlist};
+use crate::config::{ChosenFrom, Said, Template, TopicAllowlist};
 
+/// What an id has that claims stand in.
+const BRACES: [char; 2] = ['{', '}'];
 /// The longest id of a group, in bytes: what a broker's file names and most tools take.
 const MAX_GROUP: usize = 255;
 
@@ -12,12 +15,25 @@ const MAX_GROUP: usize = 255;
 pub struct ReadGroups {
     /// `groups`: their ids, or starts of them with a `*` at the end.
     pub allowed: TopicAllowlist,
+    /// Those of `groups` that hold claims of the caller's.
+    pub claimed: Vec<Template>,
     /// `group`: what of the request says its group.
     pub said: Option<Said>,
     /// `group.prefix`: what comes before what it says.
     pub prefix: String,
+    /// The same where it holds claims.
+    pub claimed_prefix: Option<Template>,
     /// `qos`: where the request says none.
     pub qos: Qos,
+}
+
+/// Who reads, so far as it is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Who<'a> {
+    /// What the token of an issuer's says.
+    pub claims: Option<&'a Map<String, Value>>,
+    /// What the issuer calls the caller, or the configuration whoever has the token.
+    pub name: Option<&'a str>,
 }
 
 impl ReadGroups {
@@ -26,9 +42,25 @@ impl ReadGroups {
         matches!(self.said, Some(Said::Listed(_) | Said::Any(ChosenFrom::Claim(_))))
     }
 
+    /// Whether the caller may use the group.
+    pub fn allow(&self, group: &str, who: Who<'_>) -> bool {
+        let filled = |template: &Template| TopicAllowlist(template.fill_for(who.claims, who.name));
+        self.allowed.allows(group) || self.claimed.iter().any(|template| filled(template).allows(group))
+    }
+
+    /// What comes before what the request says; none: there is nothing of the caller that makes it.
+    pub fn prefix_for(&self, who: Who<'_>) -> Option<String> {
+        match &self.claimed_prefix {
+            None => Some(self.prefix.clone()),
+            Some(template) => template.fill_for(who.claims, who.name).into_iter().next(),
+        }
+    }
+
     /// What they are, for people.
     pub fn named(&self) -> String {
-        match self.allowed.0.as_slice() {
+        let claimed = self.claimed.iter().map(ToString::to_string);
+        let all: Vec<String> = self.allowed.0.iter().cloned().chain(claimed).collect();
+        match all.as_slice() {
             [] => "none".to_owned(),
             all => all.join(", "),
         }
@@ -94,21 +126,53 @@ pub fn check_group(id: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn read(section: &Section<'_>) -> ReadGroups {
+/// Checks a list of groups' ids, and of starts of ids with a `*` at their ends.
+pub(in crate::config) fn check_ids(section: &Section<'_>, key: &str, ids: &[String]) {
+    for (i, entry) in ids.iter().enumerate() {
+        let name = entry.strip_suffix('*').unwrap_or(entry);
+        if entry != "*"
+            && let Err(why) = check_group(name)
+        {
+            section.problem(&format!("{key}[{i}]"), format!("{entry:?} {why}"));
+        }
+    }
+}
+
+/// Reads the fields of an entry; `names`: some of its tokens have names.
+pub(super) fn read(section: &Section<'_>, names: bool) -> ReadGroups {
     let mut groups = ReadGroups::default();
-    let mut prefix = None;
+    let has_jwt = section.raw("jwt").is_some();
+    let template = |key: &str, text: &str| {
+        let template = Template::parse_group(text).map_err(|why| section.problem(key, why));
+        let template = template.ok()?;
+        if template.has_claims() && !has_jwt {
+            section.problem(key, "has a claim in it, which only a token has: set `jwt`");
+        } else if template.has_name() && !has_jwt && !names {
+            section.problem(
+                key,
+                "has the caller's name in it, which nobody has: set `jwt`, or give `tokens` names",
+            );
+        }
+        Some(template)
+    };
+    let (mut prefix, mut claimed_prefix) = (None, None);
     let check = |id: &str| check_group(id).map_err(|why| format!("{id:?} {why}"));
     groups.said = Said::read(section, "group", check, |group| {
         if group.raw("allowed").is_some() {
             group.refuse("prefix", "is set beside `allowed`, which has whole ids");
         } else if let Some(text) = group.string("prefix") {
             match check_group(&text) {
+                Ok(()) if text.contains(BRACES) && text.ends_with('*') => {
+                    group.problem("prefix", "ends in a `*`: it is the start of every id as it is");
+                }
+                Ok(()) if text.contains(BRACES) => claimed_prefix = template("group.prefix", &text),
                 Ok(()) => prefix = Some(text),
                 Err(why) => group.problem("prefix", why),
             }
         }
     });
     groups.prefix = prefix.unwrap_or_default();
+    groups.claimed_prefix = claimed_prefix;
     if let Some(Said::Listed(choice)) = &groups.said {
         section.refuse(
             "groups",
@@ -120,15 +184,18 @@ pub(super) fn read(section: &Section<'_>) -> ReadGroups {
     }
     match section.strings("groups") {
         Some(names) => {
-            for (i, entry) in names.iter().enumerate() {
-                let name = entry.strip_suffix('*').unwrap_or(entry);
-                if entry != "*"
-                    && let Err(why) = check_group(name)
-                {
-                    section.problem(&format!("groups[{i}]"), format!("{entry:?} {why}"));
+            check_ids(section, "groups", &names);
+            for (i, entry) in names.into_iter().enumerate() {
+                if entry.contains(BRACES) {
+                    groups.claimed.extend(template(&format!("groups[{i}]"), &entry));
+                } else {
+                    groups.allowed.0.push(entry);
                 }
             }
-            groups.allowed = TopicAllowlist(names);
+        }
+        None if groups.claimed_prefix.is_some() => {
+            let prefix = groups.claimed_prefix.iter().map(ToString::to_string).collect::<String>();
+            groups.claimed.extend(template("group.prefix", &format!("{prefix}*")));
         }
         None if !groups.prefix.is_empty() => {
             groups.allowed = TopicAllowlist(vec![format!("{}*", groups.prefix)]);
@@ -155,6 +222,72 @@ mod tests {
             assert_eq!((qos.name(), Qos::of(name)), (name, Some(qos)));
         }
         assert_eq!(Qos::of("exactly-once"), None);
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_caller_stands_in_no_group() {
+        let problems = |entry: &str| {
+            let yaml = format!(
+                "clusters: {{main: {{bootstrap_servers: a, allowed_topics: [t]}}}}\n\
+                 jwt: {{idp: {{issuer: i, audiences: [s], jwks: {{url: 'https://keys'}}}}}}\n\
+                 reads: [{{topics: [t], max_wait: 0, {entry}}}]"
+            );
+            let problems = crate::config::load(&yaml, std::iter::empty())
+                .err()
+                .unwrap_or_default();
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for entry in [
+            "jwt: {provider: idp}, groups: ['{claims.org}.*', '{name}', x]",
+            "jwt: {provider: idp}, group: {header: x-app, prefix: '{claims.org}.'}",
+            "tokens: [{env: T, name: a}], groups: ['{name}']",
+        ] {
+            let found = problems(entry);
+            assert!(
+                found.iter().all(|problem| problem.contains("has no T")),
+                "{entry}: {found:?}"
+            );
+        }
+        for (entry, told) in [
+            (
+                "tokens: [t], groups: ['{claims.org}.*']",
+                "reads[0].groups[0]: has a claim in it",
+            ),
+            (
+                "tokens: [t], groups: ['{name}']",
+                "reads[0].groups[0]: has the caller's name in it",
+            ),
+            (
+                "anonymous: true, groups: ['{name}']",
+                "reads[0].groups[0]: has the caller's name in it",
+            ),
+            (
+                "jwt: {provider: idp}, groups: ['{claims.org}*']",
+                "reads[0].groups[0]: \"{claims.org}*\" would let",
+            ),
+            (
+                "jwt: {provider: idp}, groups: ['{org}.*']",
+                "reads[0].groups[0]: \"{org}.*\" has a brace",
+            ),
+            (
+                "jwt: {provider: idp}, group: {header: x-app, prefix: '{claims.org}'}",
+                "reads[0].group.prefix: \"{claims.org}*\" would let",
+            ),
+            (
+                "jwt: {provider: idp}, group: {header: x-app, prefix: '{claims.org}.*'}",
+                "reads[0].group.prefix: ends in a `*`",
+            ),
+            (
+                "tokens: [{env: T, name: ''}]",
+                "reads[0].tokens[0].name: must be 1 to 255 bytes",
+            ),
+        ] {
+            let found = problems(entry);
+            assert!(
+                found.iter().any(|problem| problem.starts_with(told)),
+                "{entry}: {found:?}"
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ impl Page<'_> {
             callers,
             produces,
             consumes,
+            groups,
             allowed_topics,
             expiry,
             materials: _,
@@ -34,6 +35,9 @@ impl Page<'_> {
         self.list(&key, bootstrap_servers.iter().cloned());
         self.line(&format!("{path}.producer.enabled"), produces);
         self.line(&format!("{path}.consumer.enabled"), consumes);
+        if let Some(groups) = groups {
+            self.list(&format!("{path}.consumer.groups"), groups.0.iter().cloned());
+        }
         self.list(
             &format!("{path}.allowed_topics"),
             allowed_topics.0.iter().cloned(),

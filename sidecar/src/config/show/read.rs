@@ -54,6 +54,7 @@ impl Page<'_> {
             topics,
             anonymous,
             tokens,
+            named_tokens,
             jwt,
             from,
             chosen_reset,
@@ -91,7 +92,10 @@ impl Page<'_> {
             ReadTopics::Chosen(choice) => self.line(&format!("{path}.topic"), choice),
         }
         self.line(&format!("{path}.anonymous"), anonymous);
-        self.list(&format!("{path}.tokens"), tokens.iter().map(|_| "***".to_owned()));
+        let names = named_tokens.iter().map(|(name, _)| format!("{name}: ***"));
+        let nameless = tokens.len().saturating_sub(named_tokens.len());
+        let nameless = std::iter::repeat_n("***".to_owned(), nameless);
+        self.list(&format!("{path}.tokens"), names.chain(nameless));
         self.line(&format!("{path}.limit"), limit);
         self.line(&format!("{path}.max_wait"), humantime::format_duration(*max_wait));
         self.line(&format!("{path}.max_bytes"), max_bytes);
@@ -127,13 +131,22 @@ impl Page<'_> {
         );
         let ReadGroups {
             allowed,
+            claimed,
             said,
             prefix,
+            claimed_prefix,
             qos,
         } = groups;
-        self.list(&format!("{path}.groups"), allowed.0.iter().cloned());
+        let claimed = claimed.iter().map(ToString::to_string);
+        self.list(
+            &format!("{path}.groups"),
+            allowed.0.iter().cloned().chain(claimed),
+        );
         self.said(&format!("{path}.group"), said.as_ref());
         if !prefix.is_empty() {
+            self.line(&format!("{path}.group.prefix"), prefix);
+        }
+        if let Some(prefix) = claimed_prefix {
             self.line(&format!("{path}.group.prefix"), prefix);
         }
         self.line(&format!("{path}.qos"), qos.name());

@@ -11,7 +11,9 @@ fn every_value_with_its_origin_and_no_secret() {
                 producers: {bulk: {compression: lz4}}\n\
                 listeners: {data: {tokens: [hunter2]}}\n\
                 spool: {directory: /spool}\n\
-                templates: {max_waiting_bytes: 2048}\n\
+                    templates: {max_waiting_bytes: 2048, named: {deploy: {payload: hunter2, template: {key: k}, trigger: {by: \
+                    {user.id: {header: x-user}}, trust_request: true}}}}\n\
+                    writes: [{topics: [a], template: deploy}]\n\
                 secrets: {org: {value: hunter2, topics: [a, 'b.*']}}\n\
                 egress: {allow: [{hosts: ['*.x.org', '[::1]'], schemes: [https], ports: [443]}, {cidrs: [10.0.0.0/8]}]}\n\
                 reads: [{topics_pattern: 'a|b', tokens: [hunter2], limit: 7}, \
@@ -87,6 +89,10 @@ fn every_value_with_its_origin_and_no_secret() {
         "templates.timeout: 250ms (default)",
         "templates.max_output_bytes: 1048576 (default)",
         "templates.max_waiting_bytes: 2048 (the file)",
+        "templates.named.deploy: payload, key (the file)",
+        "templates.named.deploy.trigger.by: user.id: header x-user (the file)",
+        "writes[0].topics: a (the file)",
+        "writes[0].template: deploy (the file)",
         "secrets.org.value: *** (the file)",
         "secrets.org.topics: a, b.* (the file)",
         "max_readers: 4 (default)",

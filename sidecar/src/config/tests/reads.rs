@@ -12,6 +12,20 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
         (templates.max_output_bytes, templates.max_waiting_bytes),
         (2048, 4096)
     );
+    let deploy = &templates.named["deploy"];
+    let parts = ["topic", "payload", "key", "partition", "headers"];
+    assert_eq!(deploy.definition.parts(), parts);
+    assert_eq!(deploy.definition.encrypts_with(), Some("org"));
+    assert_eq!(
+        (deploy.by[0].0.as_str(), deploy.by[0].1.as_str()),
+        ("user.id", "x-user")
+    );
+    let write = &templates.writes[0];
+    assert_eq!(
+        (write.cluster.as_str(), write.template.as_str()),
+        ("main", "deploy")
+    );
+    assert!(write.topics.allows("audit.x") && !write.topics.allows("x"));
     let secret = &templates.secrets["org"];
     assert!(!secret.value.expose().is_empty());
     assert!(secret.topics.allows("audit.x") && secret.topics.allows("orders") && !secret.topics.allows("x"));
@@ -102,6 +116,28 @@ fn every_setting_of_an_entry_of_reads_is_heeded() {
     assert_eq!(claimed.groups.said, Some(Said::Any(claim("app"))));
     assert_eq!(claimed.groups.prefix, "ORG.");
     assert!(claimed.groups.allowed.allows("ORG.a") && !claimed.groups.allowed.allows("a"));
+    let named = claims(r#"{"org": "acme"}"#);
+    let who = super::Who {
+        claims: Some(&named),
+        name: Some("ada"),
+    };
+    for (group, may) in [
+        ("acme.x", true),
+        ("ada", true),
+        ("ORG.x", true),
+        ("globex.x", false),
+    ] {
+        assert_eq!(claimed.groups.allow(group, who), may, "{group}");
+        let nobody = super::Who::default();
+        assert_eq!(claimed.groups.allow(group, nobody), group == "ORG.x", "{group}");
+    }
+    assert_eq!(
+        one.named_tokens,
+        [("readers".to_owned(), Secret::new("the-readers"))]
+    );
+    let rule = config.clusters["main"].groups.as_ref();
+    assert_eq!(rule.unwrap().0, ["ORG.*", "g-1"]);
+    assert_eq!(config.clusters["audit"].groups, None);
     assert_eq!(claimed.key, Some(Said::Any(claim("customer"))));
     let group = choice(header("x-group"), ["g-1", "g-2"], Some("g-1"));
     assert_eq!(chosen.groups.said, Some(Said::Listed(group)));

@@ -90,6 +90,11 @@ async fn check(api: &Api, id: &str, subscription: &Subscription) -> Result<Spec,
         .fixed
         .read(subscription, &view)
         .map_err(Error::Invalid)?;
+    let exclusive = together::exclusive(&view, &spec).is_some();
+    if let Some(cluster) = view.clusters.get(&spec.source.cluster).filter(|_| !exclusive) {
+        let may = cluster.may_use_group(&spec.source.cluster, spec.group(id, cluster));
+        may.map_err(|why| Error::field("options.group.id", why))?;
+    }
     copartition::check(&api.control.fixed, &view, id, &spec).await?;
     Ok(spec)
 }

@@ -11,8 +11,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
 
-use super::native::{Answers, elements};
-use super::{Error, PATIENCE, Partition};
+use super::native::{Answers, Element, elements};
+use super::{Error, Mark, Marks, PATIENCE, Partition};
 use crate::config::Cluster;
 use crate::kafka::connection::Connection;
 use crate::kafka::reader::native::Source;
@@ -108,11 +108,11 @@ impl Committed {
                 list.add_partition(topic, *partition);
             }
             let found = source.client().committed_offsets(list, PATIENCE);
-            read(
-                &found.map_err(|error| super::of_kafka(&error, group))?,
-                &keys,
-                group,
-            )
+            let found = found.map_err(|error| super::of_kafka(&error, group))?;
+            #[allow(unsafe_code, reason = "the list is valid as long as it is there")]
+            let found = unsafe { elements(found.ptr()) };
+            let marks = read(found, &keys, group)?;
+            Ok(marks.into_iter().map(|(key, mark)| (key, mark.offset)).collect())
         })
         .await
     }
@@ -384,35 +384,28 @@ fn worded(code: Code, text: Option<String>, group: &str) -> Error {
     }
 }
 
-/// The positions of `keys` that were found; a negative offset is that there is none.
-pub(super) fn keep(found: Vec<(String, i32, i64)>, keys: &[Partition]) -> Offsets {
-    let mut kept = Offsets::new();
-    for (topic, partition, offset) in found {
+/// The marks of `keys` that were found; those are missing of which nothing is committed.
+pub(super) fn read(found: Vec<Element>, keys: &[Partition], group: &str) -> Result<Marks, Error> {
+    let mut kept = Marks::new();
+    for Element {
+        topic,
+        partition,
+        offset,
+        note,
+        code,
+    } in found
+    {
+        match code {
+            Code::NoError => {}
+            // Nothing is committed of what is not there.
+            Code::UnknownTopicOrPartition => continue,
+            code => return Err(Error::of(code, group)),
+        }
         if let Some(key) = keys.iter().find(|(t, p)| **t == *topic && *p == partition)
             && offset >= 0
         {
-            kept.insert(key.clone(), offset);
+            kept.insert(key.clone(), Mark { offset, note });
         }
     }
-    kept
-}
-
-/// As [`keep`], of a list that a member was given.
-pub(super) fn read(list: &TopicPartitionList, keys: &[Partition], group: &str) -> Result<Offsets, Error> {
-    let mut found = Vec::new();
-    for element in list.elements() {
-        if let Err(error) = element.error() {
-            if error.rdkafka_error_code() == Some(Code::UnknownTopicOrPartition) {
-                // Nothing is committed of what is not there.
-                continue;
-            }
-            return Err(super::of_kafka(&error, group));
-        }
-        let offset = match element.offset() {
-            Offset::Offset(offset) => offset,
-            _ => -1,
-        };
-        found.push((element.topic().to_owned(), element.partition(), offset));
-    }
-    Ok(keep(found, keys))
+    Ok(kept)
 }

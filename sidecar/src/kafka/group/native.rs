@@ -105,6 +105,8 @@ pub(super) struct Element {
     pub(super) partition: i32,
     /// Negative: there is none.
     pub(super) offset: i64,
+    /// What is kept beside the offset, by whoever committed it: empty if there is nothing.
+    pub(super) note: String,
     pub(super) code: Code,
 }
 
@@ -114,7 +116,8 @@ pub(super) struct Element {
 /// The list is valid, or null.
 #[allow(
     unsafe_code,
-    reason = "the caller says that the list is valid; its count says how many elements it has, and their topics are strings"
+    reason = "the caller says that the list is valid; its count says how many elements it has, their topics are strings, and their \
+              metadata are so many bytes"
 )]
 pub(super) unsafe fn elements(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<Element> {
     // SAFETY: as above.
@@ -134,26 +137,38 @@ pub(super) unsafe fn elements(list: *const sys::rd_kafka_topic_partition_list_t)
             .into_owned(),
         partition: element.partition,
         offset: element.offset,
+        note: if element.metadata.is_null() {
+            String::new()
+        } else {
+            // SAFETY: as above.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(element.metadata.cast::<u8>().cast_const(), element.metadata_size)
+            };
+            String::from_utf8_lossy(bytes).into_owned()
+        },
         code: Code::from(element.err),
     };
     elements.iter().map(read).collect()
 }
 
 /// Commits, and waits for it. Blocks for `patience` at most; rdkafka's own waits for as long as the coordinator is away.
-/// While the group settles who has what, no position is taken: then it is tried again.
+/// While the group settles who has what, no position is taken: then it is tried again. Gives the first code that is none of
+/// success.
+///
+/// # Errors
+/// There is no answer.
 pub(super) fn commit(
     client: *mut sys::rd_kafka_t,
     positions: &TopicPartitionList,
     group: &str,
     patience: Duration,
-) -> Result<(), Error> {
+) -> Result<Code, Error> {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match commit_once(client, positions, group, left)? {
-            Code::NoError => return Ok(()),
             Code::RebalanceInProgress if left > SETTLING => std::thread::sleep(SETTLING),
-            code => return Err(Error::of(code, group)),
+            code => return Ok(code),
         }
     }
 }

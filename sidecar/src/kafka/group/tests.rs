@@ -8,6 +8,7 @@
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 use crate::config::Secret;
@@ -132,6 +133,36 @@ async fn a_member_reads_commits_and_is_followed_by_another_where_it_stopped() {
     one.commit(&at(0, 40)).await.unwrap();
     assert_eq!(one.committed(&[of(0)]).await.unwrap(), at(0, 40));
     assert_eq!(kept.read("g", &[of(0), of(7)]).await.unwrap(), at(0, 40));
+
+    // A text stays beside a position until another one is committed.
+    let mark = Mark {
+        offset: 41,
+        note: "é and more".to_owned(),
+    };
+    let marks: Marks = [(of(0), mark)].into();
+    one.commit_marks(&marks).await.unwrap();
+    assert_eq!(one.marks(&[of(0)]).await.unwrap(), marks);
+    one.commit(&at(0, 40)).await.unwrap();
+    let bare = Mark {
+        offset: 40,
+        note: String::new(),
+    };
+    assert_eq!(one.marks(&[of(0)]).await.unwrap(), [(of(0), bare)].into());
+
+    // Brokers that take no such text are not asked again.
+    mock.request_errors(
+        RDKafkaApiKey::OffsetCommit,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE],
+    );
+    for _ in 0..2 {
+        one.commit_marks(&marks).await.unwrap();
+        let bare = Mark {
+            offset: 41,
+            note: String::new(),
+        };
+        assert_eq!(one.marks(&[of(0)]).await.unwrap(), [(of(0), bare)].into());
+    }
+    one.commit(&at(0, 40)).await.unwrap();
 
     one.seek(&at(0, 90)).await.unwrap();
     assert_eq!(read(&mut events, 10).await, (90..100).collect::<Vec<_>>());

@@ -1,5 +1,6 @@
 //! Waiting for the fates of one request's records.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -14,6 +15,8 @@ pub(super) struct Told {
     pub(super) outcomes: Vec<Outcome>,
     /// An earlier record had it.
     pub(super) replayed: bool,
+    /// Its topic, if its template chose that.
+    pub(super) topic: Option<String>,
 }
 
 /// Gathers the outcomes of records whose ids are their positions.
@@ -21,6 +24,8 @@ pub(super) struct Gather(Mutex<Gathered>);
 
 struct Gathered {
     outcomes: Vec<Option<Told>>,
+    /// The topics that templates chose, by the record.
+    chosen: HashMap<u64, String>,
     missing: usize,
     done: Option<oneshot::Sender<Vec<Told>>>,
 }
@@ -31,6 +36,7 @@ impl Gather {
         let (done, all) = oneshot::channel();
         let gathered = Gathered {
             outcomes: vec![None; records],
+            chosen: HashMap::new(),
             missing: records,
             done: Some(done),
         };
@@ -62,7 +68,13 @@ impl Gathered {
             .ok()
             .and_then(|at| self.outcomes.get_mut(at));
         if let Some(slot) = slot
-            && slot.replace(Told { outcomes, replayed }).is_none()
+            && slot
+                .replace(Told {
+                    outcomes,
+                    replayed,
+                    topic: self.chosen.remove(&position),
+                })
+                .is_none()
         {
             self.missing -= 1;
         }
@@ -82,5 +94,9 @@ impl Recipient for Gather {
 impl FateSink for Gather {
     fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool) {
         self.update(|gathered| gathered.put(token, outcomes, replayed));
+    }
+
+    fn chose(&self, token: u64, topic: &str) {
+        self.update(|gathered| drop(gathered.chosen.insert(token, topic.to_owned())));
     }
 }

@@ -41,8 +41,13 @@ pub(super) fn refusal(failure: &Failure) -> Response {
 /// The answer to one record.
 pub(super) fn one(topic: &str, told: Option<Told>) -> Response {
     let lost = || Failure::new(ErrorClass::OutcomeUnknown, "the record's fate was lost");
-    let Told { outcomes, replayed } = told.unwrap_or_default();
+    let Told {
+        outcomes,
+        replayed,
+        topic: chosen,
+    } = told.unwrap_or_default();
     let outcome = outcomes.into_iter().next();
+    let topic = chosen.as_deref().unwrap_or(topic);
     let mut response = of_outcome(topic, outcome.unwrap_or_else(|| lost().into()));
     if replayed {
         response

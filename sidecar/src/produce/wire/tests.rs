@@ -13,7 +13,7 @@ use sluice_proto::v1::{ErrorClass, Fate, ProduceReply, ProduceRequest};
 use crate::kafka::record::{Failure, Outcome};
 
 fn fate(id: u64, outcomes: impl IntoIterator<Item = Outcome>) -> Fate {
-    super::fate(id, outcomes, false)
+    super::fate(id, outcomes, false, None)
 }
 
 /// Names, descriptions and messages.
@@ -80,7 +80,17 @@ fn replies() -> Vec<(&'static str, &'static str, ProduceReply)> {
         (
             "replayed",
             "a record that an earlier one with its idempotency key was written for",
-            reply(vec![super::fate(6, [stored(1, 2)], true)]),
+            reply(vec![super::fate(6, [stored(1, 2)], true, None)]),
+        ),
+        (
+            "chosen_topic",
+            "a record whose template chose the topic",
+            reply(vec![super::fate(
+                8,
+                [stored(2, 3)],
+                false,
+                Some("orders".to_owned()),
+            )]),
         ),
         (
             "drain",
@@ -114,6 +124,9 @@ fn described_reply(says: &str, encoded: &[u8]) -> Value {
         // What was frozen before there was this field does not name it.
         if fate.replayed {
             described["replayed"] = json!(true);
+        }
+        if !fate.topic.is_empty() {
+            described["topic"] = json!(fate.topic);
         }
         described
     };

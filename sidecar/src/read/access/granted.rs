@@ -11,7 +11,7 @@ use super::super::failure::{Failure, Kind};
 use super::super::filter::Filter;
 use super::super::groups::Home;
 use crate::auth::jwt::{Caller, Provider, Refusal};
-use crate::config::{Choice, ChosenFrom, Read, ReadTopics, Said, TopicAllowlist, check_group};
+use crate::config::{Choice, ChosenFrom, Read, ReadTopics, Said, TopicAllowlist, Who, check_group};
 use crate::kafka::reader::Reader;
 use crate::listeners::auth;
 
@@ -39,6 +39,8 @@ struct Way {
     topics: Open,
     /// The token that opens it, if that is one which ends.
     caller: Option<Arc<Caller>>,
+    /// The name that the configuration gives whoever has the token that opens it.
+    token_name: Option<String>,
 }
 
 #[derive(Debug)]
@@ -105,9 +107,15 @@ impl<'a> Granted<'a> {
         let closed = Way {
             topics: Open::Nothing,
             caller: None,
+            token_name: None,
         };
         let by_token = !entry.anonymous && auth::may(self.request.headers, &entry.tokens);
         self.known |= by_token;
+        let token_name = match by_token {
+            true => auth::name_of(self.request.headers, &entry.named_tokens).map(str::to_owned),
+            false => None,
+        };
+        self.name = self.name.take().or_else(|| token_name.clone());
         let mut caller = None;
         if !entry.anonymous && !by_token {
             let Some(bearers) = &entry.jwt else { return closed };
@@ -131,7 +139,11 @@ impl<'a> Granted<'a> {
                 }
             }
         };
-        Way { topics, caller }
+        Way {
+            topics,
+            caller,
+            token_name,
+        }
     }
 
     /// Whose the request's token is, if it is one of `provider`'s.
@@ -199,6 +211,23 @@ impl<'a> Granted<'a> {
     /// What the token says by which the caller reads the topic.
     fn claims(&self, topic: &str) -> Option<&Map<String, Value>> {
         self.caller_of(topic).map(|caller| &caller.claims)
+    }
+
+    /// Who reads the topic.
+    fn who(&self, topic: &str) -> Who<'_> {
+        let Some((_, way)) = self.find(topic) else {
+            return Who::default();
+        };
+        match &way.caller {
+            Some(caller) => Who {
+                claims: Some(&caller.claims),
+                name: caller.name.as_deref(),
+            },
+            None => Who {
+                claims: None,
+                name: way.token_name.as_deref(),
+            },
+        }
     }
 
     /// What the caller may write, on a WebSocket.
@@ -299,7 +328,20 @@ impl<'a> Granted<'a> {
             Some(Said::Listed(choice)) => Some(self.chosen(choice, "group", topic)?.to_owned()),
             Some(Said::Any(from)) => {
                 let said = choice::any(from, "group", self.request, self.claims(topic))?;
-                said.map(|said| format!("{}{said}", groups.prefix))
+                let prefixed = |said: String| {
+                    let prefix = groups.prefix_for(self.who(topic)).ok_or_else(|| {
+                        let prefix = groups.claimed_prefix.as_ref().map(ToString::to_string);
+                        Failure::new(
+                            Kind::GroupNotAllowed,
+                            format!(
+                                "the caller's groups begin with {}, which is not in its token",
+                                prefix.unwrap_or_default()
+                            ),
+                        )
+                    })?;
+                    Ok::<_, Failure>(format!("{prefix}{said}"))
+                };
+                said.map(prefixed).transpose()?
             }
             None => None,
         };
@@ -323,9 +365,13 @@ impl<'a> Granted<'a> {
             return Ok(None);
         };
         check_group(&group).map_err(|why| Failure::invalid(format!("group {why}")))?;
-        if !groups.allowed.allows(&group) {
+        if !groups.allow(&group, self.who(topic)) {
             return Err(refused(&group, &format!("its groups are {}", groups.named())));
         }
+        let Home { name, cluster, .. } = &self.home;
+        cluster
+            .may_use_group(name, &group)
+            .map_err(|why| Failure::new(Kind::GroupNotAllowed, why))?;
         Ok(Some(Arc::from(group)))
     }
 

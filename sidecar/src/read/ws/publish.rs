@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 use sluice_proto::class::{self, Row};
 use sluice_proto::v1::{self, ErrorClass};
@@ -13,6 +14,7 @@ use super::super::access::Writable;
 use super::command;
 use crate::config::check_topic;
 use crate::kafka::record::{Failure, Outcome, Recipient};
+use crate::produce::applied::Origin;
 use crate::produce::{FateSink, Gateway};
 
 /// How many records of one socket may be under way: written and not answered.
@@ -30,6 +32,8 @@ pub(super) struct Publisher {
     pub(super) topic: Option<Arc<str>>,
     /// Whose the records are.
     pub(super) client: u64,
+    /// The request that opened the socket.
+    pub(super) request: (Uri, HeaderMap),
     pub(super) answers: Arc<Answers>,
     pub(super) records: Arc<Semaphore>,
     pub(super) kib: Arc<Semaphore>,
@@ -76,6 +80,19 @@ impl Publisher {
         record.client = self.client;
         record.cluster.clone_from(&self.cluster);
         command::fingerprint(&mut record);
+        let (uri, headers) = &self.request;
+        let origin = Origin {
+            method: "GET",
+            uri,
+            headers,
+        };
+        let applied = self
+            .gateway
+            .apply_template(&mut record, &origin, |value| Ok(Some(value.clone())));
+        if let Err(failure) = applied {
+            self.answers.settle_one(token, &[failure.into()], false);
+            return;
+        }
         self.gateway.submit(vec![record], &self.answers);
     }
 
@@ -154,6 +171,13 @@ impl Recipient for Answers {
 impl FateSink for Answers {
     fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool) {
         self.settle_one(token, &outcomes, replayed);
+    }
+
+    fn chose(&self, token: u64, topic: &str) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, of, _)) = waiting.by_token.get_mut(&token) {
+            topic.clone_into(of);
+        }
     }
 }
 

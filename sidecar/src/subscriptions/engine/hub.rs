@@ -7,8 +7,10 @@
 //! - A partition is given to the seats only once the member has it of every topic; until then it is paused. So a key is in one
 //!   place also while members disagree about the topics, or have partitions one after the other (KIP-848).
 //! - Whoever comes later has the member leave and join anew, so that everybody begins at what is committed.
-//! - Of a topic that several read, what all of them have finished is committed.
+//! - Of a topic that several read, what all of them have finished is committed, and beside it what each has.
 
+mod asked;
+mod given;
 mod seat;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,10 +24,8 @@ use tokio::time::Instant;
 pub(super) use self::seat::{Incoming, Reads};
 use self::seat::{Seat, SeatEvents};
 use crate::config::Cluster;
-use crate::kafka::group::{
-    Assignor, Batch, Error, Event, Events, Member, Partition, Revocation, Settings, Topics,
-};
-use crate::kafka::reader::Offsets;
+use crate::kafka::group::{Assignor, Batch, Error, Event, Events, Mark, Member, Partition, Settings, Topics};
+use crate::subscriptions::engine::progress::Progress;
 use crate::subscriptions::running::Together;
 
 /// How long those that are to be there are waited for before the member joins, and joins again for one that comes later.
@@ -69,8 +69,10 @@ struct State {
     early: HashMap<Partition, Batch>,
     /// Who wants no more of a partition now.
     paused: HashMap<Partition, BTreeSet<Arc<str>>>,
-    /// Up to where each has finished a partition.
-    finished: HashMap<Partition, BTreeMap<Arc<str>, i64>>,
+    /// How far each is with a partition.
+    finished: HashMap<Partition, BTreeMap<Arc<str>, Progress>>,
+    /// What was committed of partitions when they were taken over.
+    before: HashMap<Partition, Mark>,
     /// Partitions that were sought: nothing is committed over it before the member joins anew.
     sought: HashSet<Partition>,
 }
@@ -303,125 +305,6 @@ impl Hub {
         }
     }
 
-    fn assigned(&self, member: &Member, partitions: Vec<Partition>) {
-        let mut state = self.state();
-        for partition in &partitions {
-            state.finished.remove(partition);
-            state.sought.remove(partition);
-        }
-        state.has.extend(partitions);
-        let topics = self.together.topics();
-        let complete = |state: &State, partition: &Partition| {
-            topics
-                .iter()
-                .all(|topic| state.has.contains(&(Arc::from(topic.as_str()), partition.1)))
-        };
-        let (mut ready, mut not_yet) = (Vec::new(), Vec::new());
-        for partition in &state.has {
-            if state.given.contains(partition) {
-                continue;
-            }
-            let read = state.seats.keys().any(|id| self.reads(id, &partition.0));
-            if complete(&state, partition) && read {
-                ready.push(partition.clone());
-            } else {
-                not_yet.push(partition.clone());
-            }
-        }
-        hold_on(member.pause(&not_yet));
-        state.held_back.extend(not_yet);
-        let late = ready
-            .iter()
-            .filter(|partition| state.held_back.contains(*partition));
-        let late: Vec<Partition> = late.cloned().collect();
-        hold_on(member.resume(&late));
-        for partition in &late {
-            state.held_back.remove(partition);
-        }
-        state.given.extend(ready.iter().cloned());
-        let ids: Vec<Arc<str>> = state.seats.keys().cloned().collect();
-        for id in ids {
-            let own = ready.iter().filter(|partition| self.reads(&id, &partition.0));
-            let own = own.cloned().collect();
-            state.tell_one(&id, Event::Assigned(own));
-        }
-        for partition in ready {
-            if let Some(batch) = state.early.remove(&partition) {
-                self.hand_on(&state, &batch);
-            }
-        }
-    }
-
-    /// Takes partitions from the seats, and gives which each one had.
-    fn taken_away(&self, state: &mut State, partitions: &[Partition]) -> Vec<(Arc<str>, Vec<Partition>)> {
-        let mut gone = Vec::new();
-        for partition in partitions {
-            state.has.remove(partition);
-            state.early.remove(partition);
-            state.held_back.remove(partition);
-            state.paused.remove(partition);
-            if state.given.remove(partition) {
-                gone.push(partition.clone());
-            }
-        }
-        let seats = state.seats.keys().map(|id| {
-            let own = gone.iter().filter(|partition| self.reads(id, &partition.0));
-            (Arc::clone(id), own.cloned().collect::<Vec<_>>())
-        });
-        seats.filter(|(_, own)| !own.is_empty()).collect()
-    }
-
-    fn revoked(&self, revocation: &Revocation) {
-        let mut state = self.state();
-        for (id, own) in self.taken_away(&mut state, &revocation.partitions) {
-            state.tell_one(&id, Event::Revoked(revocation.part(own)));
-        }
-    }
-
-    fn batch(&self, batch: Batch) {
-        let mut state = self.state();
-        let mut given = Batch::default();
-        for record in batch.records {
-            let partition = (Arc::clone(&record.topic), record.partition);
-            if state.given.contains(&partition) {
-                given.records.push(record);
-            } else if state.has.contains(&partition) {
-                state.early.entry(partition).or_default().records.push(record);
-            }
-        }
-        for (partition, end) in batch.ends {
-            if state.given.contains(&partition) {
-                given.ends.push((partition, end));
-            } else if state.has.contains(&partition) {
-                let early = state.early.entry(partition.clone()).or_default();
-                early.ends.push((partition, end));
-            }
-        }
-        self.hand_on(&state, &given);
-    }
-
-    fn hand_on(&self, state: &State, batch: &Batch) {
-        for (id, place) in &state.seats {
-            let records = batch.records.iter();
-            let ends = batch.ends.iter();
-            let own = Batch {
-                records: records
-                    .filter(|record| self.reads(id, &record.topic))
-                    .cloned()
-                    .collect(),
-                ends: ends
-                    .filter(|((topic, _), _)| self.reads(id, topic))
-                    .cloned()
-                    .collect(),
-            };
-            if own.records.is_empty() && own.ends.is_empty() {
-                continue;
-            }
-            place.queued.fetch_add(1, Ordering::AcqRel);
-            drop(place.events.send(Event::Batch(own)));
-        }
-    }
-
     /// Says which partitions nobody is given, since the member does not have them of all topics.
     fn say_what_is_missing(&self) {
         let state = self.state();
@@ -443,97 +326,6 @@ impl Hub {
                 ),
             });
         }
-    }
-
-    /// Commits what all that read a partition have finished of it.
-    async fn commit(&self, id: &Arc<str>, positions: &Offsets, exactly: bool) -> Result<(), Error> {
-        let _one = self.commits.lock().await;
-        let (member, merged) = {
-            let mut state = self.state();
-            let mut merged = Offsets::new();
-            for (partition, position) in positions {
-                if exactly {
-                    state.sought.insert(partition.clone());
-                    merged.insert(partition.clone(), *position);
-                    continue;
-                }
-                if state.sought.contains(partition) {
-                    continue;
-                }
-                let finished = state.finished.entry(partition.clone()).or_default();
-                finished.insert(Arc::clone(id), *position);
-                let readers = self.together.members.keys();
-                let readers = readers.filter(|id| self.reads(id, &partition.0));
-                let each: Option<Vec<i64>> = readers.map(|id| finished.get(id).copied()).collect();
-                if let Some(least) = each.and_then(|each| each.into_iter().min()) {
-                    merged.insert(partition.clone(), least);
-                }
-            }
-            (state.member.clone(), merged)
-        };
-        match member {
-            Some(member) => member.commit(&merged).await,
-            None if merged.is_empty() => Ok(()),
-            None => Err(Error::NotMember {
-                group: self.together.group.clone(),
-                why: "the member has left".to_owned(),
-            }),
-        }
-    }
-
-    fn pause(&self, id: &Arc<str>, partitions: &[Partition]) -> Result<(), Error> {
-        let mut state = self.state();
-        for partition in partitions {
-            let paused = state.paused.entry(partition.clone()).or_default();
-            paused.insert(Arc::clone(id));
-        }
-        match &state.member {
-            Some(member) => member.pause(partitions),
-            None => Ok(()),
-        }
-    }
-
-    fn resume(&self, id: &str, partitions: &[Partition]) -> Result<(), Error> {
-        let mut state = self.state();
-        let mut free = Vec::new();
-        for partition in partitions {
-            if let Some(paused) = state.paused.get_mut(partition) {
-                paused.remove(id);
-                if paused.is_empty() {
-                    state.paused.remove(partition);
-                }
-            }
-            if !state.paused.contains_key(partition) && state.given.contains(partition) {
-                free.push(partition.clone());
-            }
-        }
-        match &state.member {
-            Some(member) if !free.is_empty() => member.resume(&free),
-            _ => Ok(()),
-        }
-    }
-
-    /// A subscription reads no more. What nobody else reads is left there.
-    fn stand_up(&self, id: &Arc<str>, number: usize) {
-        let mut state = self.state();
-        if state.seats.get(id).is_none_or(|place| place.number != number) {
-            return;
-        }
-        state.seats.remove(id);
-        let (mut alone, mut others) = (Vec::new(), Vec::new());
-        for partition in state.given.iter().filter(|(topic, _)| self.reads(id, topic)) {
-            if state.seats.keys().any(|other| self.reads(other, &partition.0)) {
-                others.push(partition.clone());
-            } else {
-                alone.push(partition.clone());
-            }
-        }
-        if let Some(member) = &state.member {
-            hold_on(member.pause(&alone));
-        }
-        drop(state);
-        hold_on(self.resume(id, &others));
-        self.changed.notify_one();
     }
 }
 

@@ -1,7 +1,9 @@
 //! One subscription's task. It has all of the subscription's state, so that nothing is locked and nothing is between two states.
 
 mod deliver;
+mod failing;
 mod intake;
+mod leaving;
 mod orders;
 mod replay;
 mod report;
@@ -24,6 +26,7 @@ use super::gate::{Gate, Turns};
 use super::hub::{Hub, Incoming, Reads};
 use super::lanes::{self, Lanes, Ticket};
 use super::outlet::{Found, Outlet};
+use super::progress::Progresses;
 use super::reconcile::With;
 use super::runs::Runs;
 use super::target::{Pass, Targets, Use};
@@ -31,7 +34,7 @@ use crate::kafka::group::{self, Event, Member, Settings};
 use crate::kafka::reader::Offsets;
 use crate::metrics::SubscriptionMetrics;
 use crate::subscriptions::event::{Deliver, Outcome};
-use crate::subscriptions::running::{Order, Refused, State, Told};
+use crate::subscriptions::running::{Order, Refused, Told};
 use crate::subscriptions::spec::{Spec, Topics};
 
 pub(super) use self::report::Board;
@@ -88,14 +91,14 @@ pub(super) struct Starts {
 
 /// What ended of what was begun.
 enum Step {
-    /// What is held of partitions.
-    Loaded(Vec<lanes::Part>, BTreeMap<group::Partition, Vec<Found>>),
+    /// What is known of partitions.
+    Loaded(Vec<lanes::Part>, Known),
     /// A request.
     Delivered(u64, Delivered),
     /// What had to be written for an event.
     Settled(Ticket, Effect, Result<Option<i64>, String>),
     /// Positions were committed, or were not.
-    Committed(Offsets, Option<group::Error>),
+    Committed(Progresses, Option<group::Error>),
     /// The positions of partitions that go to another member.
     Closed(Option<group::Error>),
     /// A page of a replay.
@@ -104,6 +107,14 @@ enum Step {
     Removed(Option<String>),
     /// Where a seek goes.
     Sought(Result<Offsets, String>, oneshot::Sender<Result<Told, Refused>>),
+}
+
+/// What is known of partitions that are taken over.
+struct Known {
+    /// What is held.
+    held: BTreeMap<group::Partition, Vec<Found>>,
+    /// How far they are.
+    progress: Progresses,
 }
 
 /// What came of a request.
@@ -128,6 +139,8 @@ struct Request {
 pub(super) struct Runner<D> {
     /// Whether a commit is under way.
     committing: bool,
+    /// How many commits of partitions that go to another member are.
+    handing_over: usize,
     id: Arc<str>,
     spec: Arc<Spec>,
     sink: Arc<D>,
@@ -209,12 +222,13 @@ impl<D: Deliver> Runner<D> {
                 settings.hand_over = HAND_OVER + LEAVE;
                 let joined = Member::join(&with.cluster, settings).await;
                 let (member, events) = joined.map_err(|error| error.to_string())?;
-                (Reads::Alone(member), Incoming::Alone(events))
+                (Reads::Alone(Arc::clone(&id), member), Incoming::Alone(events))
             }
         };
         let now = Instant::now();
         let mut runner = Self {
             committing: false,
+            handing_over: 0,
             target: targets.enter(&sink.place(), spec.circuit_breaker, spec.rate_limit, now),
             paused: spec.paused.then(|| "its `paused` is true".to_owned()),
             id,
@@ -312,12 +326,11 @@ impl<D: Deliver> Runner<D> {
 
     async fn step(&mut self, step: Result<Step, tokio::task::JoinError>) -> Result<Option<Exit>, String> {
         match step {
-            Ok(Step::Loaded(parts, found)) => self.loaded(&parts, found),
+            Ok(Step::Loaded(parts, known)) => self.loaded(&parts, known),
             Ok(Step::Delivered(request, delivered)) => self.delivered(request, delivered),
             Ok(Step::Settled(ticket, effect, result)) => self.settled(ticket, effect, result),
-            Ok(Step::Committed(positions, error)) => self.committed(&positions, error),
-            Ok(Step::Closed(None)) => {}
-            Ok(Step::Closed(Some(error))) => self.trouble(&error.to_string(), None),
+            Ok(Step::Committed(progress, error)) => self.committed(progress, error),
+            Ok(Step::Closed(error)) => self.closed(error),
             Ok(Step::Removed(why)) => self.removed(why),
             Ok(Step::Page(replay, page)) => self.page(replay, page),
             Ok(Step::Sought(positions, waiting)) => return Ok(self.sought(positions, waiting).await),
@@ -325,55 +338,6 @@ impl<D: Deliver> Runner<D> {
             Err(error) => return Err(format!("a part of the task failed: {error}")),
         }
         Ok(None)
-    }
-
-    /// Finishes what is under way, until `until` at the latest, and commits.
-    async fn drain(&mut self, events: &mut Incoming, until: Instant) {
-        self.draining = true;
-        self.wait_no_more();
-        self.board.set(State::Stopping);
-        while self.is_busy() && Instant::now() < until {
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(event) => if let Err(error) = self.happened(event) {
-                        self.trouble(&error, None);
-                        break;
-                    },
-                    None => break,
-                },
-                Some(step) = self.steps.join_next() => match self.step(step).await {
-                    Ok(_) => {}
-                    Err(error) => {
-                        self.trouble(&error, None);
-                        break;
-                    }
-                },
-                () = tokio::time::sleep_until(until.into()) => {}
-            }
-            self.close_what_is_done();
-        }
-        self.metrics
-            .abandoned(self.requests.values().map(|request| request.tickets.len()).sum());
-        self.requests.clear();
-        self.steps.abort_all();
-        let positions = self.positions();
-        if let Err(error) = self.member.commit(&positions).await {
-            self.trouble(&error.to_string(), None);
-        }
-    }
-
-    /// Leaves the group; what is to be committed is.
-    async fn leave(&mut self, mut events: Incoming) {
-        let handed_over = async { while events.next().await.is_some() {} };
-        self.closing.clear();
-        if !tokio::join!(self.member.close(LEAVE), handed_over).0 {
-            tracing::warn!(
-                subscription = &*self.id,
-                "leaving the group takes longer than {} s",
-                LEAVE.as_secs()
-            );
-        }
-        self.report();
     }
 
     /// When there is something to do that no event tells of.

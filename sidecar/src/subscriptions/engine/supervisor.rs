@@ -1,32 +1,31 @@
 //! Sees to it that what should run runs: one task for each subscription, which is started again when it ends with an error.
 
+mod handle;
+mod task;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use self::task::Task;
 use super::gate::Gate;
 use super::hub::Hub;
 use super::outlet::Outlet;
 use super::reconcile::{Action, With, reconcile, same};
-use super::runner::{Board, Exit, HAND_OVER, LEAVE, Ordered, Parts, Runner, Starts, Stop};
+use super::runner::{Board, HAND_OVER, LEAVE, Ordered, Stop};
 use super::runs::Runs;
 use super::target::Targets;
 use crate::config::HeldTopic;
-use crate::metrics::{Metrics, SubscriptionMetrics};
+use crate::metrics::Metrics;
 use crate::subscriptions::event::Deliver;
-use crate::subscriptions::running::{Desired, Order, Refused, State, Status, Together, Told};
+use crate::subscriptions::running::{Desired, State, Together};
 use crate::subscriptions::spec::Spec;
 
-/// The first pause before a task is started again, and the longest. One that ran for longer than the latter starts with the former.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a subscription that is replaced, or is to run no more, has for what is under way.
 const FINISH: Duration = Duration::from_secs(20);
-/// How long an order may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Orders that wait for a task.
 const ORDERS: usize = 16;
 
@@ -297,188 +296,7 @@ impl Slot {
     }
 }
 
-/// A subscription's supervision.
-struct Task<C> {
-    id: Arc<str>,
-    with: With,
-    board: Arc<Board>,
-    shared: Arc<Shared>,
-    connect: Arc<C>,
-}
-
-impl<C: Connect> Task<C> {
-    async fn run(self, mut orders: mpsc::Receiver<Ordered>, mut stop: watch::Receiver<Stop>) {
-        let metrics = self.shared.metrics.subscription(&self.id);
-        let mut pause = PAUSE;
-        loop {
-            let started = Instant::now();
-            let id = &*self.id;
-            tracing::info!(subscription = id, source = %self.with.spec.source, "starting");
-            // A task of its own, so that a panic ends it and not this.
-            let ran = tokio::spawn(attempt(self.parts(&metrics), orders, stop.clone()));
-            let error;
-            (orders, error) = match ran.await {
-                Ok((orders, Ok(Exit::Stopped))) => {
-                    drop(orders);
-                    metrics.gone();
-                    return;
-                }
-                Ok((orders, Ok(Exit::Again))) => (orders, None),
-                Ok((orders, Err(error))) => (orders, Some(error)),
-                Err(error) => {
-                    // Whoever waits for an order is told that it was not carried out.
-                    let (sender, receiver) = mpsc::channel(ORDERS);
-                    if let Some(slot) = self.shared.slots().get_mut(&self.id) {
-                        slot.orders = sender;
-                    }
-                    (
-                        receiver,
-                        Some(format!(
-                            "the task failed within the sidecar, which is a defect: {error}"
-                        )),
-                    )
-                }
-            };
-            let Some(error) = error else {
-                continue;
-            };
-            if started.elapsed() > LONGEST_PAUSE {
-                pause = PAUSE;
-            }
-            tracing::error!(subscription = id, error, retry_in = ?pause, "a subscription failed: it is started again");
-            metrics.restarted();
-            let failed = State::Failed {
-                error: error.clone(),
-                retry_in_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-            };
-            self.board.restarted(failed, &error);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = over(&mut stop) => {
-                    metrics.gone();
-                    return;
-                }
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            self.board.set(State::Starting);
-        }
-    }
-
-    fn parts(&self, metrics: &SubscriptionMetrics) -> Result<Parts<C::Sink>, String> {
-        let sink = self.connect.connect(&self.id, &self.with.spec)?;
-        let called = self.with.called.as_ref();
-        let together = called.and_then(|called| Some((called, called.together.as_ref()?)));
-        let joint = together.map(|(called, together)| {
-            let (hub, gate, runs) = self.shared.joint(&self.with, together);
-            let service = Arc::from(together.service.as_str());
-            let starts = called.once.then_some(Starts { service, runs });
-            ((hub, gate), starts)
-        });
-        let (together, starts) = joint.map_or((None, None), |(together, starts)| (Some(together), starts));
-        Ok(Parts {
-            together,
-            starts,
-            targets: Arc::clone(&self.shared.targets),
-            id: Arc::clone(&self.id),
-            with: self.with.clone(),
-            sink: Arc::new(sink),
-            outlet: self
-                .shared
-                .outlet(&self.with.spec.source.cluster, &self.with.cluster)?,
-            board: Arc::clone(&self.board),
-            metrics: metrics.clone(),
-        })
-    }
-}
-
 /// Resolves when it is to stop, or nobody can say so any more.
 async fn over(stop: &mut watch::Receiver<Stop>) {
     drop(stop.wait_for(|stop| *stop != Stop::No).await);
-}
-
-async fn attempt<D: Deliver>(
-    parts: Result<Parts<D>, String>,
-    mut orders: mpsc::Receiver<Ordered>,
-    mut stop: watch::Receiver<Stop>,
-) -> (mpsc::Receiver<Ordered>, Result<Exit, String>) {
-    let ended = match parts {
-        Ok(parts) => Runner::run(parts, &mut orders, &mut stop).await,
-        Err(error) => Err(error),
-    };
-    (orders, ended)
-}
-
-impl Handle {
-    /// How a subscription is in this sidecar; none: it does not have it.
-    pub fn status(&self, id: &str) -> Option<Status> {
-        self.0.slots().get(id).map(|slot| slot.board.status())
-    }
-
-    /// How every subscription is in this sidecar.
-    pub fn statuses(&self) -> BTreeMap<Arc<str>, Status> {
-        let slots = self.0.slots();
-        slots
-            .iter()
-            .map(|(id, slot)| (Arc::clone(id), slot.board.status()))
-            .collect()
-    }
-
-    /// How many events are held on a cluster of each subscription, by its id.
-    ///
-    /// # Errors
-    /// Kafka does not answer.
-    pub async fn held(
-        &self,
-        name: &str,
-        cluster: &Arc<crate::config::Cluster>,
-    ) -> Result<BTreeMap<String, usize>, String> {
-        self.0.outlet(name, cluster)?.held_by_subscription().await
-    }
-
-    /// Removes everything that is held on a cluster of a subscription, which should run nowhere any more. Gives how many events.
-    ///
-    /// # Errors
-    /// Kafka does not answer, or does not take it; some may be removed.
-    pub async fn forget_held(
-        &self,
-        name: &str,
-        cluster: &Arc<crate::config::Cluster>,
-        id: &str,
-    ) -> Result<usize, String> {
-        self.0.outlet(name, cluster)?.forget_held(id).await
-    }
-
-    /// Tells a subscription to do something, and what came of it.
-    ///
-    /// # Errors
-    /// It is not there, does not run, or cannot do it.
-    pub async fn order(&self, id: &str, order: Order) -> Result<Told, Refused> {
-        let (orders, board) = {
-            let slots = self.0.slots();
-            let slot = slots.get(id).ok_or_else(|| Refused::Unknown(id.to_owned()))?;
-            (slot.orders.clone(), Arc::clone(&slot.board))
-        };
-        let not_running = || match board.status().state {
-            State::Failed { error, .. } => Refused::NotRunning(error),
-            State::Starting => Refused::NotRunning("it is starting".to_owned()),
-            State::Running | State::Paused { .. } | State::Stopping => {
-                Refused::NotRunning("it is stopping".to_owned())
-            }
-        };
-        if matches!(board.status().state, State::Failed { .. } | State::Starting) {
-            return Err(not_running());
-        }
-        let (answer, told) = oneshot::channel();
-        if orders.send((order, answer)).await.is_err() {
-            return Err(not_running());
-        }
-        match tokio::time::timeout(PATIENCE, told).await {
-            Ok(Ok(told)) => told,
-            Ok(Err(_)) => Err(not_running()),
-            Err(_) => Err(Refused::Unavailable(format!(
-                "it was not done within {} s, and may be yet",
-                PATIENCE.as_secs()
-            ))),
-        }
-    }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::Hub;
-use crate::kafka::group::{Error, Event, Events, Member, Partition};
+use super::asked::progress_of;
+use crate::kafka::group::{Error, Event, Events, Mark, Member, Partition};
 use crate::kafka::reader::Offsets;
+use crate::subscriptions::engine::progress::{self, Progress, Progresses};
 
 /// A subscription's part of the member.
 pub(in super::super) struct Seat {
@@ -25,11 +27,11 @@ pub(in super::super) struct SeatEvents {
 }
 
 impl Seat {
-    pub(in super::super) async fn commit(&self, positions: &Offsets, exactly: bool) -> Result<(), Error> {
-        if positions.is_empty() {
+    async fn commit(&self, progress: &Progresses) -> Result<(), Error> {
+        if progress.is_empty() {
             return Ok(());
         }
-        self.hub.commit(&self.id, positions, exactly).await
+        self.hub.commit(&self.id, progress).await
     }
 
     pub(in super::super) fn pause(&self, partitions: &[Partition]) -> Result<(), Error> {
@@ -64,8 +66,8 @@ impl SeatEvents {
 
 /// A member of a subscription's own, or a part of one.
 pub(in super::super) enum Reads {
-    /// Of its own.
-    Alone(Member),
+    /// Of its own: the subscription's id, and the member.
+    Alone(Arc<str>, Member),
     /// A part.
     Together(Seat),
 }
@@ -79,26 +81,46 @@ pub(in super::super) enum Incoming {
 }
 
 impl Reads {
-    /// As [`Member::commit`].
+    /// Commits how far partitions are.
     ///
     /// # Errors
     /// As of [`Member::commit`].
-    pub(in super::super) async fn commit(&self, positions: &Offsets) -> Result<(), Error> {
+    pub(in super::super) async fn commit(&self, progress: &Progresses) -> Result<(), Error> {
         match self {
-            Self::Alone(member) => member.commit(positions).await,
-            Self::Together(seat) => seat.commit(positions, false).await,
+            Self::Alone(id, member) => {
+                let mark = |(key, progress): (&Partition, &Progress)| {
+                    let note = progress::write(progress.position, [(&**id, progress)].into_iter());
+                    let offset = progress.position;
+                    (key.clone(), Mark { offset, note })
+                };
+                member.commit_marks(&progress.iter().map(mark).collect()).await
+            }
+            Self::Together(seat) => seat.commit(progress).await,
         }
     }
 
+    /// How far partitions are, so far as it is committed.
+    ///
+    /// # Errors
+    /// As of [`Member::marks`].
+    pub(in super::super) async fn progress(&self, of: &[Partition]) -> Result<Progresses, Error> {
+        let (id, marks) = match self {
+            Self::Alone(id, member) => (id, member.marks(of).await?),
+            Self::Together(seat) => (&seat.id, seat.hub.marks(of).await?),
+        };
+        let read = |(key, mark): (Partition, Mark)| (key, progress_of(&mark, id));
+        Ok(marks.into_iter().map(read).collect())
+    }
+
     /// Commits positions although others that read the same partitions are not there: nothing is committed over them before the
-    /// partitions are read anew.
+    /// partitions are read anew. What was finished after them is forgotten.
     ///
     /// # Errors
     /// As of [`Member::commit`].
     pub(in super::super) async fn seek(&self, positions: &Offsets) -> Result<(), Error> {
         match self {
-            Self::Alone(member) => member.commit(positions).await,
-            Self::Together(seat) => seat.commit(positions, true).await,
+            Self::Alone(_, member) => member.commit(positions).await,
+            Self::Together(seat) => seat.hub.seek(positions).await,
         }
     }
 
@@ -108,7 +130,7 @@ impl Reads {
     /// As of [`Member::pause`].
     pub(in super::super) fn pause(&self, partitions: &[Partition]) -> Result<(), Error> {
         match self {
-            Self::Alone(member) => member.pause(partitions),
+            Self::Alone(_, member) => member.pause(partitions),
             Self::Together(seat) => seat.pause(partitions),
         }
     }
@@ -119,7 +141,7 @@ impl Reads {
     /// As of [`Member::resume`].
     pub(in super::super) fn resume(&self, partitions: &[Partition]) -> Result<(), Error> {
         match self {
-            Self::Alone(member) => member.resume(partitions),
+            Self::Alone(_, member) => member.resume(partitions),
             Self::Together(seat) => seat.resume(partitions),
         }
     }
@@ -127,7 +149,7 @@ impl Reads {
     /// Leaves. Gives whether it was done within that time.
     pub(in super::super) async fn close(&self, within: Duration) -> bool {
         match self {
-            Self::Alone(member) => member.close(within).await,
+            Self::Alone(_, member) => member.close(within).await,
             Self::Together(seat) => {
                 seat.stand_up();
                 true

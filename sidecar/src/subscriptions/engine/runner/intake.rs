@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::{At, Entry, Part, Phase, now_ms};
-use super::{HAND_OVER, Runner, Starts, Step};
-use crate::kafka::group::{Partition, Revocation};
-use crate::kafka::reader::{Offsets, Record};
+use super::{HAND_OVER, Known, Runner, Starts, Step};
+use crate::kafka::group::{self, Partition, Revocation};
+use crate::kafka::reader::Record;
 use crate::subscriptions::engine::held::Why;
 use crate::subscriptions::engine::lanes;
 use crate::subscriptions::engine::outlet::{Found, Outlet};
-use crate::subscriptions::engine::prefix::Prefix;
+use crate::subscriptions::engine::prefix::{Prefix, Taken};
+use crate::subscriptions::engine::progress::Progresses;
 use crate::subscriptions::event::Deliver;
 
 /// The pause before what is held is looked for again, when that failed.
@@ -70,26 +71,37 @@ impl<D: Deliver> Runner<D> {
             return;
         }
         let starts = self.starts.clone();
-        let (outlet, board, id, of) = (
+        let (outlet, board, id, member, of) = (
             Arc::clone(&self.outlet),
             Arc::clone(&self.board),
             Arc::clone(&self.id),
+            Arc::clone(&self.member),
             partitions.to_vec(),
         );
         self.steps.spawn(async move {
             loop {
-                let started = started(&outlet, starts.as_ref(), &of).await;
-                match (started, outlet.load(&id, &of).await) {
-                    (Ok(()), Ok(found)) => return Step::Loaded(parts, found),
-                    (Err(why), _) | (_, Err(why)) => board.trouble(&why, None),
+                let known = async {
+                    started(&outlet, starts.as_ref(), &of).await?;
+                    let held = outlet.load(&id, &of).await?;
+                    let progress = member.progress(&of).await.map_err(|error| match error {
+                        // Its partitions are nobody's of ours any more: an event says so.
+                        group::Error::NotMember { .. } => None,
+                        error => Some(error.to_string()),
+                    })?;
+                    Ok::<_, Option<String>>(Known { held, progress })
+                };
+                match known.await {
+                    Ok(known) => return Step::Loaded(parts, known),
+                    Err(Some(why)) => board.trouble(&why, None),
+                    Err(None) => {}
                 }
                 tokio::time::sleep(LOAD_AGAIN).await;
             }
         });
     }
 
-    /// It is known what is held of partitions: it comes before what was read since.
-    pub(super) fn loaded(&mut self, parts: &[lanes::Part], mut found: BTreeMap<Partition, Vec<Found>>) {
+    /// It is known what is held of partitions, which comes before what was read since, and how far they are.
+    pub(super) fn loaded(&mut self, parts: &[lanes::Part], mut known: Known) {
         for number in parts {
             let Some(part) = self.parts.get_mut(number) else {
                 continue;
@@ -101,7 +113,10 @@ impl<D: Deliver> Runner<D> {
             part.phase = Phase::Active;
             let early = std::mem::take(&mut part.early);
             let key = (Arc::clone(&part.topic), part.partition);
-            for held in found.remove(&key).unwrap_or_default() {
+            if let Some(progress) = known.progress.remove(&key) {
+                part.prefix.go_on(progress);
+            }
+            for held in known.held.remove(&key).unwrap_or_default() {
                 self.restore(*number, held);
             }
             for record in early {
@@ -166,10 +181,12 @@ impl<D: Deliver> Runner<D> {
             Phase::Loading => return part.early.push(record),
             Phase::Active => {}
         }
-        if !part.prefix.take(record.offset) {
-            return;
-        }
+        let taken = part.prefix.take(record.offset);
         part.end = part.end.max(Some(record.offset + 1));
+        match taken {
+            Taken::New => {}
+            Taken::Finished | Taken::Again => return,
+        }
         if part.held.contains_key(&record.offset) {
             // It was held before its offset could be committed.
             part.prefix.finish(record.offset);
@@ -290,26 +307,23 @@ impl<D: Deliver> Runner<D> {
                 .parts
                 .iter()
                 .any(|number| self.parts.get(number).is_some_and(|part| part.busy > 0));
-            if busy && now < closing.until {
+            // Of two commits either may be the last.
+            if (busy || self.committing) && now < closing.until {
                 at += 1;
                 continue;
             }
             let Closing {
                 parts, revocation, ..
             } = self.closing.swap_remove(at);
-            let mut positions = Offsets::new();
+            let mut progress = Progresses::new();
             for number in parts {
-                if let Some(part) = self.parts.get(&number)
-                    && let Some(position) = part.prefix.position()
-                    && part.committed != Some(position)
-                {
-                    positions.insert((Arc::clone(&part.topic), part.partition), position);
-                }
+                progress.extend(self.parts.get(&number).and_then(Part::to_commit));
                 self.drop_part(number);
             }
+            self.handing_over += 1;
             let member = Arc::clone(&self.member);
             self.steps.spawn(async move {
-                let committed = member.commit(&positions).await;
+                let committed = member.commit(&progress).await;
                 drop(revocation);
                 Step::Closed(committed.err())
             });

@@ -202,11 +202,13 @@ impl<D: Deliver> Runner<D> {
         self.draining = true;
         self.wait_no_more();
         let until = Instant::now() + FINISH;
-        while self.is_busy() {
+        while !self.is_settled() {
             let step = tokio::time::timeout_at(until.into(), self.steps.join_next());
             match step.await {
                 Ok(Some(Ok(Step::Delivered(request, delivered)))) => self.delivered(request, delivered),
                 Ok(Some(Ok(Step::Settled(ticket, effect, result)))) => self.settled(ticket, effect, result),
+                Ok(Some(Ok(Step::Committed(progress, error)))) => self.committed(progress, error),
+                Ok(Some(Ok(Step::Closed(error)))) => self.closed(error),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
@@ -214,7 +216,7 @@ impl<D: Deliver> Runner<D> {
         self.metrics
             .abandoned(self.requests.values().map(|request| request.tickets.len()).sum());
         self.steps.abort_all();
-        let mut others = self.positions();
+        let mut others = self.progress();
         others.retain(|key, _| !positions.contains_key(key));
         let mut told: Vec<(String, i32, i64)> = positions
             .iter()

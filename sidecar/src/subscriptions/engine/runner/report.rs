@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::Runner;
 use super::Step;
-use super::state::{At, Phase, now_ms};
+use super::state::{At, Part, Phase, now_ms};
 use crate::kafka::group;
-use crate::kafka::reader::Offsets;
+use crate::subscriptions::engine::progress::Progresses;
 use crate::subscriptions::event::Deliver;
 use crate::subscriptions::running::{Partition, State, Status, Trouble};
 
@@ -80,47 +80,50 @@ impl<D: Deliver> Runner<D> {
     }
 
     /// What is to be committed.
-    pub(super) fn positions(&self) -> Offsets {
-        let mut positions = Offsets::new();
-        for part in self.parts.values() {
-            if let Some(position) = part.prefix.position()
-                && part.committed != Some(position)
-            {
-                positions.insert((Arc::clone(&part.topic), part.partition), position);
-            }
-        }
-        positions
+    pub(super) fn progress(&self) -> Progresses {
+        self.parts.values().filter_map(Part::to_commit).collect()
     }
 
-    /// Commits what has moved.
+    /// Commits what has moved, one commit at a time: of two either may be the last.
     pub(super) fn commit(&mut self) {
-        let positions = self.positions();
-        if positions.is_empty() || self.committing {
+        if self.committing {
+            return;
+        }
+        let progress = self.progress();
+        if progress.is_empty() {
             return;
         }
         self.committing = true;
         let member = Arc::clone(&self.member);
         self.steps.spawn(async move {
-            let done = member.commit(&positions).await;
-            Step::Committed(positions, done.err())
+            let done = member.commit(&progress).await;
+            Step::Committed(progress, done.err())
         });
     }
 
     /// A commit ended. What Kafka did not take, or did not answer, is committed again by the next one.
-    pub(super) fn committed(&mut self, positions: &Offsets, error: Option<group::Error>) {
+    pub(super) fn committed(&mut self, progress: Progresses, error: Option<group::Error>) {
         self.committing = false;
         if let Some(error) = error {
             return self.trouble(&error.to_string(), None);
         }
-        for (key, position) in positions {
+        for (key, progress) in progress {
             if let Some(part) = self
                 .by_name
-                .get(key)
+                .get(&key)
                 .and_then(|number| self.parts.get_mut(number))
                 && part.phase == Phase::Active
             {
-                part.committed = Some(*position);
+                part.committed = Some(progress);
             }
+        }
+    }
+
+    /// The commit of partitions that go to another member ended.
+    pub(super) fn closed(&mut self, error: Option<group::Error>) {
+        self.handing_over = self.handing_over.saturating_sub(1);
+        if let Some(error) = error {
+            self.trouble(&error.to_string(), None);
         }
     }
 
@@ -135,7 +138,7 @@ impl<D: Deliver> Runner<D> {
                     topic: part.topic.to_string(),
                     partition: part.partition,
                     position,
-                    committed: part.committed,
+                    committed: part.committed.as_ref().map(|progress| progress.position),
                     end: part.end,
                     lag: part
                         .end

@@ -7,9 +7,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::Runner;
+use crate::kafka::group::Partition;
 use crate::kafka::reader::Record;
 use crate::subscriptions::engine::lanes::{self, Lane, Ticket};
 use crate::subscriptions::engine::prefix::Prefix;
+use crate::subscriptions::engine::progress::Progress;
 use crate::subscriptions::event::Deliver;
 use crate::subscriptions::spec::Ordering;
 
@@ -38,11 +40,20 @@ pub(super) struct Part {
     /// Whether the member was told to take no more of it.
     pub(super) paused: bool,
     pub(super) end: Option<i64>,
-    pub(super) committed: Option<i64>,
+    pub(super) committed: Option<Progress>,
     /// By offset, what is in the held topic.
     pub(super) held: BTreeMap<i64, Ticket>,
     /// What came while it was loading.
     pub(super) early: Vec<Arc<Record>>,
+}
+
+impl Part {
+    /// How far it is, if that is not committed.
+    pub(super) fn to_commit(&self) -> Option<(Partition, Progress)> {
+        let progress = self.prefix.progress()?;
+        let moved = self.committed.as_ref() != Some(&progress);
+        moved.then(|| ((Arc::clone(&self.topic), self.partition), progress))
+    }
 }
 
 /// What is happening to an event.

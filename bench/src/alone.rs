@@ -198,6 +198,7 @@ mod tests {
             id: 1,
             topics: vec![TopicFate { result: Some(result) }],
             replayed: false,
+            answer: None,
         };
         let failure = |class: ErrorClass| {
             topic_fate::Result::Failure(Failure {

@@ -123,10 +123,12 @@ mod tests {
     fn class(outcome: &Outcome) -> ErrorClass {
         match outcome {
             Outcome::Failed(failed) => failed.class,
-            Outcome::Fates(fates) | Outcome::Replayed(fates) => match &fates[0].result {
-                Some(Fate::Failure(failure)) => sluice_proto::class::from_wire(failure.class),
-                other => panic!("no failure: {other:?}"),
-            },
+            Outcome::Fates(fates) | Outcome::Replayed(fates) | Outcome::Answered(fates, _) => {
+                match &fates[0].result {
+                    Some(Fate::Failure(failure)) => sluice_proto::class::from_wire(failure.class),
+                    other => panic!("no failure: {other:?}"),
+                }
+            }
         }
     }
 
@@ -142,6 +144,7 @@ mod tests {
             id,
             topics: vec![stored.clone()],
             replayed: false,
+            answer: None,
         };
         let mut reply = ProduceReply {
             fates: vec![fate(ID)],

@@ -32,6 +32,8 @@ mod listening;
 mod order;
 #[path = "produce/outage.rs"]
 mod outage;
+#[path = "produce/replies.rs"]
+mod replies;
 #[path = "produce/rest.rs"]
 mod rest;
 #[path = "produce/spool.rs"]

@@ -233,6 +233,7 @@ impl State {
                     id: record.id,
                     topics,
                     replayed: false,
+                    answer: None,
                 };
                 match replies.iter_mut().find(|(when, _)| *when == after) {
                     Some((_, fates)) => fates.push(fate),

@@ -44,6 +44,8 @@ pub struct Wanted {
     pub clusters: Vec<String>,
     /// The producers that may write them; an empty one is the default.
     pub producers: Vec<String>,
+    /// Where replies to them come, and whether under correlation ids of the clients' own.
+    pub reply: Option<(String, bool)>,
 }
 
 impl EnvoyReport {

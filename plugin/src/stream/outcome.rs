@@ -1,7 +1,7 @@
 //! How a record can end, as its owner is told.
 
 use sluice_proto::class::ErrorClass;
-use sluice_proto::v1::{Fate, TopicFate};
+use sluice_proto::v1::{Answer, Fate, TopicFate};
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,13 +10,17 @@ pub enum Outcome {
     Fates(Vec<TopicFate>),
     /// The same, of an earlier record with the same idempotency key: this one was not written.
     Replayed(Vec<TopicFate>),
+    /// The same, and what the client is answered: the reply to the record, or that there is none yet.
+    Answered(Vec<TopicFate>, Box<Answer>),
     /// It is known without the sidecar.
     Failed(Failed),
 }
 
 impl From<Fate> for Outcome {
     fn from(fate: Fate) -> Self {
-        if fate.replayed {
+        if let Some(answer) = fate.answer {
+            Self::Answered(fate.topics, answer)
+        } else if fate.replayed {
             Self::Replayed(fate.topics)
         } else {
             Self::Fates(fate.topics)

@@ -107,6 +107,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         state,
         egress,
         templates,
+        replies,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -190,6 +191,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         page.read(&format!("reads[{i}]"), read);
     }
     page.templates(templates);
+    page.replies(replies);
     page.line("max_readers", max_readers);
     page.line("max_members", max_members);
     if subscriptions.is_empty() {
@@ -214,6 +216,8 @@ pub fn show(config: &Config, origins: &Origins) -> String {
     page.text
 }
 
+/// Where replies come.
+mod replies;
 /// What a subscription's options say of its sink.
 mod sink;
 /// One subscription's lines.

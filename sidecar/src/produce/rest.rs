@@ -3,7 +3,6 @@
 mod batch;
 mod body;
 pub(crate) mod client;
-mod gather;
 #[cfg(feature = "parsers")]
 pub mod parsers;
 mod reply;
@@ -20,17 +19,19 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
+use futures_util::future::join_all;
 use prost::Message;
 use serde::Deserialize;
 use sluice_proto::idempotency;
 use sluice_proto::v1::{self, ErrorClass};
 
 use self::body::Bounds;
-use self::gather::{Gather, Told};
+use super::gather::{Gather, Told};
 use super::{Gateway, wire};
 use crate::config::Listener;
 use crate::kafka::record::Failure;
 use crate::listeners::auth;
+use crate::replies::Replies;
 
 /// The media type of one JSON array of records. `application/json` itself is a value like any other.
 const RECORDS_JSON: &str = "application/vnd.sluice.records+json";
@@ -40,6 +41,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 #[derive(Clone)]
 struct Face {
     gateway: Arc<Gateway>,
+    replies: Arc<Replies>,
     bounds: Bounds,
     believed: Believed,
 }
@@ -66,7 +68,7 @@ impl Believed {
 }
 
 /// The router of the data listener. Bodies of more than `max_bytes` are refused.
-pub fn router(gateway: Arc<Gateway>, max_bytes: usize, believed: Believed) -> Router {
+pub fn router(gateway: Arc<Gateway>, replies: Arc<Replies>, max_bytes: usize, believed: Believed) -> Router {
     let not_found = || async { reply::plain(StatusCode::NOT_FOUND, "not_found", "no such path") };
     let not_allowed = || async {
         reply::plain(
@@ -80,6 +82,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize, believed: Believed) -> Ro
         .fallback(not_found)
         .with_state(Face {
             gateway,
+            replies,
             bounds: Bounds::new(max_bytes),
             believed,
         })
@@ -181,7 +184,10 @@ impl Face {
                 self.batch(client, records).await
             }
             _ => {
-                let record = single::record(&common, topic, &parts, body)?;
+                let mut record = single::record(&common, topic, &parts, body)?;
+                record.reply_to = self
+                    .replies
+                    .preferred(&common.cluster_name, topic, &parts.headers);
                 let told = self.settle(client, of_caller(vec![record])).await;
                 Ok(reply::one(topic, told.into_iter().next()))
             }
@@ -211,7 +217,9 @@ impl Face {
             .map_err(|error| invalid(format!("no ProduceRequest: {error}")))?;
         let first = |record: &v1::Record| {
             let of_template = record.template.as_ref().map(|template| &template.topics);
+            let of_reply = record.reply_to.as_ref().map(|reply| &reply.topics);
             let first = record.topics.first().or_else(|| of_template?.first());
+            let first = first.or_else(|| of_reply?.first());
             first.is_none_or(|first| first != topic)
         };
         let astray = request.records.iter().find(|record| first(record));
@@ -226,14 +234,13 @@ impl Face {
         let fates = ids
             .into_iter()
             .zip(told)
-            .map(|(id, told)| wire::fate(id, told.outcomes, told.replayed))
+            .map(|(id, told)| wire::fate(id, told))
             .collect();
         Ok(reply::message(&v1::ProduceReply { fates, drain: false }))
     }
 
     /// What became of each record of `client`, in order.
     async fn settle(&self, client: u64, mut records: Vec<v1::Record>) -> Vec<Told> {
-        let (gather, fates) = Gather::new(records.len());
         for (position, record) in (0..).zip(&mut records) {
             record.id = position;
             // One that says itself whose it is comes from a proxy, unless strangers get here.
@@ -241,6 +248,12 @@ impl Face {
                 record.client = client;
             }
         }
+        if records.iter().any(|record| record.reply_to.is_some()) {
+            // A client that leaves ends the request, and with it what it waits for.
+            let exchange = |record| self.replies.exchange(record, std::future::pending());
+            return join_all(records.into_iter().map(exchange)).await;
+        }
+        let (gather, fates) = Gather::new(records.len());
         self.gateway.submit(records, &gather);
         drop(gather);
         fates.await

@@ -177,6 +177,7 @@ fn fates_of_records_that_do_not_exist_are_nobodys() {
             id,
             topics: vec![stored(0, 1)],
             replayed: false,
+            answer: None,
         });
     host.sidecar_says(
         sent.stream,
@@ -191,6 +192,7 @@ fn fates_of_records_that_do_not_exist_are_nobodys() {
         id: sent.record.id,
         topics: vec![stored(0, 1)],
         replayed: false,
+        answer: None,
     };
     host.sidecar_says(
         sent.stream,

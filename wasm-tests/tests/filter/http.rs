@@ -49,6 +49,7 @@ impl Mock {
                     id: r.id,
                     topics: fates.clone(),
                     replayed: false,
+                    answer: None,
                 });
                 let answer = ProduceReply {
                     fates: answers.collect(),
@@ -293,6 +294,7 @@ fn an_answer_to_a_client_that_left_is_nobodys() {
             id: 0,
             topics: vec![stored(0, 1)],
             replayed: false,
+            answer: None,
         }],
         drain: false,
     };

@@ -160,6 +160,7 @@ fn a_reply_may_hold_any_number_of_fates() {
             id: one.record.id,
             topics: vec![stored(0, 1)],
             replayed: false,
+            answer: None,
         })
         .collect();
     host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });
@@ -210,6 +211,7 @@ fn any_number_of_requests_may_go_on_at_once() {
             id: one.record.id,
             topics: vec![stored(0, 1)],
             replayed: false,
+            answer: None,
         })
         .collect();
     host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });

@@ -155,6 +155,7 @@ fn a_drain_that_comes_with_the_last_fates_loses_none_of_them() {
         id: sent.record.id,
         topics: vec![stored(0, 9)],
         replayed: false,
+        answer: None,
     }];
     host.sidecar_says(sent.stream, &ProduceReply { fates, drain: true });
     assert_eq!(host.reply(id).status, 200);

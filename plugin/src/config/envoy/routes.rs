@@ -69,6 +69,10 @@ fn wanted(produces: &Route, route: &Node<'_>) -> Wanted {
         topics: topics.filter(|topic| !topic.ends_with('*')).cloned().collect(),
         clusters: names(&produces.cluster_name),
         producers: names(&produces.producer),
+        reply: produces
+            .reply
+            .as_ref()
+            .map(|reply| (reply.topic.clone(), reply.correlation_id.is_some())),
     }
 }
 

@@ -12,8 +12,9 @@ use sluice_proto::class::{self, Row};
 use sluice_proto::v1::{ErrorClass, ProduceReply};
 
 use super::PROTOBUF;
-use super::gather::Told;
 use crate::kafka::record::{Failure, Outcome};
+use crate::produce::gather::Told;
+use crate::replies;
 
 const TOPIC: HeaderName = HeaderName::from_static("x-kafka-topic");
 const PARTITION: HeaderName = HeaderName::from_static("x-kafka-partition");
@@ -41,9 +42,16 @@ pub(super) fn refusal(failure: &Failure) -> Response {
 /// The answer to one record.
 pub(super) fn one(topic: &str, told: Option<Told>) -> Response {
     let lost = || Failure::new(ErrorClass::OutcomeUnknown, "the record's fate was lost");
-    let Told { outcomes, replayed } = told.unwrap_or_default();
+    let Told {
+        outcomes,
+        replayed,
+        answer,
+    } = told.unwrap_or_default();
     let outcome = outcomes.into_iter().next();
     let mut response = of_outcome(topic, outcome.unwrap_or_else(|| lost().into()));
+    if let Some(answer) = answer {
+        response = replies::respond(answer, response.headers());
+    }
     if replayed {
         response
             .headers_mut()

@@ -111,9 +111,9 @@ $(KAFKA_LIB): e2e/kafka/pom.xml
 	touch $@
 
 .PHONY: franz
-franz: $(FRANZ) ## Build the program that writes with franz-go, for the tests (Go 1.18 or later)
+franz: $(FRANZ) ## Build the program that writes and responds with franz-go, for the tests (Go 1.18 or later)
 
-$(FRANZ): e2e/franz/main.go e2e/franz/go.mod e2e/franz/go.sum
+$(FRANZ): e2e/franz/main.go e2e/franz/respond.go e2e/franz/go.mod e2e/franz/go.sum
 	cd e2e/franz && go build -o $(CURDIR)/$@ .
 
 # Of 3.9's two bindings of slf4j the one that e2e/kafka/log4j2.properties configures stays.

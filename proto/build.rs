@@ -12,6 +12,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".sluice.v1.Record.key")
         .bytes(".sluice.v1.Idempotency")
         .bytes(".sluice.v1.Template")
+        .bytes(".sluice.v1.Answer.body")
+        // Most fates have none.
+        .boxed(".sluice.v1.Fate.answer")
         .compile_fds(files)?;
     Ok(())
 }

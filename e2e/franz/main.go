@@ -78,8 +78,15 @@ func run(brokers, topic, name string) error {
 }
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == "respond" {
+		if err := respond(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, "writer:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: writer BROKERS TOPIC CODEC")
+		fmt.Fprintln(os.Stderr, "usage: writer BROKERS TOPIC CODEC, or writer respond BROKERS TOPIC")
 		os.Exit(2)
 	}
 	if err := run(os.Args[1], os.Args[2], os.Args[3]); err != nil {

@@ -1,11 +1,11 @@
-//! Writing with franz-go, a client of Kafka's that is neither Java's nor librdkafka: `e2e/franz`.
+//! Writing and responding with franz-go, a client of Kafka's that is neither Java's nor librdkafka: `e2e/franz`.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::parts;
 
@@ -34,4 +34,19 @@ pub async fn produce(bootstrap: &str, topic: &str, codec: &str, lines: &str) -> 
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+/// Answers the requests of a topic, as `e2e/franz/respond.go` says, until it is dropped.
+///
+/// # Errors
+/// When the program is missing or cannot be started.
+pub fn respond(bootstrap: &str, topic: &str) -> Result<Child> {
+    Command::new(parts::franz()?)
+        .args(["respond", bootstrap, topic])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start the responder")
 }

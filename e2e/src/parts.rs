@@ -61,13 +61,14 @@ pub fn envoy() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The program that writes with franz-go.
+/// The program that writes and responds with franz-go.
 ///
 /// # Errors
 /// When it is missing, or older than its source.
 pub fn franz() -> Result<PathBuf> {
     let binary = root().join("target/franz/writer");
-    let source = modified(&root().join("e2e/franz/main.go"))?;
+    let source = |name| modified(&root().join("e2e/franz").join(name));
+    let source = source("main.go")?.max(source("respond.go")?);
     let built = modified(&binary);
     ensure!(
         built.is_ok_and(|built| built >= source),

@@ -33,9 +33,11 @@ mod metadata;
 mod multipart;
 mod pairs;
 mod path;
+mod prefer;
 mod produce;
 mod records;
 mod relay;
+mod replies;
 mod reply;
 mod request;
 mod rest;
@@ -75,11 +77,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("media_type", media::media_type),
     ("multipart", multipart::multipart),
     ("path_template", path::template),
+    ("prefer", prefer::prefer),
     ("produce", produce::produce),
     ("produce_reply", reply::produce_reply),
     ("produce_request", records::produce_request),
     ("read_from", cursor::from),
     ("record_template", templates::record),
+    ("reply_token", replies::token),
     ("request", request::request),
     ("rest", rest::rest),
     ("rest_records", bodies::records),

@@ -12,6 +12,8 @@ use serde_json::Value;
 use sluice::kafka::record::MAX_MESSAGE;
 use sluice::metrics::Metrics;
 use sluice::produce::{Gateway, rest};
+use sluice::read::Reads;
+use sluice::replies::Replies;
 use sluice_proto::v1::{ProduceReply, ProduceRequest, topic_fate};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
@@ -30,13 +32,17 @@ static FACE: LazyLock<(Runtime, Router)> = LazyLock::new(|| {
         .expect("a configuration")
         .config;
     let entered = runtime.enter();
-    let gateway = Gateway::new(&config, Arc::new(Metrics::default())).expect("a gateway");
+    let metrics = Arc::new(Metrics::default());
+    let gateway = Gateway::new(&config, Arc::clone(&metrics)).expect("a gateway");
+    let (_, shutdown) = sluice::shutdown::channel();
+    let reads = Reads::new(&config, &metrics, shutdown.clone(), Arc::clone(&gateway));
+    let replies = Replies::new(&config, Arc::clone(&gateway), reads, metrics, shutdown);
     drop(entered);
     let believed = rest::Believed {
         trusted_hops: 1,
         takes_tokens: true,
     };
-    (runtime, rest::router(gateway, 65536, believed))
+    (runtime, rest::router(gateway, replies, 65536, believed))
 });
 
 /// A request as HTTP/1.1 writes it, with bare line feeds.

@@ -124,10 +124,12 @@ mod tests {
         match outcome {
             Outcome::Failed(failed) => failed.class,
             Outcome::Chosen { outcome, .. } => class(outcome),
-            Outcome::Fates(fates) | Outcome::Replayed(fates) => match &fates[0].result {
-                Some(Fate::Failure(failure)) => sluice_proto::class::from_wire(failure.class),
-                other => panic!("no failure: {other:?}"),
-            },
+            Outcome::Fates(fates) | Outcome::Replayed(fates) | Outcome::Answered(fates, _) => {
+                match &fates[0].result {
+                    Some(Fate::Failure(failure)) => sluice_proto::class::from_wire(failure.class),
+                    other => panic!("no failure: {other:?}"),
+                }
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod layer;
 pub mod metadata;
 mod payload;
 mod refused;
+mod reply;
 mod route;
 mod source;
 mod stream;
@@ -32,7 +33,7 @@ pub use entry::EntryQuery;
 pub use fields::CREDENTIAL_HEADERS;
 pub use route::{
     Choice, CloudEvents, Delivery, Forward, HeaderRules, Idempotency, Key, Named, OnError, Outstanding,
-    PartitionSource, Repeated, Route, Source, Template, Then, Transport, Value,
+    PartitionSource, Repeated, Reply, Route, Source, Template, Then, Transport, Value,
 };
 pub use stream::StreamSettings;
 pub use template::PathTemplate;

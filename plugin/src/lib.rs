@@ -20,6 +20,7 @@ pub mod parsers;
 pub mod record;
 mod record_headers;
 pub mod reply;
+pub mod reply_to;
 pub mod request;
 #[cfg(target_arch = "wasm32")]
 mod shell;

@@ -13,7 +13,7 @@ pub(crate) use reject::excerpt;
 
 use crate::config::{Delivery, Route, Value};
 use crate::request::Head;
-use crate::{choice, cloudevents, envelope, idempotency, key, record_headers, template, topics};
+use crate::{choice, cloudevents, envelope, idempotency, key, record_headers, reply_to, template, topics};
 
 /// What the filter still has to know of a record that it encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,7 @@ const IDEMPOTENCY: u8 = 13;
 const CLIENT: u8 = 14;
 const BEARER_TOKEN: u8 = 15;
 const TEMPLATE: u16 = 16;
+const REPLY_TO: u16 = 17;
 
 fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Reject> {
     let Input {
@@ -122,8 +123,8 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
             wire::bytes(out, field, name.as_bytes());
         }
     }
-    // With a template they are in it: a sidecar that knows none then refuses the record.
-    if route.template.is_none() {
+    // With a template or a reply they are in it: a sidecar that knows none then refuses the record.
+    if route.template.is_none() && route.reply.is_none() {
         for topic in topics.names(route) {
             wire::bytes(out, TOPICS, topic.as_bytes());
         }
@@ -175,7 +176,14 @@ fn write(out: &mut Vec<u8>, id: u64, input: &Input<'_>) -> Result<Encoded, Rejec
         wire::bytes(out, BEARER_TOKEN, token);
     }
     if let Some(settings) = &route.template {
-        template::write(out, TEMPLATE, settings, topics.names(route), input)?;
+        let of_template = match route.reply {
+            None => topics.names(route),
+            Some(_) => &[],
+        };
+        template::write(out, TEMPLATE, settings, of_template, input)?;
+    }
+    if let Some(settings) = &route.reply {
+        reply_to::write(out, REPLY_TO, settings, topics.names(route), input)?;
     }
     wire::end(out, record);
     Ok(Encoded { topics })

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use sluice_proto::class::{CHALLENGE, ErrorClass, from_wire, row_of};
 use sluice_proto::idempotency::REPLAYED_HEADER;
 use sluice_proto::v1::topic_fate::Result as Fate;
-use sluice_proto::v1::{Failure, TopicFate};
+use sluice_proto::v1::{Answer, AnswerKind, Failure, TopicFate};
 use sluice_settings::Problem;
 
 use crate::config::Route;
@@ -23,13 +23,23 @@ pub enum Kind {
     Accepted,
     /// It was not stored, or that is not known.
     Failed(ErrorClass),
+    /// The record was written, and the reply to it came.
+    Replied,
+    /// The record was written, and the client was told where to ask for the reply.
+    Pending,
+    /// The record was written, and no reply came in time.
+    NoReply,
 }
 
 impl Kind {
     /// Every kind, for metrics.
     pub fn all() -> impl Iterator<Item = Self> {
         let failed = sluice_proto::class::ALL.iter().map(|class| Self::Failed(*class));
-        [Self::Stored, Self::Accepted].into_iter().chain(failed)
+        let awaited = [Self::Replied, Self::Pending, Self::NoReply];
+        [Self::Stored, Self::Accepted]
+            .into_iter()
+            .chain(failed)
+            .chain(awaited)
     }
 
     /// `stored`, `accepted`, or the class's code.
@@ -38,6 +48,9 @@ impl Kind {
             Self::Stored => "stored",
             Self::Accepted => "accepted",
             Self::Failed(class) => row_of(class).code,
+            Self::Replied => "replied",
+            Self::Pending => "reply_pending",
+            Self::NoReply => "no_reply",
         }
     }
 
@@ -46,6 +59,9 @@ impl Kind {
         match self {
             Self::Stored => "sluice_stored",
             Self::Accepted => "sluice_accepted",
+            Self::Replied => "sluice_replied",
+            Self::Pending => "sluice_reply_pending",
+            Self::NoReply => "sluice_no_reply",
             Self::Failed(class) => match class {
                 ErrorClass::InvalidRequest => "sluice_invalid_request",
                 ErrorClass::NotAuthorised => "sluice_not_authorised",
@@ -73,6 +89,9 @@ impl Kind {
             // A class from the future is what its row says.
             Self::Failed(ErrorClass::Unspecified) => ErrorClass::OutcomeUnknown as usize + 1,
             Self::Failed(class) => class as usize + 1,
+            Self::Replied => sluice_proto::class::ALL.len() + 2,
+            Self::Pending => sluice_proto::class::ALL.len() + 3,
+            Self::NoReply => sluice_proto::class::ALL.len() + 4,
         }
     }
 
@@ -91,7 +110,9 @@ pub struct Reply {
     pub status: u16,
     /// The headers, besides those that Envoy adds; names may repeat.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// The body: JSON.
+    /// Headers that are a reply's own, which come after those.
+    pub more_headers: Vec<(String, Vec<u8>)>,
+    /// The body: JSON, unless it is a reply's.
     pub body: Cow<'static, [u8]>,
 }
 
@@ -109,6 +130,7 @@ impl Reply {
                 reply
             }
             Outcome::Chosen { topic, outcome } => Self::of(route, std::slice::from_ref(topic), outcome),
+            Outcome::Answered(fates, answer) => Self::answered(route, topics, fates, answer),
         }
     }
 
@@ -141,7 +163,48 @@ impl Reply {
             kind: Kind::Failed(class),
             status: row.status,
             headers,
+            more_headers: Vec::new(),
             body: body.into(),
+        }
+    }
+
+    /// What the sidecar says that the client of a record with a reply is answered.
+    #[cold]
+    fn answered(route: &Route, topics: &[String], fates: &[TopicFate], answer: &Answer) -> Self {
+        let written = Self::of_fates(route, topics, fates);
+        if !written.kind.is_success() {
+            return written;
+        }
+        let kind = match answer.kind() {
+            AnswerKind::Replied => Some(Kind::Replied),
+            AnswerKind::Pending => Some(Kind::Pending),
+            AnswerKind::NoReply => Some(Kind::NoReply),
+            AnswerKind::Unspecified => None,
+        };
+        let status = u16::try_from(answer.status).ok();
+        let status = status.filter(|status| (200..=599).contains(status));
+        let (Some(kind), Some(status)) = (kind, status) else {
+            let error = "the record is stored, and the sidecar's answer about its reply cannot be read";
+            return Self::failure(ErrorClass::OutcomeUnknown, error);
+        };
+        // Whatever the sidecar is: what is no header would be one more, or an answer of its own.
+        let name =
+            |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        let value = |value: &[u8]| !value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
+        let headers = answer.headers.iter().filter_map(|header| {
+            let said = header.value.clone().unwrap_or_default();
+            (name(&header.name) && value(&said)).then(|| (header.name.clone(), said))
+        });
+        Self {
+            kind,
+            status,
+            headers: written
+                .headers
+                .into_iter()
+                .filter(|(name, _)| *name != JSON.0)
+                .collect(),
+            more_headers: headers.collect(),
+            body: answer.body.to_vec().into(),
         }
     }
 
@@ -195,6 +258,7 @@ impl Reply {
             kind,
             status: route.success_status.unwrap_or(status),
             headers,
+            more_headers: Vec::new(),
             body: match &route.success_message {
                 Some(message) => body::message(message).into(),
                 None => body.into(),

@@ -78,7 +78,7 @@ impl Stats {
     /// A message of that many records was sent.
     pub fn sent(&mut self, records: usize, metrics: &mut impl Metrics) {
         self.records.pending += records as u64;
-        if let Some(id) = self.batch {
+        if let Some(id) = self.batch.filter(|_| records > 0) {
             metrics.record(id, records as u64);
         }
     }

@@ -59,7 +59,7 @@ pub trait Effects<T> {
     /// Opens a stream; `None` if that fails at once.
     fn open(&mut self) -> Option<Token>;
 
-    /// Sends one encoded `ProduceRequest` of `records` records; `false` if it was not handed over.
+    /// Sends one encoded `ProduceRequest` of `records` records, withdrawals not counted; `false` if it was not handed over.
     fn send(&mut self, stream: Token, message: &[u8], records: usize) -> bool;
 
     /// Ends a stream that owes nothing more.
@@ -115,6 +115,8 @@ pub struct Stream<T> {
     last_send_us: u64,
     /// Until when clients are told apart.
     pressed_until_us: u64,
+    /// Sent records that nobody waits for any more, and whose replies the sidecar waits for.
+    withdrawn: Vec<(RecordId, Token)>,
     /// Whether records were gathered since the last tick: then the next tick is likely to find some.
     gathered_lately: bool,
     tick_ms: Option<u32>,
@@ -133,6 +135,7 @@ impl<T> Stream<T> {
             unanswered: 0,
             last_send_us: 0,
             pressed_until_us: 0,
+            withdrawn: Vec::new(),
             gathered_lately: false,
             tick_ms: None,
         }
@@ -210,15 +213,23 @@ impl<T> Stream<T> {
         Ok(id)
     }
 
-    /// Nobody waits for the record any more. Whether somebody did.
-    pub fn departed(&mut self, id: RecordId) -> bool {
+    /// Nobody waits for the record any more. Whether somebody did. If it `awaits_reply`, the sidecar is told soon, so that it
+    /// does not wait either.
+    pub fn departed(&mut self, id: RecordId, awaits_reply: bool) -> bool {
         match self.slots.place(id) {
             Some(Place::Gathered(at)) => {
                 let waited = self.slots.remove(id).is_some();
                 self.forget(at);
                 waited
             }
-            Some(Place::Sent(_)) => self.slots.abandon(id).is_some(),
+            Some(Place::Sent(token)) => {
+                let waited = self.slots.abandon(id).is_some();
+                if waited && awaits_reply {
+                    self.withdrawn.push((id, token));
+                    self.quicken();
+                }
+                waited
+            }
             None => false,
         }
     }
@@ -287,6 +298,9 @@ impl<T> Stream<T> {
         }
         self.flush(now_us, effects);
         self.expire(now_us, effects);
+        if !self.withdrawn.is_empty() {
+            self.withdraw(now_us, effects);
+        }
         let lately = std::mem::take(&mut self.gathered_lately);
         self.tick_ms = self.needed_tick_ms().map(|period| {
             if lately && self.is_open() {
@@ -404,6 +418,7 @@ impl<T> Stream<T> {
             State::Wanted => Some(GATHER_MS),
             State::Open { .. } if gathered => Some(GATHER_MS),
             State::Opening { .. } => Some(WATCH_MS),
+            _ if !self.withdrawn.is_empty() => Some(WATCH_MS),
             _ if self.slots.anyone_waits() => Some(WATCH_MS),
             _ => None,
         }

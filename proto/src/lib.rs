@@ -1,10 +1,11 @@
 //! The contract between filter and sidecar: the messages of `sluice.v1` ([`v1`]), the one table that says
 //! which HTTP status and code an error class is ([`class`]), how an `Idempotency-Key` header is read
-//! ([`idempotency`]), and how clients are told apart ([`client`]).
+//! ([`idempotency`]), what a request prefers ([`prefer`]), and how clients are told apart ([`client`]).
 
 pub mod class;
 pub mod client;
 pub mod idempotency;
+pub mod prefer;
 
 /// The generated messages (and, with feature `grpc`, the client and server) of package `sluice.v1`.
 ///

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::produce::{Gateway, grpc, rest};
 use crate::read;
 use crate::reload::{Status, Watcher};
+use crate::replies::{self, Replies};
 use crate::shutdown::{self, Phase, Shutdown, Stopper};
 use crate::spool;
 use crate::subscriptions::connect::{Directory, Sinks};
@@ -113,8 +114,17 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let gateway = Gateway::new(&config, Arc::clone(&metrics))?;
         let faces = shutdown::channel();
+        let reads = read::Reads::new(&config, &metrics, faces.1.clone(), Arc::clone(&gateway));
+        let replies = Replies::new(
+            &config,
+            Arc::clone(&gateway),
+            Arc::clone(&reads),
+            Arc::clone(&metrics),
+            faces.1.clone(),
+        );
         let records = grpc::service(
             Arc::clone(&gateway),
+            Arc::clone(&replies),
             Arc::clone(&metrics),
             faces.1.clone(),
             config.max_request_bytes,
@@ -130,13 +140,14 @@ impl App {
         .await?;
         let rest = rest::router(
             Arc::clone(&gateway),
+            Arc::clone(&replies),
             config.max_request_bytes,
             rest::Believed::of(&listeners.data),
         );
-        let reads = read::Reads::new(&config, &metrics, faces.1.clone(), Arc::clone(&gateway));
         let data = Server::bind("data", &listeners.data, &metrics, rest)
             .await?
-            .and(read::router(Arc::clone(&reads)));
+            .and(read::router(Arc::clone(&reads)))
+            .and(replies::router(replies));
         let reloads = Arc::new(Status::default());
         let mut admin = admin::router(
             Arc::clone(&gateway),

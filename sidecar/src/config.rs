@@ -14,6 +14,7 @@ mod properties;
 mod read;
 mod reads;
 mod rendering;
+mod replies;
 mod secret;
 mod show;
 mod source;
@@ -49,6 +50,7 @@ pub use reads::{
     MAX_LIMIT, MAX_MAX_BYTES, MAX_MAX_WAIT, Qos, Read, ReadGroups, ReadTopics, Reset, Who, check_group,
     reset, topics_pattern,
 };
+pub use replies::{Replies, ReplyTopic};
 pub use show::{Origins, show};
 pub use source::Source;
 pub use state::{STATE_TOPIC, State};
@@ -189,6 +191,8 @@ pub struct Config {
     pub held: HeldTopic,
     /// What payload templates may take, and the secrets that they may name.
     pub templates: crate::templates::Settings,
+    /// Where replies to records come, for those who wait for them.
+    pub replies: Replies,
 }
 
 /// The topic, one of each subscription's own cluster, where its events are held: those that are to be tried again, those that

@@ -21,6 +21,7 @@ pub mod produce;
 pub mod read;
 pub mod registry;
 pub mod reload;
+pub mod replies;
 pub mod shutdown;
 pub mod spool;
 pub mod subscriptions;

@@ -5,6 +5,7 @@ mod load;
 mod names;
 mod producer;
 mod reads;
+mod replies;
 mod sinks;
 mod spool;
 mod state;
@@ -34,6 +35,7 @@ pub use self::idempotency::IdempotencyMetrics;
 pub use self::load::{Load, Loads};
 pub use self::producer::{CallerGauges, ProducerMetrics};
 pub use self::reads::{Open, ReadMetrics};
+pub use self::replies::{ReplyCounts, ReplyMetrics, ReplyOutcome};
 pub use self::sinks::SinkMetrics;
 pub use self::spool::SpoolMetrics;
 pub use self::state::StateMetrics;
@@ -160,6 +162,7 @@ pub struct Metrics {
     idempotency_sync: Histogram,
     idempotency: IdempotencyFamilies,
     reads: ReadMetrics,
+    replies: ReplyMetrics,
     subscriptions: subscriptions::Families,
     sinks: SinkMetrics,
     state: StateMetrics,
@@ -205,6 +208,7 @@ impl Default for Metrics {
             idempotency_sync: Histogram::new(SYNC),
             idempotency: IdempotencyFamilies::default(),
             reads: ReadMetrics::default(),
+            replies: ReplyMetrics::default(),
             subscriptions: subscriptions::Families::default(),
             sinks: SinkMetrics::default(),
             state: StateMetrics::default(),
@@ -270,6 +274,9 @@ impl Default for Metrics {
             READ_COMMITS => reads.commits,
             READ_NOT_COMMITTED => reads.not_committed,
             READ_GROUPS_REFUSED => reads.groups_refused,
+            REPLY_WAITING => replies.waiting,
+            REPLY_REQUESTS => replies.requests,
+            REPLY_UNCLAIMED => replies.unclaimed,
             SUBSCRIPTION_EVENTS => subscriptions.events,
             SUBSCRIPTION_SECONDS => subscriptions.seconds,
             SUBSCRIPTION_IN_FLIGHT => subscriptions.in_flight,
@@ -329,6 +336,11 @@ impl Metrics {
     /// What payload templates count.
     pub fn templates(&self) -> TemplateMetrics {
         self.templates.clone()
+    }
+
+    /// What waiting for replies counts.
+    pub fn replies(&self) -> ReplyMetrics {
+        self.replies.clone()
     }
 
     /// What handing events to handlers counts.

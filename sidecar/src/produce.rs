@@ -4,6 +4,7 @@
 pub(crate) mod applied;
 mod batch;
 mod fanout;
+pub(crate) mod gather;
 pub mod grpc;
 mod keyed;
 mod rendering;
@@ -19,6 +20,7 @@ use sluice_proto::v1::{self, ErrorClass};
 
 use self::batch::{Batch, Spooling, Way};
 use self::fanout::FanOut;
+use self::gather::{Gather, Told};
 use self::routes::{Picked, Route, Routes, not_allowed, profile_of};
 use crate::app::StartError;
 use crate::config::{Cluster, Config, check_topic};
@@ -88,6 +90,16 @@ impl Gateway {
             keys.start(onward as Weak<dyn Onward>)?;
         }
         Ok(this)
+    }
+
+    /// Takes the record on, and waits for its fate.
+    pub(crate) async fn settle(self: &Arc<Self>, mut record: v1::Record) -> Told {
+        let (gather, fates) = Gather::new(1);
+        record.id = 0;
+        self.submit(vec![record], &gather);
+        drop(gather);
+        let told = fates.await.pop();
+        told.unwrap_or_else(|| Failure::new(ErrorClass::OutcomeUnknown, "the record's fate was lost").into())
     }
 
     /// Takes the records on, in order. `sink` is told each one's fate exactly once, by its id.
@@ -180,8 +192,8 @@ impl Gateway {
         }
     }
 
-    /// How long a record's client waits.
-    fn wait(&self, record: &v1::Record) -> Duration {
+    /// How long a record's client waits for its fate.
+    pub(crate) fn wait(&self, record: &v1::Record) -> Duration {
         match record.deadline_ms {
             0 => self.answer_timeout,
             ms => ahead_of(Duration::from_millis(ms.into())),

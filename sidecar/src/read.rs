@@ -7,8 +7,8 @@
 mod access;
 mod choice;
 pub mod cursor;
-mod failure;
-mod feed;
+pub(crate) mod failure;
+pub(crate) mod feed;
 pub mod fields;
 pub mod filter;
 mod flow;
@@ -43,6 +43,7 @@ use self::groups::Groups;
 use self::query::{Asked, Way};
 use self::view::Views;
 use crate::config::{Cluster, Config};
+use crate::kafka::reader::Reader;
 use crate::metrics::{Metrics, ReadMetrics};
 use crate::produce::Gateway;
 use crate::shutdown::Shutdown;
@@ -91,6 +92,11 @@ impl Reads {
     /// gone; for some seconds at most.
     pub async fn drained(&self) {
         self.groups.drained().await;
+    }
+
+    /// What reads a cluster now.
+    pub(crate) fn reader(&self, cluster: &str) -> Result<Arc<Reader>, Failure> {
+        self.access.reader(cluster)
     }
 
     /// The answer to a request that gets no records.

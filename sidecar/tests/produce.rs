@@ -34,6 +34,8 @@ mod named;
 mod order;
 #[path = "produce/outage.rs"]
 mod outage;
+#[path = "produce/replies.rs"]
+mod replies;
 #[path = "produce/rest.rs"]
 mod rest;
 #[path = "produce/spool.rs"]

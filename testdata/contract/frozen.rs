@@ -88,5 +88,18 @@ pub(super) fn described(record: &Record) -> Value {
             "topics": template.topics,
         });
     }
+    if let Some(reply) = &record.reply_to {
+        described["reply_to"] = json!({
+            "topic": reply.topic,
+            "wait_ms": reply.wait_ms,
+            "wait_preferred": reply.wait_preferred,
+            "respond_async": reply.respond_async,
+            "correlation_id_base64": base64(&reply.correlation_id),
+            "topics": reply.topics,
+        });
+    }
+    if record.withdrawn {
+        described["withdrawn"] = json!(true);
+    }
     described
 }

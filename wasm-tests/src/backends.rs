@@ -1,7 +1,7 @@
 //! What is behind the worker: the sidecar's end of streams, and HTTP calls.
 
 use prost::Message;
-use sluice_proto::v1::{Fate, ProduceReply, TopicFate};
+use sluice_proto::v1::{self, Fate, ProduceReply, TopicFate};
 
 use crate::{
     host::Host,
@@ -24,21 +24,28 @@ impl Host {
     /// The record's fate, in a reply of its own.
     #[track_caller]
     pub fn answer(&mut self, sent: &Sent, topics: Vec<TopicFate>) {
-        self.fate(sent, topics, false);
+        self.fate(sent, topics, false, None);
+    }
+
+    /// The record's fate with what its client is answered, in a reply of its own.
+    #[track_caller]
+    pub fn answer_with(&mut self, sent: &Sent, topics: Vec<TopicFate>, answer: v1::Answer) {
+        self.fate(sent, topics, false, Some(answer));
     }
 
     /// The fate of an earlier record with the same idempotency key, in a reply of its own.
     #[track_caller]
     pub fn replay(&mut self, sent: &Sent, topics: Vec<TopicFate>) {
-        self.fate(sent, topics, true);
+        self.fate(sent, topics, true, None);
     }
 
     #[track_caller]
-    fn fate(&mut self, sent: &Sent, topics: Vec<TopicFate>, replayed: bool) {
+    fn fate(&mut self, sent: &Sent, topics: Vec<TopicFate>, replayed: bool, answer: Option<v1::Answer>) {
         let fates = vec![Fate {
             id: sent.record.id,
             topics,
             replayed,
+            answer: answer.map(Box::new),
             ..Default::default()
         }];
         self.sidecar_says(sent.stream, &ProduceReply { fates, drain: false });

@@ -21,6 +21,7 @@ mod protocol;
 mod reading;
 mod reload;
 mod replicas;
+mod replies;
 mod rest;
 mod run;
 mod smoke;

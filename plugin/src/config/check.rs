@@ -169,6 +169,30 @@ const ENCRYPT_ALONE: Contradiction = Contradiction {
     message: "is for a route with a `payload`: the value of this one is not made of inputs, and would hold them as they came",
 };
 
+const REPLY_OF_UPSTREAM: Contradiction = Contradiction {
+    field: "reply",
+    involves: &["then", "reply"],
+    message: "is not for a route with `then: continue`: the upstream answers",
+};
+
+const REPLY_ONCE: Contradiction = Contradiction {
+    field: "reply",
+    involves: &["idempotency", "reply"],
+    message: "is not for a route with `idempotency`: a request that comes again is not written, and nobody would reply to it",
+};
+
+const STATUS_OF_REPLY: Contradiction = Contradiction {
+    field: "success_status",
+    involves: &["reply", "success_status"],
+    message: "has no effect with `reply`: the reply says the status",
+};
+
+const MESSAGE_OF_REPLY: Contradiction = Contradiction {
+    field: "success_message",
+    involves: &["reply", "success_message"],
+    message: "has no effect with `reply`: the reply is the answer",
+};
+
 /// The merged layer with every default filled in.
 fn route(merged: &Layer) -> Route {
     let layer = merged.clone();
@@ -180,6 +204,7 @@ fn route(merged: &Layer) -> Route {
     let fixed = || Named::Fixed(String::new());
     Route {
         template: payload::template(merged),
+        reply: layer.reply.flatten().map(Box::new),
         value: value(merged),
         forward: forward(merged),
         headers: HeaderRules {
@@ -262,6 +287,7 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
     let continues = merged.then == Some(Then::Continue);
     let (made, parts) = (merged.makes_value(), merged.template.as_ref());
     let named = merged.template_name().is_some();
+    let replies = merged.reply.as_ref().is_some_and(Option::is_some);
     let chooses = matches!(merged.topics, Some(Topics::Chosen(_)));
     let found = [
         (chooses && merged.topics_query_arg.is_some(), TWO_CHOICES),
@@ -309,6 +335,13 @@ fn contradictions(merged: &Layer) -> Vec<Contradiction> {
             merged.topic_template().is_some() && (chooses || merged.topics_query_arg.is_some()),
             TWO_TOPICS,
         ),
+        (replies && continues, REPLY_OF_UPSTREAM),
+        (
+            replies && merged.idempotency.as_ref().is_some_and(Option::is_some),
+            REPLY_ONCE,
+        ),
+        (replies && merged.success_status.is_some(), STATUS_OF_REPLY),
+        (replies && merged.success_message.is_some(), MESSAGE_OF_REPLY),
     ];
     found
         .into_iter()

@@ -46,6 +46,8 @@ pub struct Wanted {
     pub producers: Vec<String>,
     /// The template that makes them, of the sidecar's.
     pub template: Option<String>,
+    /// Where replies to them come, and whether under correlation ids of the clients' own.
+    pub reply: Option<(String, bool)>,
 }
 
 impl EnvoyReport {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use sluice_settings::Section;
 
 use super::route::{
-    Choice, CloudEvents, Delivery, Idempotency, Key, Named, OnError, PartitionSource, Repeated, Source, Then,
-    Transport, Value,
+    Choice, CloudEvents, Delivery, Idempotency, Key, Named, OnError, PartitionSource, Repeated, Reply,
+    Source, Then, Transport, Value,
 };
-use super::{fields, payload, refused, source};
+use super::{fields, payload, refused, reply, source};
 
 /// Defines [`Layer`] and how one lies over another, so that no field can be forgotten in a merge.
 macro_rules! layer {
@@ -77,6 +77,8 @@ layer! {
     template: payload::Parts,
     trigger: payload::Trigger,
     encrypt: payload::Encrypt,
+    /// `Some(None)` is `none`.
+    reply: Option<Reply>,
 }
 
 /// The topics of a route's own.
@@ -92,7 +94,7 @@ pub(super) enum Topics {
 const MAX_BODY_BYTES: i64 = 1 << 30;
 
 /// The longest time that a request may wait, in milliseconds: an hour.
-const MAX_WAIT_MS: i64 = 3_600_000;
+pub(super) const MAX_WAIT_MS: i64 = 3_600_000;
 
 /// The largest bound on outstanding records, as that of a worker.
 const MAX_OUTSTANDING: i64 = 1_000_000;
@@ -163,6 +165,7 @@ impl Layer {
             template: payload::parts(section, "template"),
             trigger: payload::trigger(section, "trigger"),
             encrypt: payload::encrypt(section, "encrypt"),
+            reply: reply::reply(section, "reply"),
             ..Self::default()
         };
         layer.read_headers(section);

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::template::PathTemplate;
+use crate::reply_to;
+use crate::request::Head;
 
 /// The settings of one route that produces. Built once per distinct merged configuration and cached.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +77,21 @@ pub struct Route {
     pub outstanding: Option<Outstanding>,
     /// What the sidecar makes of the record by expressions; `None`: nothing.
     pub template: Option<Box<Template>>,
+    /// Where a reply to the record comes, and how long it is waited for; `None`: it is not.
+    pub reply: Option<Box<Reply>>,
+}
+
+/// How a reply is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The topic where replies come.
+    pub topic: String,
+    /// How long a request waits that does not say.
+    pub wait: Duration,
+    /// The longest that a request may wait, whatever it says.
+    pub max_wait: Duration,
+    /// Where the client's own correlation id comes from; `None`: the sidecar makes one.
+    pub correlation_id: Option<Source>,
 }
 
 /// What the sidecar makes of parts of a request, by expressions.
@@ -91,6 +108,14 @@ pub struct Template {
 }
 
 impl Route {
+    /// How long a request may take: `answer_timeout` for its record, and as long as it waits for a reply besides.
+    pub fn longest(&self, head: &Head<'_>) -> Duration {
+        match &self.reply {
+            None => self.answer_timeout,
+            Some(reply) => self.answer_timeout.saturating_add(reply_to::wait(reply, head)),
+        }
+    }
+
     /// Whether a request's dynamic metadata is needed to make its record.
     pub fn reads_metadata(&self) -> bool {
         let is = |source: &Source| matches!(source, Source::Metadata(_));
@@ -106,6 +131,10 @@ impl Route {
                 .template
                 .as_ref()
                 .is_some_and(|template| template.by.iter().any(|(_, source)| is(source)))
+            || self
+                .reply
+                .as_ref()
+                .is_some_and(|reply| reply.correlation_id.as_ref().is_some_and(is))
     }
 }
 

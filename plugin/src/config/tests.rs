@@ -9,6 +9,7 @@ mod hostile;
 mod merge;
 mod metadata_bytes;
 mod payloads;
+mod replies;
 
 use serde_json::{Value as Json, json};
 use sluice_settings::Problem;

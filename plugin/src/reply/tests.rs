@@ -48,6 +48,54 @@ fn text(reply: &Reply) -> &str {
 }
 
 #[test]
+fn a_reply_is_the_answer_where_the_record_is_written() {
+    let answered = |fates: Vec<TopicFate>, kind: AnswerKind, status| {
+        let answer = Answer {
+            kind: kind.into(),
+            status,
+            headers: vec![sluice_proto::v1::Header {
+                name: "content-type".to_owned(),
+                value: Some(b"text/plain".to_vec()),
+            }],
+            body: "body".into(),
+        };
+        let route = route("");
+        let outcome = Outcome::Answered(fates, Box::new(answer));
+        Reply::of(&route, &route.topics, &outcome)
+    };
+    let both = || vec![stored(3, 4), accepted()];
+    for (kind, status, found) in [
+        (AnswerKind::Replied, 201, Kind::Replied),
+        (AnswerKind::Pending, 202, Kind::Pending),
+        (AnswerKind::NoReply, 504, Kind::NoReply),
+    ] {
+        let reply = answered(both(), kind, status);
+        assert_eq!(
+            (reply.kind, u32::from(reply.status), text(&reply)),
+            (found, status, "body")
+        );
+        assert_eq!(header(&reply, "x-kafka-offset"), ["4"]);
+        assert_eq!(header(&reply, "content-type"), [""; 0]);
+        assert_eq!(
+            reply.more_headers,
+            [("content-type".to_owned(), b"text/plain".to_vec())]
+        );
+    }
+    for (kind, status) in [
+        (AnswerKind::Replied, 199),
+        (AnswerKind::Replied, 600),
+        (AnswerKind::Replied, 70_000),
+        (AnswerKind::Unspecified, 200),
+    ] {
+        let reply = answered(both(), kind, status);
+        assert_eq!(reply.kind, Kind::Failed(ErrorClass::OutcomeUnknown), "{status}");
+    }
+    let failed = vec![failed(ErrorClass::TooLarge), failed(ErrorClass::TooLarge)];
+    let reply = answered(failed, AnswerKind::Replied, 200);
+    assert_eq!(reply.kind, Kind::Failed(ErrorClass::TooLarge));
+}
+
+#[test]
 fn a_repeat_is_answered_as_the_first_was_and_says_so() {
     let first = one("", stored(3, 4));
     assert_eq!(header(&first, "idempotent-replayed"), [""; 0]);

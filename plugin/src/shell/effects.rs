@@ -132,6 +132,9 @@ impl Effects<Waiter> for HostEffects<'_> {
 /// Answers the request of the effective context.
 pub(super) fn respond(reply: &Reply) {
     let headers = reply.headers.iter();
-    let headers: Vec<_> = headers.map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    let mut headers: Vec<_> = headers.map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    for (name, value) in &reply.more_headers {
+        headers.push((name.as_bytes(), value.as_slice()));
+    }
     host::respond(reply.status, reply.kind.details(), &headers, &reply.body);
 }

@@ -175,7 +175,7 @@ fn send_call(route: &Route, head: &Head<'_>, body: &[u8]) -> Result<Topics, Repl
         (":authority", &route.sidecar_cluster),
         ("content-type", call::CONTENT_TYPE),
     ];
-    match host::call(&route.sidecar_cluster, headers, &message, route.answer_timeout) {
+    match host::call(&route.sidecar_cluster, headers, &message, route.longest(&head)) {
         Some(_) => Ok(encoded.topics),
         None => Err(Reply::failure(call::NO_CALL.class, call::NO_CALL.error)),
     }

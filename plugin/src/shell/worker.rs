@@ -30,6 +30,7 @@ pub(super) type Shared = Rc<RefCell<Worker>>;
 pub(super) struct Ticket {
     stream: usize,
     id: RecordId,
+    awaits_reply: bool,
 }
 
 /// A worker: a root context and all of its requests.
@@ -90,7 +91,7 @@ impl Worker {
         body: &[u8],
     ) -> Result<Ticket, Reply> {
         let now_us = self.now_us();
-        let timeout_us = u64::try_from(route.answer_timeout.as_micros()).unwrap_or(u64::MAX);
+        let timeout_us = u64::try_from(route.longest(head).as_micros()).unwrap_or(u64::MAX);
         let at = self.stream_to(&route.sidecar_cluster)?;
         let Some((cluster, stream)) = self.streams.get_mut(at) else {
             return Err(too_many_streams());
@@ -123,7 +124,11 @@ impl Worker {
         self.settle();
         match (taken, answered) {
             (_, Some(reply)) => Err(reply),
-            (Ok(id), None) => Ok(Ticket { stream: at, id }),
+            (Ok(id), None) => Ok(Ticket {
+                stream: at,
+                id,
+                awaits_reply: route.reply.is_some(),
+            }),
             (Err(Refused::Stream(failed)), None) => Err(Reply::failure(failed.class, failed.error)),
             (Err(Refused::Record(reject)), None) => Err(Reply::rejected(&reject)),
         }
@@ -134,7 +139,7 @@ impl Worker {
         let waited = self
             .streams
             .get_mut(ticket.stream)
-            .is_some_and(|(_, stream)| stream.departed(ticket.id));
+            .is_some_and(|(_, stream)| stream.departed(ticket.id, ticket.awaits_reply));
         if waited || self.answers.forget(context) {
             self.stats.departed();
             self.settle();

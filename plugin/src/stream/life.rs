@@ -1,6 +1,10 @@
 //! How streams begin, drain and end.
 
+use prost::Message as _;
+use sluice_proto::v1::{ProduceRequest, Record};
+
 use super::outcome::{CLOSED_SENT, CLOSED_UNSENT, UNREACHABLE};
+use super::slots::Place;
 use super::{Effects, Failed, HEALTHY_US, MAX_DRAINING, Outcome, State, Stream, Token};
 
 impl<T> Stream<T> {
@@ -76,6 +80,37 @@ impl<T> Stream<T> {
             self.fail_open(now_us, effects);
         }
         self.quicken();
+    }
+
+    /// Tells the sidecar, on the streams that they went on, which records nobody waits for any more.
+    #[cold]
+    pub(super) fn withdraw(&mut self, now_us: u64, effects: &mut impl Effects<T>) {
+        let mut rest = std::mem::take(&mut self.withdrawn);
+        while let Some((_, token)) = rest.first().copied() {
+            let (now, later) = rest
+                .into_iter()
+                .partition::<Vec<_>, _>(|(_, other)| *other == token);
+            rest = later;
+            // Those whose fates came meanwhile are nothing to the sidecar any more.
+            let owed = now
+                .into_iter()
+                .filter(|(id, _)| self.slots.place(*id) == Some(Place::Sent(token)));
+            let records: Vec<_> = owed
+                .map(|(id, _)| Record {
+                    id,
+                    withdrawn: true,
+                    ..Record::default()
+                })
+                .collect();
+            if records.is_empty() || !self.has(token) {
+                continue;
+            }
+            let message = ProduceRequest { records }.encode_to_vec();
+            if !effects.send(token, &message, 0) {
+                effects.cancel(token);
+                self.lost(token, CLOSED_SENT, now_us, effects);
+            }
+        }
     }
 
     pub(super) fn fail_sent(&mut self, stream: Token, failed: Failed, effects: &mut impl Effects<T>) {

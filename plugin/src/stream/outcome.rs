@@ -1,7 +1,7 @@
 //! How a record can end, as its owner is told.
 
 use sluice_proto::class::ErrorClass;
-use sluice_proto::v1::{Fate, TopicFate};
+use sluice_proto::v1::{Answer, Fate, TopicFate};
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,15 +17,20 @@ pub enum Outcome {
         /// What became of it there.
         outcome: Box<Outcome>,
     },
+    /// The same, and what the client is answered: the reply to the record, or that there is none yet.
+    Answered(Vec<TopicFate>, Box<Answer>),
     /// It is known without the sidecar.
     Failed(Failed),
 }
 
 impl From<Fate> for Outcome {
     fn from(fate: Fate) -> Self {
-        let outcome = match fate.replayed {
-            true => Self::Replayed(fate.topics),
-            false => Self::Fates(fate.topics),
+        let outcome = if let Some(answer) = fate.answer {
+            Self::Answered(fate.topics, answer)
+        } else if fate.replayed {
+            Self::Replayed(fate.topics)
+        } else {
+            Self::Fates(fate.topics)
         };
         // It goes into a header.
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

@@ -11,6 +11,7 @@ use sluice_proto::v1::{Fate, ProduceRequest, Stored, TopicFate, topic_fate};
 pub(super) struct World {
     pub(super) opened: Vec<Token>,
     pub(super) sent: Vec<(Token, Vec<RecordId>)>,
+    pub(super) withdrawn: Vec<(Token, RecordId)>,
     pub(super) closed: Vec<Token>,
     pub(super) cancelled: Vec<Token>,
     pub(super) answers: Vec<(u32, Outcome)>,
@@ -34,9 +35,14 @@ impl Effects<u32> for World {
             return false;
         }
         let request = ProduceRequest::decode(message).unwrap();
-        assert_eq!(request.records.len(), records);
-        let ids = request.records.iter().map(|record| record.id);
-        self.sent.push((stream, ids.collect()));
+        let (withdrawn, sent): (Vec<_>, Vec<_>) = request.records.iter().partition(|record| record.withdrawn);
+        assert_eq!(sent.len(), records);
+        if !sent.is_empty() {
+            self.sent
+                .push((stream, sent.iter().map(|record| record.id).collect()));
+        }
+        self.withdrawn
+            .extend(withdrawn.iter().map(|record| (stream, record.id)));
         true
     }
 
@@ -146,7 +152,9 @@ impl Bench {
 
     fn classes(&self) -> Vec<(u32, ErrorClass)> {
         let class = |outcome: &Outcome| match outcome {
-            Outcome::Fates(_) | Outcome::Replayed(_) | Outcome::Chosen { .. } => ErrorClass::Unspecified,
+            Outcome::Fates(_) | Outcome::Replayed(_) | Outcome::Answered(..) | Outcome::Chosen { .. } => {
+                ErrorClass::Unspecified
+            }
             Outcome::Failed(failed) => failed.class,
         };
         self.world
@@ -277,7 +285,7 @@ fn past_a_bound_nothing_is_taken() {
     bench.stream.opened(1, bench.now_us, &mut bench.world);
     let ids = bench.ids_sent();
     assert_eq!(ids.len(), 2);
-    bench.stream.departed(ids[0]);
+    bench.stream.departed(ids[0], false);
     assert_eq!(
         bench.produce(1),
         Err(Refused::Stream(FULL)),
@@ -285,6 +293,55 @@ fn past_a_bound_nothing_is_taken() {
     );
     bench.ack(1, &ids);
     bench.produce(1).unwrap();
+}
+
+#[test]
+fn who_leaves_withdraws_what_was_sent_and_has_no_fate_yet() {
+    let mut bench = Bench::open();
+    for _ in 0..4 {
+        bench.produce(1).unwrap();
+        bench.now_us += 2000;
+    }
+    bench.tick();
+    let ids = bench.ids_sent();
+    assert_eq!(ids.len(), 4);
+    bench.stream.departed(ids[0], true);
+    bench.stream.departed(ids[1], false);
+    bench.stream.departed(ids[2], true);
+    bench.ack(1, &ids[2..3]);
+    assert_eq!(bench.world.withdrawn, []);
+    assert!(bench.stream.tick_ms().is_some());
+    bench.tick();
+    assert_eq!(bench.world.withdrawn, [(1, ids[0])]);
+    bench.tick();
+    assert_eq!(bench.world.withdrawn.len(), 1, "once");
+    // On the stream that it went on, though others are open by now.
+    let drain = ProduceReply {
+        fates: Vec::new(),
+        drain: true,
+    };
+    bench
+        .stream
+        .reply(1, &drain.encode_to_vec(), bench.now_us, &mut bench.world);
+    bench.stream.opened(2, bench.now_us, &mut bench.world);
+    bench.stream.departed(ids[3], true);
+    bench.tick();
+    assert_eq!(bench.world.withdrawn[1..], [(1, ids[3])]);
+    // What is not sent yet is just not sent.
+    let mut bench = Bench::new(StreamSettings::default());
+    let unsent = bench.produce(1).unwrap();
+    assert!(bench.stream.departed(unsent, true));
+    bench.tick();
+    bench.stream.opened(1, bench.now_us, &mut bench.world);
+    bench.tick();
+    assert_eq!((bench.world.withdrawn.len(), bench.world.sent.len()), (0, 0));
+    // A stream that does not take it is gone.
+    let mut bench = Bench::open();
+    let id = bench.produce(1).unwrap();
+    bench.stream.departed(id, true);
+    bench.world.refuse_send = true;
+    bench.tick();
+    assert_eq!(bench.world.cancelled, [1]);
 }
 
 #[test]
@@ -517,10 +574,10 @@ fn old_streams_that_never_pay_are_given_up_in_the_end() {
 fn whoever_left_is_neither_answered_nor_written() {
     let mut bench = Bench::open();
     let ids: Vec<_> = (0..5).map(|_| bench.produce(9).unwrap()).collect();
-    assert!(bench.stream.departed(ids[0]));
-    assert!(bench.stream.departed(ids[3]));
-    assert!(!bench.stream.departed(ids[3]));
-    assert!(!bench.stream.departed(77));
+    assert!(bench.stream.departed(ids[0], false));
+    assert!(bench.stream.departed(ids[3], false));
+    assert!(!bench.stream.departed(ids[3], false));
+    assert!(!bench.stream.departed(77, false));
     bench.ack(1, &[ids[0], ids[1]]);
     assert_eq!(bench.world.sent[2..], [(1, vec![ids[2], ids[4]])]);
     assert_eq!(bench.classes(), [(3, ErrorClass::Unspecified)]);

@@ -101,6 +101,21 @@ fn examples() -> Vec<Example> {
             json!({"payload": "{{ .request.path }}"}),
             b"GET /a",
         ),
+        one(
+            "reply",
+            "a record whose reply is waited for, under the client's own correlation id",
+            json!({
+                "topics": ["orders", "audit"], "value": "body",
+                "reply": {"topic": "orders.replies", "max_wait": "20s", "correlation_id": {"header": "x-id"}}
+            }),
+            b"POST /a\nprefer: respond-async, wait=60\nx-id: c-1\n\nv",
+        ),
+        one(
+            "reply_to_template",
+            "a record that the sidecar makes, and whose reply is waited for as the route says",
+            json!({"payload": "{{ .request.path }}", "reply": {"topic": "orders.replies"}}),
+            b"GET /a",
+        ),
         Example {
             name: "several_records",
             says: "three gathered records, id 0 among them",

@@ -202,6 +202,8 @@ proptest! {
             client,
             bearer_token: String::new(),
             template: None,
+            reply_to: None,
+            withdrawn: false,
             deadline_ms: 70_000,
             value: Some(body.clone().into()),
         };

@@ -12,7 +12,7 @@ use sluice_settings::{Problem, Problems, Section};
 use super::env::Overrides;
 use super::{
     Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Source, Spool, clusters, jwt,
-    listeners, producers, reads, rendering, state, subscriptions,
+    listeners, producers, reads, rendering, replies, state, subscriptions,
 };
 use crate::idempotency::{MAX_WINDOW_MS, MIN_WINDOW_MS};
 use crate::subscriptions::sink::egress::Egress;
@@ -91,8 +91,10 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
         .and_then(|section| state::read(section, &clusters, default_cluster.as_deref()));
     let egress = root.section("egress").map(Egress::read).unwrap_or_default();
     let templates = rendering::read(&root, (&clusters, default_cluster.as_deref()), context);
+    let replies = replies::read(&root, (&clusters, default_cluster.as_deref()), context);
     root.finish();
     Some(Config {
+        replies,
         templates,
         jwt,
         subscriptions,

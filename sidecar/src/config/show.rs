@@ -102,6 +102,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         state,
         egress,
         templates,
+        replies,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -185,6 +186,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         page.read(&format!("reads[{i}]"), read);
     }
     page.templates(templates);
+    page.replies(replies);
     page.line("max_readers", max_readers);
     page.line("max_members", max_members);
     if subscriptions.is_empty() {
@@ -213,6 +215,8 @@ pub fn show(config: &Config, origins: &Origins) -> String {
 mod cluster;
 /// What may be read, and an issuer's lines.
 mod read;
+/// Where replies come.
+mod replies;
 /// What a subscription's options say of its sink.
 mod sink;
 /// One subscription's lines.

@@ -103,6 +103,7 @@ const SECRETS: &[(&str, &str)] = &[
     ("DATA_TOKEN", "data-token"),
     ("OTHER_TOKEN", "other-token"),
     ("KAFKA_PASSWORD", "hunter2"),
+    ("REPLY_KEY", "sixteen-bytes-or-more"),
     ("KAFKA_TOKEN", "abc"),
     ("STORE_PASSWORD", "store-secret"),
     ("KEY_PASSWORD", "key-secret"),
@@ -273,6 +274,51 @@ fn state_and_restates_clusters_are_heeded() {
 }
 
 #[test]
+fn every_setting_of_replies_is_heeded() {
+    let replies = good("full.yaml", SECRETS).config.replies;
+    assert_eq!(replies.max_waiting, 77);
+    assert_eq!(replies.location, "https://api.example.com/replies/");
+    assert_eq!(
+        replies.token_key.as_ref().map(Secret::expose),
+        Some("sixteen-bytes-or-more")
+    );
+    let [plain, full, bare] = &replies.topics[..] else {
+        panic!("{:?}", replies.topics)
+    };
+    let expected = ReplyTopic {
+        // The default one.
+        cluster: "audit".to_owned(),
+        topic: "orders.replies".to_owned(),
+        requests: TopicAllowlist(vec![]),
+        max_wait: Duration::from_secs(60),
+        retention: Duration::from_secs(3600),
+        correlation_header: "kafka_correlationId".to_owned(),
+        reply_topic_header: Some("kafka_replyTopic".to_owned()),
+        status_header: "http-status".to_owned(),
+        content_type_header: "content-type".to_owned(),
+        headers: vec![],
+    };
+    assert_eq!(**plain, expected);
+    let expected = ReplyTopic {
+        cluster: "main".to_owned(),
+        topic: "audit.replies".to_owned(),
+        requests: TopicAllowlist(vec!["audit".to_owned(), "audit.*".to_owned()]),
+        max_wait: Duration::from_secs(20),
+        retention: Duration::from_secs(7200),
+        correlation_header: "correlation-id".to_owned(),
+        reply_topic_header: Some("reply-to".to_owned()),
+        status_header: "status".to_owned(),
+        content_type_header: "mime".to_owned(),
+        headers: vec!["X-Trace".to_owned(), "etag".to_owned()],
+    };
+    assert_eq!(**full, expected);
+    assert_eq!(bare.reply_topic_header, None);
+    let none = good("minimal.yaml", &[]).config.replies;
+    assert!(none.topics.is_empty() && none.token_key.is_none());
+    assert_eq!((none.max_waiting, none.location.as_str()), (10_000, "/replies/"));
+}
+
+#[test]
 fn what_is_odd_is_a_warning() {
     let Loaded { warnings, .. } = good("full.yaml", SECRETS);
     assert_eq!(
@@ -334,6 +380,9 @@ fn every_key_is_documented() {
     // What is in these is a route's of the filter, which its own page documents.
     for template in tree["templates"]["named"].take().as_object().unwrap().values() {
         found.extend(template.as_object().unwrap().keys().cloned());
+    }
+    for entry in tree["replies"]["topics"].as_array().unwrap() {
+        keys(entry, &mut found);
     }
     keys(&tree, &mut found);
     assert!(found.len() > 30, "{found:?}");

@@ -332,3 +332,18 @@ pub(super) const TEMPLATE_RELOADS: Name = (
     "sluice_template_secret_reloads",
     "Changed files of secrets, by what became of them",
 );
+/// No labels.
+pub(super) const REPLY_WAITING: Name = (
+    "sluice_reply_waiting",
+    "Requests that wait for a reply to their record, those that poll included",
+);
+/// Labels: `cluster`, `topic` (of the replies), `outcome`.
+pub(super) const REPLY_REQUESTS: Name = (
+    "sluice_reply_requests",
+    "Records that were written and that a reply was waited for, by what came of it",
+);
+/// Labels: `cluster`, `topic`.
+pub(super) const REPLY_UNCLAIMED: Name = (
+    "sluice_reply_unclaimed",
+    "Records of a reply topic that nobody waited for at this sidecar: late ones, repeated ones, those of others",
+);

@@ -11,15 +11,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sluice_proto::v1::records_server::{Records, RecordsServer};
-use sluice_proto::v1::{Fate, ProduceReply, ProduceRequest};
+use sluice_proto::v1::{Fate, ProduceReply, ProduceRequest, Record};
 use sluice_proto::{STREAM_HEADER, STREAM_VERSION};
+use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::gather::Told;
 use super::{FateSink, Gateway, wire};
 use crate::kafka::record::{Outcome, Recipient};
 use crate::metrics::Metrics;
+use crate::replies::Replies;
 use crate::shutdown::{Phase, Shutdown};
 
 /// How many messages are taken before replies are looked after.
@@ -32,12 +35,14 @@ const DRAIN_WINDOW: Duration = Duration::from_millis(500);
 /// The service, for a router. Messages of more than `max_bytes` end their call.
 pub fn service(
     gateway: Arc<Gateway>,
+    replies: Arc<Replies>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     max_bytes: usize,
 ) -> RecordsServer<impl Records> {
     RecordsServer::new(Service {
         gateway,
+        replies,
         metrics,
         shutdown,
     })
@@ -46,6 +51,7 @@ pub fn service(
 
 struct Service {
     gateway: Arc<Gateway>,
+    replies: Arc<Replies>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 }
@@ -66,6 +72,7 @@ impl Records for Service {
             requests: Some(request.into_inner()),
             mailbox: Arc::default(),
             gateway: Arc::clone(&self.gateway),
+            replies: Arc::clone(&self.replies),
             metrics: Arc::clone(&self.metrics),
             outstanding: 0,
             end: None,
@@ -103,6 +110,7 @@ struct Call {
     requests: Option<Streaming<ProduceRequest>>,
     mailbox: Arc<Mailbox>,
     gateway: Arc<Gateway>,
+    replies: Arc<Replies>,
     metrics: Arc<Metrics>,
     /// Records without a fate.
     outstanding: usize,
@@ -156,8 +164,15 @@ impl Call {
             match Pin::new(&mut *requests).poll_next(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(message))) => {
-                    self.outstanding += message.records.len();
-                    self.gateway.submit(message.records, &self.mailbox);
+                    let mut records = message.records;
+                    if records
+                        .iter()
+                        .any(|record| record.reply_to.is_some() || record.withdrawn)
+                    {
+                        self.outstanding += self.mailbox.await_replies(&mut records, &self.replies);
+                    }
+                    self.outstanding += records.len();
+                    self.gateway.submit(records, &self.mailbox);
                 }
                 Poll::Ready(end) => {
                     self.end = end.and_then(Result::err);
@@ -185,7 +200,9 @@ struct Mailbox(Mutex<Mail>);
 #[derive(Default)]
 struct Mail {
     single: Vec<(u64, Outcome)>,
-    many: Vec<(u64, Vec<Outcome>, bool)>,
+    many: Vec<(u64, Told)>,
+    /// By id, the records whose replies are waited for: what is dropped ends the wait.
+    waits: HashMap<u64, oneshot::Sender<()>>,
     /// The topics that templates chose, by the record, until its fate is taken.
     chosen: HashMap<u64, String>,
     /// The call is over: nobody reads this.
@@ -223,17 +240,43 @@ impl Mailbox {
         fates.extend(
             singles
                 .drain(..single)
-                .map(|(id, outcome)| wire::fate(id, [outcome], false, chosen.remove(&id))),
+                .map(|(id, outcome)| wire::single(id, outcome, chosen.remove(&id))),
         );
-        fates.extend(
-            manys
-                .drain(..many)
-                .map(|(id, outcomes, replayed)| wire::fate(id, outcomes, replayed, chosen.remove(&id))),
-        );
+        fates.extend(manys.drain(..many).map(|(id, mut told)| {
+            told.topic = told.topic.or_else(|| chosen.remove(&id));
+            wire::fate(id, told)
+        }));
         if fates.is_empty() {
             mail.waker = Some(waker.clone());
         }
         fates
+    }
+
+    /// Takes the records out whose replies are waited for, each of which goes its way by itself, and the withdrawals. How many
+    /// fates are due for them.
+    fn await_replies(self: &Arc<Self>, records: &mut Vec<Record>, replies: &Arc<Replies>) -> usize {
+        for withdrawn in records.extract_if(.., |record| record.withdrawn) {
+            self.put(|mail| drop(mail.waits.remove(&withdrawn.id)));
+        }
+        let mut due = 0;
+        for record in records.extract_if(.., |record| record.reply_to.is_some()) {
+            due += 1;
+            let (waits, left) = oneshot::channel();
+            let id = record.id;
+            self.put(|mail| drop(mail.waits.insert(id, waits)));
+            let (mailbox, replies) = (Arc::clone(self), Arc::clone(replies));
+            tokio::spawn(async move {
+                let left = async {
+                    let _gone = left.await;
+                };
+                let told = replies.exchange(record, left).await;
+                mailbox.put(|mail| {
+                    mail.waits.remove(&id);
+                    mail.many.push((id, told));
+                });
+            });
+        }
+        due
     }
 
     fn close(&self) {
@@ -254,7 +297,13 @@ impl Recipient for Mailbox {
 
 impl FateSink for Mailbox {
     fn settle_many(&self, token: u64, outcomes: Vec<Outcome>, replayed: bool) {
-        self.put(|mail| mail.many.push((token, outcomes, replayed)));
+        let told = Told {
+            outcomes,
+            replayed,
+            topic: None,
+            answer: None,
+        };
+        self.put(|mail| mail.many.push((token, told)));
     }
 
     fn chose(&self, token: u64, topic: &str) {

@@ -3,7 +3,6 @@
 mod batch;
 mod body;
 pub(crate) mod client;
-mod gather;
 #[cfg(feature = "parsers")]
 pub mod parsers;
 mod reply;
@@ -22,18 +21,20 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
+use futures_util::future::join_all;
 use prost::Message;
 use serde::Deserialize;
 use sluice_proto::idempotency;
 use sluice_proto::v1::{self, ErrorClass};
 
 use self::body::Bounds;
-use self::gather::{Gather, Told};
 use super::applied::Origin;
+use super::gather::{Gather, Told};
 use super::{Gateway, wire};
 use crate::config::Listener;
 use crate::kafka::record::Failure;
 use crate::listeners::auth;
+use crate::replies::Replies;
 use crate::templates::Definition;
 
 /// The media type of one JSON array of records. `application/json` itself is a value like any other.
@@ -44,6 +45,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 #[derive(Clone)]
 struct Face {
     gateway: Arc<Gateway>,
+    replies: Arc<Replies>,
     bounds: Bounds,
     believed: Believed,
 }
@@ -70,7 +72,7 @@ impl Believed {
 }
 
 /// The router of the data listener. Bodies of more than `max_bytes` are refused.
-pub fn router(gateway: Arc<Gateway>, max_bytes: usize, believed: Believed) -> Router {
+pub fn router(gateway: Arc<Gateway>, replies: Arc<Replies>, max_bytes: usize, believed: Believed) -> Router {
     let not_found = || async { reply::plain(StatusCode::NOT_FOUND, "not_found", "no such path") };
     let not_allowed = || async {
         reply::plain(
@@ -84,6 +86,7 @@ pub fn router(gateway: Arc<Gateway>, max_bytes: usize, believed: Believed) -> Ro
         .fallback(not_found)
         .with_state(Face {
             gateway,
+            replies,
             bounds: Bounds::new(max_bytes),
             believed,
         })
@@ -195,6 +198,9 @@ impl Face {
                 let mut record = single::record(&common, topic, &parts, body)?;
                 self.gateway
                     .apply_template(&mut record, &origin(&parts), |body| inputs(&parts.headers, body))?;
+                record.reply_to = self
+                    .replies
+                    .preferred(&common.cluster_name, topic, &parts.headers);
                 let told = self.settle(client, of_caller(vec![record])).await;
                 Ok(reply::one(topic, told.into_iter().next()))
             }
@@ -228,7 +234,9 @@ impl Face {
             .map_err(|error| invalid(format!("no ProduceRequest: {error}")))?;
         let is_astray = |record: &v1::Record| {
             let template = record.template.as_ref();
+            let of_reply = record.reply_to.as_ref().map(|reply| &reply.topics);
             let first = record.topics.first().or_else(|| template?.topics.first());
+            let first = first.or_else(|| of_reply?.first());
             match (first, template) {
                 (Some(first), _) => first != topic,
                 // Its template chooses, and this is one that it may choose.
@@ -248,14 +256,13 @@ impl Face {
         let fates = ids
             .into_iter()
             .zip(told)
-            .map(|(id, told)| wire::fate(id, told.outcomes, told.replayed, told.topic))
+            .map(|(id, told)| wire::fate(id, told))
             .collect();
         Ok(reply::message(&v1::ProduceReply { fates, drain: false }))
     }
 
     /// What became of each record of `client`, in order.
     async fn settle(&self, client: u64, mut records: Vec<v1::Record>) -> Vec<Told> {
-        let (gather, fates) = Gather::new(records.len());
         for (position, record) in (0..).zip(&mut records) {
             record.id = position;
             // One that says itself whose it is comes from a proxy, unless strangers get here.
@@ -263,6 +270,12 @@ impl Face {
                 record.client = client;
             }
         }
+        if records.iter().any(|record| record.reply_to.is_some()) {
+            // A client that leaves ends the request, and with it what it waits for.
+            let exchange = |record| self.replies.exchange(record, std::future::pending());
+            return join_all(records.into_iter().map(exchange)).await;
+        }
+        let (gather, fates) = Gather::new(records.len());
         self.gateway.submit(records, &gather);
         drop(gather);
         fates.await

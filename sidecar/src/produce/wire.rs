@@ -2,6 +2,7 @@
 
 use sluice_proto::v1;
 
+use super::gather::Told;
 use crate::kafka::record::Outcome;
 
 /// A topic's fate on the wire.
@@ -18,18 +19,25 @@ pub(super) fn topic_fate(outcome: Outcome) -> v1::TopicFate {
     v1::TopicFate { result: Some(result) }
 }
 
-/// A record's fate on the wire; `replayed` if an earlier record had it, and the topic, if its template chose that.
-pub(super) fn fate(
-    id: u64,
-    outcomes: impl IntoIterator<Item = Outcome>,
-    replayed: bool,
-    chosen: Option<String>,
-) -> v1::Fate {
+/// A record's fate on the wire.
+pub(super) fn fate(id: u64, told: Told) -> v1::Fate {
     v1::Fate {
         id,
-        topics: outcomes.into_iter().map(topic_fate).collect(),
-        replayed,
+        topics: told.outcomes.into_iter().map(topic_fate).collect(),
+        replayed: told.replayed,
+        topic: told.topic.unwrap_or_default(),
+        answer: told.answer.map(Box::new),
+    }
+}
+
+/// The same of a record that went to one topic, which its template may have chosen, and waits for no reply.
+pub(super) fn single(id: u64, outcome: Outcome, chosen: Option<String>) -> v1::Fate {
+    v1::Fate {
+        id,
+        topics: vec![topic_fate(outcome)],
+        replayed: false,
         topic: chosen.unwrap_or_default(),
+        answer: None,
     }
 }
 

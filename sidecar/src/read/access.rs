@@ -118,6 +118,14 @@ impl Access {
         Ok(())
     }
 
+    /// What reads a cluster now.
+    pub(super) fn reader(&self, cluster: &str) -> Result<Arc<Reader>, Failure> {
+        let place = self.clusters.get(cluster);
+        let place =
+            place.ok_or_else(|| Failure::invalid(format!("the sidecar has no cluster {cluster:?}")))?;
+        Ok(place.current().reader)
+    }
+
     /// The query arguments that only some entry's choices know.
     pub(super) fn arguments(&self) -> &BTreeSet<String> {
         &self.arguments

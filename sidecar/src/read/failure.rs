@@ -10,7 +10,7 @@ use crate::kafka::reader::Error;
 
 /// Why a request gets no records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     kind: Kind,
     /// What happened, for people.
     text: String,
@@ -29,7 +29,7 @@ enum Challenge {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The request is wrong.
     Invalid,
     /// It is no WebSocket's, and the path has nothing else.
@@ -69,7 +69,7 @@ pub(super) enum Kind {
 }
 
 impl Failure {
-    pub(super) fn new(kind: Kind, text: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, text: impl Into<String>) -> Self {
         Self {
             kind,
             text: text.into(),
@@ -78,7 +78,7 @@ impl Failure {
     }
 
     /// The request has a token that is not good.
-    pub(super) fn bad_token(text: impl Into<String>) -> Self {
+    pub(crate) fn bad_token(text: impl Into<String>) -> Self {
         Self {
             challenge: Challenge::InvalidToken,
             ..Self::new(Kind::NotAuthenticated, text)
@@ -86,19 +86,24 @@ impl Failure {
     }
 
     /// The request has a token that is good, and does not open this.
-    pub(super) fn not_enough(text: impl Into<String>) -> Self {
+    pub(crate) fn not_enough(text: impl Into<String>) -> Self {
         Self {
             challenge: Challenge::InsufficientScope,
             ..Self::new(Kind::NotAllowed, text)
         }
     }
 
-    pub(super) fn invalid(text: impl Into<String>) -> Self {
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Self::new(Kind::Invalid, text)
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What happened, for people.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Status, code and message.
@@ -126,13 +131,13 @@ impl Failure {
     }
 
     /// The code of the answer.
-    pub(super) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         let (_, code, _) = self.row();
         code
     }
 
     /// As [`Self::body`], with the status of the answer in it, for who gets it otherwise than as one.
-    pub(super) fn body_with_status(&self) -> Value {
+    pub(crate) fn body_with_status(&self) -> Value {
         let mut body = self.body();
         if let Some(body) = body.as_object_mut() {
             body.insert("status".to_owned(), self.row().0.into());
@@ -141,13 +146,13 @@ impl Failure {
     }
 
     /// The body of the answer, which is also what a stream says before it ends.
-    pub(super) fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         let (_, code, message) = self.row();
         json!({ "message": message, "error": self.text, "code": code })
     }
 
     /// Whether the same may do later.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::NoKeys | Kind::Overloaded)
     }
 }

@@ -19,31 +19,31 @@ const RESETS: usize = 3;
 
 /// What is to be read.
 #[derive(Debug, Clone)]
-pub(super) struct Selection {
-    pub(super) topics: Vec<Arc<str>>,
+pub(crate) struct Selection {
+    pub(crate) topics: Vec<Arc<str>>,
     /// Of each topic; all of them without it.
-    pub(super) partition: Option<i32>,
-    pub(super) cursor: Option<Cursor>,
-    pub(super) from: Option<From>,
-    pub(super) reset: Reset,
+    pub(crate) partition: Option<i32>,
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) from: Option<From>,
+    pub(crate) reset: Reset,
 }
 
 /// A position that was not there, and where reading goes on instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Moved {
-    pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
-    pub(super) requested: i64,
-    pub(super) position: i64,
+pub(crate) struct Moved {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) requested: i64,
+    pub(crate) position: i64,
     /// `gone`, when it is before the first record, or `beyond`, when it is after the last.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// A partition of a topic.
 type Key = (Arc<str>, i32);
 
 /// Positions, and what follows the ends.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     reader: Arc<Reader>,
     wake: Arc<Notify>,
     reset: Reset,
@@ -63,7 +63,7 @@ struct Part {
 
 impl Feed {
     /// Finds the partitions, and where to start in each.
-    pub(super) async fn open(reader: &Arc<Reader>, selection: &Selection) -> Result<Self, Failure> {
+    pub(crate) async fn open(reader: &Arc<Reader>, selection: &Selection) -> Result<Self, Failure> {
         let mut feed = Self::empty(reader, selection.reset);
         let mut found = Vec::new();
         for topic in &selection.topics {
@@ -85,7 +85,7 @@ impl Feed {
     }
 
     /// Reads nothing yet: [`Self::include`] says what.
-    pub(super) fn empty(reader: &Arc<Reader>, reset: Reset) -> Self {
+    pub(crate) fn empty(reader: &Arc<Reader>, reset: Reset) -> Self {
         Self {
             reader: Arc::clone(reader),
             wake: Arc::new(Notify::new()),
@@ -97,7 +97,7 @@ impl Feed {
 
     /// Reads these partitions too, from these positions, or where the selection says what has none. Gives where it starts. If
     /// it fails, none of them is read.
-    pub(super) async fn include(
+    pub(crate) async fn include(
         &mut self,
         found: Vec<(Key, Option<i64>)>,
         selection: &Selection,
@@ -130,13 +130,13 @@ impl Feed {
     }
 
     /// Does not read these partitions any more.
-    pub(super) fn exclude(&mut self, gone: &[Key]) {
+    pub(crate) fn exclude(&mut self, gone: &[Key]) {
         let is_gone = |part: &Part| gone.iter().any(|(t, p)| *t == part.topic && *p == part.partition);
         self.parts.retain(|part| !is_gone(part));
     }
 
     /// The partitions that are read.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         let keys = self
             .parts
             .iter()
@@ -281,7 +281,7 @@ impl Feed {
     }
 
     /// What is there now: within `limits`, but one record at least. Waits for no record.
-    pub(super) async fn collect(&mut self, limits: Limits) -> Result<Vec<Arc<Record>>, Failure> {
+    pub(crate) async fn collect(&mut self, limits: Limits) -> Result<Vec<Arc<Record>>, Failure> {
         let count = self.parts.len();
         let mut all = Vec::new();
         let mut left = limits;
@@ -362,7 +362,7 @@ impl Feed {
     }
 
     /// Goes back to before these records, which were collected and will not be used, in the order in which they were collected.
-    pub(super) fn back_to(&mut self, unused: &[Arc<Record>]) {
+    pub(crate) fn back_to(&mut self, unused: &[Arc<Record>]) {
         for record in unused.iter().rev() {
             let part = self
                 .parts
@@ -376,12 +376,12 @@ impl Feed {
     }
 
     /// Whether everything was read that is there.
-    pub(super) fn caught_up(&self) -> bool {
+    pub(crate) fn caught_up(&self) -> bool {
         self.parts.iter().all(|part| part.caught_up)
     }
 
     /// Waits for something new, until `until` at the latest. Cancel-safe.
-    pub(super) async fn wait(&mut self, until: Instant) -> Result<(), Failure> {
+    pub(crate) async fn wait(&mut self, until: Instant) -> Result<(), Failure> {
         for part in &mut self.parts {
             if part.tail.is_none() {
                 let joined = self
@@ -399,7 +399,7 @@ impl Feed {
     }
 
     /// Starts on partitions that a topic has by now and did not have, at their first records.
-    pub(super) async fn look_for_partitions(&mut self, selection: &Selection) -> Result<(), Failure> {
+    pub(crate) async fn look_for_partitions(&mut self, selection: &Selection) -> Result<(), Failure> {
         if selection.partition.is_some() {
             return Ok(());
         }
@@ -418,7 +418,7 @@ impl Feed {
     }
 
     /// Everything that was seen.
-    pub(super) fn cursor(&self) -> Cursor {
+    pub(crate) fn cursor(&self) -> Cursor {
         let mut cursor = Cursor::default();
         self.note(&mut cursor);
         cursor.shrink();
@@ -426,14 +426,14 @@ impl Feed {
     }
 
     /// Notes everything that was seen in a cursor.
-    pub(super) fn note(&self, cursor: &mut Cursor) {
+    pub(crate) fn note(&self, cursor: &mut Cursor) {
         for part in &self.parts {
             cursor.see(&part.topic, part.partition, part.position.saturating_sub(1));
         }
     }
 
     /// The positions that were not there, since this was asked last.
-    pub(super) fn moved(&mut self) -> Vec<Moved> {
+    pub(crate) fn moved(&mut self) -> Vec<Moved> {
         std::mem::take(&mut self.moved)
     }
 }

@@ -491,6 +491,16 @@ async fn envoy_is_checked_beside_the_sidecar() {
             "topic: kong-upstream, template: {name: deploy}",
             "template.name: the sidecar has no template \"deploy\"",
         ),
+        (
+            "topic: kong-upstream",
+            "topic: kong-upstream, reply: { topic: elsewhere }",
+            "reply.topic: \"elsewhere\" of cluster \"main\" is not in the sidecar's replies.topics",
+        ),
+        (
+            "topic: kong-upstream",
+            "topic: kong-upstream, reply: { topic: answers, correlation_id: { header: x-id } }",
+            "reply.correlation_id: the clients' own ids could be guessed: set the sidecar's replies.token_key",
+        ),
     ] {
         kafka.write("envoy.yaml", &text.replace(from, to));
         let checked = sluice(&kafka, &both).await;

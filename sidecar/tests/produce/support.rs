@@ -89,6 +89,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         state: None,
         egress: std::sync::Arc::default(),
         templates: sluice::templates::Settings::default(),
+        replies: sluice::config::Replies::default(),
     }
 }
 

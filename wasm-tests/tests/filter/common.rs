@@ -39,7 +39,7 @@ pub(crate) fn open(settings: Value) -> Host {
 pub(crate) fn warm(host: &mut Host) {
     let id = host.send(
         Request::post("/warm-up")
-            .settings(json!({"then": "respond"}))
+            .settings(json!({"then": "respond", "reply": "none"}))
             .json("{}"),
     );
     let sent = arrived(host, 1).remove(0);
@@ -63,7 +63,9 @@ pub(crate) fn arrived(host: &mut Host, records: usize) -> Vec<Sent> {
 /// The broker stored the record in all of its topics.
 #[track_caller]
 pub(crate) fn store(host: &mut Host, sent: &Sent, offset: i64) {
-    let topics = sent.record.topics.iter().map(|_| stored(0, offset)).collect();
+    let of_reply = sent.record.reply_to.iter().flat_map(|reply| &reply.topics);
+    let topics = sent.record.topics.iter().chain(of_reply);
+    let topics = topics.map(|_| stored(0, offset)).collect();
     host.answer(sent, topics);
 }
 

@@ -20,6 +20,7 @@ mod http;
 mod idempotency;
 mod many;
 mod pressure;
+mod replies;
 mod request;
 mod routes;
 mod stats;

@@ -75,6 +75,10 @@ fn wanted(produces: &Route, route: &Node<'_>) -> Wanted {
             .template
             .as_ref()
             .and_then(|template| template.name.clone()),
+        reply: produces
+            .reply
+            .as_ref()
+            .map(|reply| (reply.topic.clone(), reply.correlation_id.is_some())),
     }
 }
 

@@ -53,7 +53,7 @@ fn a_good_bootstrap_has_nothing_wrong() {
     let plain = json!({"match": {"prefix": "/site"}, "route": {"cluster": "other"}});
     let chooses = json!({
         "topic": {"header": "x-t", "allowed": ["a", "b"]}, "cluster_name": {"header": "x-c", "allowed": ["c", "d"]},
-        "producer": "p", "template": {"name": "deploy"},
+        "producer": "p", "template": {"name": "deploy"}, "reply": {"topic": "r"},
     });
     let tree = bootstrap(
         filter(json!({})),
@@ -65,6 +65,7 @@ fn a_good_bootstrap_has_nothing_wrong() {
         clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
         producers: vec![producer.to_owned()],
         template: (producer == "p").then(|| "deploy".to_owned()),
+        reply: (producer == "p").then(|| ("r".to_owned(), false)),
     };
     let expected = EnvoyReport {
         filters: 1,

@@ -54,6 +54,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         transport,
         outstanding,
         template,
+        reply,
     } = route;
     shown![
         topics,
@@ -96,6 +97,7 @@ fn parts(route: &Route) -> Vec<(&'static str, String)> {
         transport,
         outstanding,
         template,
+        reply,
     ]
 }
 
@@ -393,6 +395,27 @@ pub(super) fn table() -> Vec<(Json, Vec<(&'static str, &'static str)>)> {
                 r#"Some(Template { definition: "{\"payload\":\"\",\"encrypt\":{\"secret\":\"org\",\"inputs\":[\"/p\"]},\"origin\":\"API\"}", name: None, payload: true, by: [] })"#,
             )],
         ),
+        (
+            json!({"reply": {"topic": "replies"}}),
+            vec![(
+                "reply",
+                r#"Some(Reply { topic: "replies", wait: 10s, max_wait: 30s, correlation_id: None })"#,
+            )],
+        ),
+        (
+            json!({"reply": {"topic": "replies", "wait": "0s", "max_wait": "2m", "correlation_id": {"header": "X-Id"}}}),
+            vec![(
+                "reply",
+                r#"Some(Reply { topic: "replies", wait: 0ns, max_wait: 120s, correlation_id: Some(Header("x-id")) })"#,
+            )],
+        ),
+        (
+            json!({"reply": {"topic": "replies", "max_wait": 4000.0}}),
+            vec![(
+                "reply",
+                r#"Some(Reply { topic: "replies", wait: 4s, max_wait: 4s, correlation_id: None })"#,
+            )],
+        ),
     ]
 }
 
@@ -502,6 +525,7 @@ fn defaults_are_kongs_except_that_a_success_means_stored() {
         produce_options: false,
         transport: Transport::Stream,
         template: None,
+        reply: None,
         outstanding: None,
     };
     assert_eq!(route, expected);

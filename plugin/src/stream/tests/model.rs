@@ -149,7 +149,7 @@ impl Model {
                 let waiting: Vec<_> = self.ids.iter().filter(|(_, owner)| self.waits(**owner)).collect();
                 if let Some((id, owner)) = waiting.get(pick % waiting.len().max(1)) {
                     let (id, owner) = (**id, **owner);
-                    assert!(self.stream.departed(id));
+                    assert!(self.stream.departed(id, false));
                     self.known.get_mut(&owner).unwrap().departed = true;
                 }
             }
@@ -300,7 +300,7 @@ impl Model {
             assert!(!known.departed, "answered, and gone");
             known.answered = true;
             match outcome {
-                Outcome::Fates(_) | Outcome::Replayed(_) | Outcome::Chosen { .. } => {
+                Outcome::Fates(_) | Outcome::Replayed(_) | Outcome::Answered(..) | Outcome::Chosen { .. } => {
                     assert!(known.fated, "stored, says nobody");
                 }
                 Outcome::Failed(failed) if failed.class == ErrorClass::OutcomeUnknown => {

@@ -52,6 +52,24 @@ fn messages(route: &Wanted, config: &Config) -> Vec<String> {
             Some(cluster) => clusters.push((name, cluster)),
         }
     }
+    if let Some((topic, own_id)) = &route.reply {
+        for (name, _) in &clusters {
+            let listed = &config.replies.topics;
+            if !listed
+                .iter()
+                .any(|entry| entry.topic == *topic && entry.cluster == *name)
+            {
+                messages.push(format!(
+                    "reply.topic: {topic:?} of cluster {name:?} is not in the sidecar's replies.topics"
+                ));
+            }
+        }
+        if *own_id && config.replies.token_key.is_none() {
+            messages.push(
+                "reply.correlation_id: the clients' own ids could be guessed: set the sidecar's replies.token_key".to_owned(),
+            );
+        }
+    }
     // Of several clusters that a request chooses among, each topic may be one's.
     for topic in &route.topics {
         if !clusters.is_empty()

@@ -12,8 +12,9 @@ use sluice_proto::class::{self, Row};
 use sluice_proto::v1::{ErrorClass, ProduceReply};
 
 use super::PROTOBUF;
-use super::gather::Told;
 use crate::kafka::record::{Failure, Outcome};
+use crate::produce::gather::Told;
+use crate::replies;
 
 const TOPIC: HeaderName = HeaderName::from_static("x-kafka-topic");
 const PARTITION: HeaderName = HeaderName::from_static("x-kafka-partition");
@@ -45,10 +46,14 @@ pub(super) fn one(topic: &str, told: Option<Told>) -> Response {
         outcomes,
         replayed,
         topic: chosen,
+        answer,
     } = told.unwrap_or_default();
     let outcome = outcomes.into_iter().next();
     let topic = chosen.as_deref().unwrap_or(topic);
     let mut response = of_outcome(topic, outcome.unwrap_or_else(|| lost().into()));
+    if let Some(answer) = answer {
+        response = replies::respond(answer, response.headers());
+    }
     if replayed {
         response
             .headers_mut()

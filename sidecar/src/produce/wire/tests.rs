@@ -5,15 +5,24 @@ mod frozen;
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
 use sluice_proto::v1::topic_fate::Result as Fated;
-use sluice_proto::v1::{ErrorClass, Fate, ProduceReply, ProduceRequest};
+use sluice_proto::v1::{Answer, AnswerKind, ErrorClass, Fate, Header, ProduceReply, ProduceRequest};
 
 use crate::kafka::record::{Failure, Outcome};
+use crate::produce::gather::Told;
 
 fn fate(id: u64, outcomes: impl IntoIterator<Item = Outcome>) -> Fate {
-    super::fate(id, outcomes, false, None)
+    super::fate(id, told(outcomes))
+}
+
+fn told(outcomes: impl IntoIterator<Item = Outcome>) -> Told {
+    Told {
+        outcomes: outcomes.into_iter().collect(),
+        ..Told::default()
+    }
 }
 
 /// Names, descriptions and messages.
@@ -80,16 +89,42 @@ fn replies() -> Vec<(&'static str, &'static str, ProduceReply)> {
         (
             "replayed",
             "a record that an earlier one with its idempotency key was written for",
-            reply(vec![super::fate(6, [stored(1, 2)], true, None)]),
+            reply(vec![super::fate(
+                6,
+                Told {
+                    replayed: true,
+                    ..told([stored(1, 2)])
+                },
+            )]),
         ),
         (
             "chosen_topic",
             "a record whose template chose the topic",
             reply(vec![super::fate(
                 8,
-                [stored(2, 3)],
-                false,
-                Some("orders".to_owned()),
+                Told {
+                    topic: Some("orders".to_owned()),
+                    ..told([stored(2, 3)])
+                },
+            )]),
+        ),
+        (
+            "answered",
+            "a record whose reply came",
+            reply(vec![super::fate(
+                8,
+                Told {
+                    answer: Some(Answer {
+                        kind: AnswerKind::Replied.into(),
+                        status: 201,
+                        headers: vec![Header {
+                            name: "content-type".to_owned(),
+                            value: Some(b"application/json".to_vec()),
+                        }],
+                        body: Bytes::from_static(b"{\"ok\":true}"),
+                    }),
+                    ..told([stored(0, 5)])
+                },
             )]),
         ),
         (
@@ -127,6 +162,18 @@ fn described_reply(says: &str, encoded: &[u8]) -> Value {
         }
         if !fate.topic.is_empty() {
             described["topic"] = json!(fate.topic);
+        }
+        if let Some(answer) = &fate.answer {
+            let headers = answer
+                .headers
+                .iter()
+                .map(|header| json!([header.name, header.value.as_deref().map(String::from_utf8_lossy)]));
+            described["answer"] = json!({
+                "kind": answer.kind().as_str_name(),
+                "status": answer.status,
+                "headers": headers.collect::<Vec<_>>(),
+                "body": String::from_utf8_lossy(&answer.body),
+            });
         }
         described
     };

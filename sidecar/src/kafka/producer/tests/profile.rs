@@ -25,6 +25,7 @@ fn written_for(cluster: &str, profile: &str, servers: String) -> Producer {
         ("STORE_PASSWORD", "store-secret"),
         ("KEY_PASSWORD", "key-secret"),
         ("READ_TOKEN", "the-readers"),
+        ("REPLY_KEY", "sixteen-bytes-or-more"),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut config = crate::config::load(yaml, env.into_iter()).unwrap().config;

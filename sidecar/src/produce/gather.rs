@@ -3,24 +3,36 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sluice_proto::v1::Answer;
 use tokio::sync::oneshot;
 
-use crate::kafka::record::{Outcome, Recipient};
-use crate::produce::FateSink;
+use super::FateSink;
+use crate::kafka::record::{Failure, Outcome, Recipient};
 
 /// What became of a record.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// In each of its topics, or one for all of them.
-    pub(super) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<Outcome>,
     /// An earlier record had it.
-    pub(super) replayed: bool,
+    pub(crate) replayed: bool,
     /// Its topic, if its template chose that.
-    pub(super) topic: Option<String>,
+    pub(crate) topic: Option<String>,
+    /// What its client is answered that waited for a reply.
+    pub(crate) answer: Option<Answer>,
+}
+
+impl From<Failure> for Told {
+    fn from(failure: Failure) -> Self {
+        Self {
+            outcomes: vec![failure.into()],
+            ..Self::default()
+        }
+    }
 }
 
 /// Gathers the outcomes of records whose ids are their positions.
-pub(super) struct Gather(Mutex<Gathered>);
+pub(crate) struct Gather(Mutex<Gathered>);
 
 struct Gathered {
     outcomes: Vec<Option<Told>>,
@@ -32,7 +44,7 @@ struct Gathered {
 
 impl Gather {
     /// For this many records; the future resolves when all of them have a fate.
-    pub(super) fn new(records: usize) -> (Arc<Self>, impl Future<Output = Vec<Told>>) {
+    pub(crate) fn new(records: usize) -> (Arc<Self>, impl Future<Output = Vec<Told>>) {
         let (done, all) = oneshot::channel();
         let gathered = Gathered {
             outcomes: vec![None; records],
@@ -64,17 +76,17 @@ impl Gather {
 
 impl Gathered {
     fn put(&mut self, position: u64, outcomes: Vec<Outcome>, replayed: bool) {
+        let told = Told {
+            outcomes,
+            replayed,
+            topic: self.chosen.remove(&position),
+            answer: None,
+        };
         let slot = usize::try_from(position)
             .ok()
             .and_then(|at| self.outcomes.get_mut(at));
         if let Some(slot) = slot
-            && slot
-                .replace(Told {
-                    outcomes,
-                    replayed,
-                    topic: self.chosen.remove(&position),
-                })
-                .is_none()
+            && slot.replace(told).is_none()
         {
             self.missing -= 1;
         }

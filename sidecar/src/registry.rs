@@ -40,7 +40,9 @@
 //! To forget a deleted row, its last record must be taken back, which is not dead, and then versions begin at 1 again. So it
 //! happens in two steps: long after the row was deleted a record *closes* it, by the same rule as any other change; nobody
 //! writes a closed row; and when nothing that was written before can still arrive, and nothing else of the row is in the
-//! topic, what closed it is taken back.
+//! topic, what closed it is taken back. Tombstones count among what can still arrive: of a dead record that two sidecars take back,
+//! the second tombstone, if it came after the row has begun again, would have a reader that has the record, while a cleaner dropped the
+//! first tombstone, forget what the row has become. So a row stays closed for as long again after each of its records that is taken back.
 //!
 //! `table/tests.rs` has random writers, readers, sweepers and a random cleaner try to show otherwise.
 

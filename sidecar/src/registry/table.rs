@@ -245,8 +245,8 @@ impl<V> Table<V> {
         names.take(most).collect()
     }
 
-    /// Rows that were closed before `before_ms`, of which nothing else is in the topic: taking back what closed them forgets
-    /// them. `most` at most.
+    /// Rows that were closed before `before_ms`, of which nothing else is in the topic and nothing was taken back since then: taking
+    /// back what closed them forgets them. `most` at most.
     pub fn forgettable(&self, before_ms: i64, most: usize) -> Vec<Name> {
         let old = self.closed.iter().take_while(|(at, _)| *at < before_ms);
         let alone = |key: &Arc<str>| {
@@ -262,6 +262,20 @@ impl<V> Table<V> {
             .filter(|(_, key)| alone(key))
             .filter_map(|(_, key)| self.current(key));
         names.take(most).collect()
+    }
+
+    /// A row that is closed is so from `at_ms` on, if that is later: another record of it was taken back then, and somebody who did
+    /// not know may be about to do so once more. That has to be in the topic before the row is forgotten: whoever read the
+    /// record, and neither it nor what took it back first afterwards, would forget with it what the row has become.
+    fn stays_closed(&mut self, key: &str, at_ms: i64) {
+        let Some(row) = self.rows.get_mut(key).filter(|row| row.at_ms < at_ms) else {
+            return;
+        };
+        let key: Arc<str> = key.into();
+        if self.closed.remove(&(row.at_ms, Arc::clone(&key))) {
+            self.closed.insert((at_ms, key));
+            row.at_ms = at_ms;
+        }
     }
 
     fn forget(&mut self, key: &str) -> Option<(Arc<str>, Row<V>)> {
@@ -296,6 +310,8 @@ impl<V: DeserializeOwned> Table<V> {
             self.dead.remove(&name);
             if self.current(&name.key).is_some_and(|current| current == name) {
                 self.forget(&name.key);
+            } else {
+                self.stays_closed(&name.key, at_ms);
             }
             return Applied::Swept;
         };

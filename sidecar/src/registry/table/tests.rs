@@ -276,16 +276,18 @@ impl World {
                     }
                 }
             }
-            // A row was closed for longer than anything is under way, and than whoever forgets it is behind.
+            // A row was closed, and nothing of it taken back, for longer than anything is under way, what takes records back
+            // included, and than anybody is behind.
             Step::Forget { replica } => {
                 if self.replicas[replica].is_ready() {
                     for name in self.replicas[replica].table.forgettable(1, 1) {
-                        let proposed = |entry: &&Entry| entry.0.key == name.key && entry.1.is_some();
-                        let closed =
-                            |replica: &Replica| replica.table.current(&name.key).as_ref() == Some(&name);
-                        let unread = &self.log.whole[self.replicas[replica].position..];
-                        let nothing_comes =
-                            !self.under_way.iter().chain(unread).any(|entry| proposed(&entry));
+                        let of_it = |entry: &Entry| entry.0.key == name.key;
+                        let closed = |replica: &Replica| {
+                            let unread = &self.log.whole[replica.position..];
+                            let alone = replica.table.forgettable(1, usize::MAX).contains(&name);
+                            alone && !unread.iter().any(of_it)
+                        };
+                        let nothing_comes = !self.under_way.iter().any(of_it);
                         if nothing_comes && self.replicas.iter().all(closed) {
                             self.under_way.push((name, None));
                         }
@@ -338,6 +340,30 @@ proptest! {
             prop_assert_eq!(world.replicas[which].rows(), whole(&world.log).0);
         }
     }
+}
+
+#[test]
+fn a_row_is_not_forgotten_before_all_that_was_taken_back_of_it_has_come() {
+    let mut table = Table::<u32>::default();
+    let name = |version, nonce| Name {
+        key: "k".into(),
+        version,
+        nonce,
+    };
+    let value = |proposed| encode::<u32>(&proposed).unwrap();
+    let mut apply = |name: Name, value: Option<Vec<u8>>, at_ms| {
+        table.apply(name.to_string().as_bytes(), value.as_deref(), at_ms, 0)
+    };
+    apply(name(1, 1), Some(value(Proposed::Value(&7))), 10);
+    apply(name(2, 2), Some(value(Proposed::Closed)), 20);
+    apply(name(1, 1), None, 500);
+    assert!(
+        table.forgettable(500, 1).is_empty(),
+        "another may take it back again"
+    );
+    assert_eq!(table.forgettable(501, 1), [name(2, 2)]);
+    table.apply(name(2, 2).to_string().as_bytes(), None, 600, 0);
+    assert!(table.get("k").is_none() && table.forgettable(i64::MAX, 1).is_empty());
 }
 
 /// The model can tell: with the rule that a later record of a version wins, two replicas do not agree.

@@ -1,15 +1,19 @@
-//! The state of the admin API: how long a sidecar takes to read a topic of many rows, and what they take in memory.
+//! What the sidecars keep in a topic: how long one takes to read a topic of many rows, and what they take in memory. Rows are
+//! subscriptions of the admin API, or runs of an organisation's actions.
 //!
 //! The registry alone, in this process: what a row then costs elsewhere (a subscription's task, a cluster's client) is not its.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
+use sluice::actions::item::{Item as ActionItem, Run};
 use sluice::config::Cluster;
 use sluice::control::item::{Item, Kind, Subscription};
 use sluice::kafka::log::{Log, Settings};
@@ -37,6 +41,27 @@ pub(crate) struct State {
     /// How many rows there are [default: 1000000; quick: 50000].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
     rows: Option<u64>,
+    /// What the rows are.
+    #[arg(long, value_enum, default_value_t = Of::Subscriptions)]
+    of: Of,
+}
+
+/// What rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Of {
+    /// Subscriptions.
+    Subscriptions,
+    /// Runs that have ended.
+    Runs,
+}
+
+/// Rows of one kind.
+trait Rows: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Send + Sync + Sized + 'static {
+    /// Row number `n`.
+    fn row(n: u64) -> Result<Self>;
+
+    /// Its key.
+    fn key(n: u64) -> String;
 }
 
 /// Runs it against Apache Kafka, and prints what came out.
@@ -66,30 +91,63 @@ pub(crate) fn run(state: &State, options: &Options) -> Result<()> {
         kafka.create_assigned(TOPIC, "1", &properties).await?;
         let bootstrap = kafka.bootstrap();
         let filled = bootstrap.clone();
-        let bytes = tokio::task::spawn_blocking(move || fill(&filled, rows)).await??;
-        measure(&bootstrap, rows, bytes).await
+        match state.of {
+            Of::Subscriptions => {
+                let bytes = tokio::task::spawn_blocking(move || fill::<Item>(&filled, rows)).await??;
+                measure::<Item>(&bootstrap, rows, bytes).await
+            }
+            Of::Runs => {
+                let bytes = tokio::task::spawn_blocking(move || fill::<ActionItem>(&filled, rows)).await??;
+                measure::<ActionItem>(&bootstrap, rows, bytes).await
+            }
+        }
     })
 }
 
-fn row(n: u64) -> Item {
-    let mut options = Map::new();
-    options.insert("auto.offset.reset".to_owned(), json!("earliest"));
-    options.insert("concurrency".to_owned(), json!(n % 100 + 1));
-    Item::Subscription(Subscription {
-        source: format!("kafka://main/orders-{n}"),
-        sink: format!("https://hooks.example.com/orders/{n}"),
-        options,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        rest: Map::new(),
-    })
+impl Rows for Item {
+    fn row(n: u64) -> Result<Self> {
+        let mut options = Map::new();
+        options.insert("auto.offset.reset".to_owned(), json!("earliest"));
+        options.insert("concurrency".to_owned(), json!(n % 100 + 1));
+        Ok(Self::Subscription(Subscription {
+            source: format!("kafka://main/orders-{n}"),
+            sink: format!("https://hooks.example.com/orders/{n}"),
+            options,
+            created_at: "2026-01-31T12:00:00Z".to_owned(),
+            rest: Map::new(),
+        }))
+    }
+
+    fn key(n: u64) -> String {
+        Kind::Subscriptions.key(&format!("sub_{n:020}"))
+    }
 }
 
-fn key(n: u64) -> String {
-    Kind::Subscriptions.key(&format!("sub_{n:020}"))
+impl Rows for ActionItem {
+    /// A run as an action leaves it that has five inputs.
+    fn row(n: u64) -> Result<Self> {
+        let at_ms = 1_770_000_000_000 + n;
+        let run: Run = serde_json::from_value(json!({
+            "status": "SUCCESS", "action": "deploy", "title": "Deploy a service", "operation": "DAY-2",
+            "trigger": {"by": {"orgId": "acme", "userId": "ann", "user": {"email": "ann@acme.test", "firstName": "Ann",
+                "lastName": null}}, "origin": "API", "at": "2026-01-31T12:00:00.000Z"},
+            "user": "ann",
+            "invocation_method": {"type": "KAFKA", "payload": {"service": "{{ .entity.identifier }}", "version": "{{ .inputs.version }}"}},
+            "properties": {"version": format!("v{n}"), "environment": "production", "replicas": 3, "region": "eu-west-1", "dry": false},
+            "entity": format!("service-{}", n % 1000), "blueprint": "service",
+            "told": {"statusLabel": "deployed", "link": format!("https://ci.example.com/{n}"), "summary": "done"},
+            "created_ms": at_ms, "updated_ms": at_ms + 60_000, "ended_ms": at_ms + 60_000, "timeout_ms": 3_600_000,
+        }))?;
+        Ok(Self::Run(Box::new(run)))
+    }
+
+    fn key(n: u64) -> String {
+        format!("acme/runs/r_{n:032x}")
+    }
 }
 
 /// Writes the rows as a sidecar would have; gives the bytes of their values.
-fn fill(bootstrap: &str, rows: u64) -> Result<u64> {
+fn fill<R: Rows>(bootstrap: &str, rows: u64) -> Result<u64> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("enable.idempotence", "true")
@@ -98,11 +156,11 @@ fn fill(bootstrap: &str, rows: u64) -> Result<u64> {
     let mut bytes = 0;
     for n in 0..rows {
         let name = Name {
-            key: key(n).into(),
+            key: R::key(n).into(),
             version: 1,
             nonce: u128::from(n),
         };
-        let (name, value) = (name.to_string(), encode(&Proposed::Value(&row(n)))?);
+        let (name, value) = (name.to_string(), encode(&Proposed::Value(&R::row(n)?))?);
         bytes += u64::try_from(value.len())?;
         loop {
             match producer.send(BaseRecord::<str, [u8]>::to(TOPIC).key(&name).payload(&value)) {
@@ -118,7 +176,7 @@ fn fill(bootstrap: &str, rows: u64) -> Result<u64> {
     Ok(bytes)
 }
 
-async fn measure(bootstrap: &str, rows: u64, bytes: u64) -> Result<()> {
+async fn measure<R: Rows>(bootstrap: &str, rows: u64, bytes: u64) -> Result<()> {
     let cluster = Cluster {
         bootstrap_servers: vec![bootstrap.to_owned()],
         ..Cluster::default()
@@ -130,7 +188,7 @@ async fn measure(bootstrap: &str, rows: u64, bytes: u64) -> Result<()> {
     };
     let own = std::process::id();
     let before = memory(own)?.resident;
-    let registry: Arc<Registry<Item>> = Registry::new(Log::new(&cluster, settings), StateMetrics::default());
+    let registry: Arc<Registry<R>> = Registry::new(Log::new(&cluster, settings), StateMetrics::default());
     let mut changes = registry.changes();
     let begun = Instant::now();
     let running = tokio::spawn(Arc::clone(&registry).run());
@@ -147,9 +205,9 @@ async fn measure(bootstrap: &str, rows: u64, bytes: u64) -> Result<()> {
     let used = memory(own)?.resident.saturating_sub(before);
     for n in [0, rows / 2, rows - 1] {
         let found = registry
-            .get(&key(n))
+            .get(&R::key(n))
             .with_context(|| format!("row {n} is not there"))?;
-        ensure!(*found.value == row(n), "row {n} is {:?}", found.value);
+        ensure!(*found.value == R::row(n)?, "row {n} is {:?}", found.value);
     }
     let count = u64::try_from(registry.list("").len())?;
     ensure!(count == rows, "{count} rows of {rows}");
@@ -162,13 +220,13 @@ async fn measure(bootstrap: &str, rows: u64, bytes: u64) -> Result<()> {
     );
     // What took long to read is too old to change anything by, until the topic's end has been asked for again.
     wait::until("the state can be changed", PATIENCE, async || {
-        Ok(registry.put(&key(0), 1, &row(rows)).await?)
+        Ok(registry.put(&R::key(0), 1, &R::row(rows)?).await?)
     })
     .await?;
     let begun = Instant::now();
     for n in 1..=CHANGES {
         let changed = registry
-            .put(&key(u64::from(n)), 1, &row(u64::from(n) + rows))
+            .put(&R::key(u64::from(n)), 1, &R::row(u64::from(n) + rows)?)
             .await;
         ensure!(changed == Ok(2), "change {n}: {changed:?}");
     }

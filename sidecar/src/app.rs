@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use tokio::task::JoinSet;
 
+use crate::actions::{self, Actions};
 use crate::admin;
 use crate::config::Config;
 use crate::control::{Control, api};
@@ -75,6 +76,7 @@ pub struct App {
     data: Server,
     admin: Server,
     control: Arc<Control>,
+    actions: Option<Arc<Actions>>,
     shutdown: Shutdown,
     /// The phase of the faces. They drain with the process, and stop when the last fates are told.
     faces: (Stopper, Shutdown),
@@ -105,11 +107,10 @@ impl App {
             Some(dev_broker) => Some(DevBroker::start(dev_broker).await?),
             None => None,
         };
-        if let Some(dev_broker) = &dev_broker
-            && !config.subscriptions.is_empty()
-        {
-            // It has no CreateTopics.
-            dev_broker.hold_events_in(&config.held)?;
+        if let Some(dev_broker) = &dev_broker {
+            for (topic, partitions) in own_topics(&config) {
+                dev_broker.have(topic, partitions)?;
+            }
         }
         let metrics = Arc::new(Metrics::default());
         let gateway = Gateway::new(&config, Arc::clone(&metrics))?;
@@ -144,10 +145,14 @@ impl App {
             config.max_request_bytes,
             rest::Believed::of(&listeners.data),
         );
-        let data = Server::bind("data", &listeners.data, &metrics, rest)
+        let mut data = Server::bind("data", &listeners.data, &metrics, rest)
             .await?
             .and(read::router(Arc::clone(&reads)))
             .and(replies::router(replies));
+        let actions = Actions::new(&config, metrics.actions(), metrics.action_state());
+        if let Some(actions) = &actions {
+            data = data.and(actions::router(Arc::clone(actions), faces.1.clone()));
+        }
         let reloads = Arc::new(Status::default());
         let mut admin = admin::router(
             Arc::clone(&gateway),
@@ -191,6 +196,7 @@ impl App {
             data,
             admin,
             control,
+            actions,
             shutdown,
             faces,
             dev_broker,
@@ -231,6 +237,7 @@ impl App {
         let admin = tokio::spawn(self.admin.serve(admin_phase));
         let watching = tokio::spawn(self.watcher.run());
         let control = tokio::spawn(self.control.run());
+        let actions = self.actions.map(|actions| tokio::spawn(actions.run()));
 
         shutdown.reached(Phase::Draining).await;
         let until = Instant::now() + self.config.grace_period;
@@ -271,9 +278,29 @@ impl App {
             tracing::error!(%error, "the admin listener failed");
         }
         control.abort();
+        if let Some(actions) = actions {
+            actions.abort();
+        }
         drop(self.dev_broker);
         Ended { given_up }
     }
+}
+
+/// The topics that the sidecar would make, and their partitions.
+fn own_topics(config: &Config) -> Vec<(&str, i32)> {
+    let mut topics = Vec::new();
+    if !config.subscriptions.is_empty() {
+        topics.push((config.held.topic.as_str(), config.held.partitions));
+    }
+    if let Some(actions) = &config.actions {
+        topics.push((actions.log.topic.as_str(), 1));
+        for org in actions.orgs.values() {
+            topics.extend(
+                [&org.runs_topic, &org.change_log_topic].map(|topic| (topic.as_str(), org.topics.partitions)),
+            );
+        }
+    }
+    topics
 }
 
 /// How long leaving the groups of subscriptions may take once `grace_period` is over.

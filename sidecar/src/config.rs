@@ -8,6 +8,7 @@ mod clusters;
 mod env;
 mod jwt;
 mod listeners;
+mod orgs;
 mod platform;
 mod producers;
 mod properties;
@@ -189,6 +190,8 @@ pub struct Config {
     pub subscriptions: BTreeMap<String, Arc<Spec>>,
     /// Where their events are held that are to be tried again.
     pub held: HeldTopic,
+    /// The organisations, where there are any.
+    pub actions: Option<crate::actions::org::Settings>,
     /// What payload templates may take, and the secrets that they may name.
     pub templates: crate::templates::Settings,
     /// Where replies to records come, for those who wait for them.

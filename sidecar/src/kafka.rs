@@ -27,3 +27,4 @@ pub use relay::parsers as relay_parsers;
 pub mod sender;
 pub mod topics;
 pub mod trouble;
+pub mod writer;

@@ -1,5 +1,6 @@
 //! The sidecar: produces the filter's records to Kafka.
 
+pub mod actions;
 pub mod admin;
 pub mod app;
 pub mod auth;
@@ -12,6 +13,7 @@ mod disk;
 pub mod fetch;
 pub mod idempotency;
 pub mod jq;
+mod json_api;
 pub mod kafka;
 pub mod kerberos;
 pub mod keystore;

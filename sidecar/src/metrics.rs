@@ -1,5 +1,6 @@
 //! What the sidecar counts, and its exposition.
 
+mod actions;
 mod idempotency;
 mod load;
 mod names;
@@ -31,6 +32,7 @@ use self::idempotency::IdempotencyFamilies;
 use self::spool::SpoolFamilies;
 use crate::config::Expiry;
 
+pub use self::actions::ActionMetrics;
 pub use self::idempotency::IdempotencyMetrics;
 pub use self::load::{Load, Loads};
 pub use self::producer::{CallerGauges, ProducerMetrics};
@@ -161,6 +163,8 @@ pub struct Metrics {
     spool: SpoolFamilies,
     idempotency_sync: Histogram,
     idempotency: IdempotencyFamilies,
+    actions: ActionMetrics,
+    action_state: StateMetrics,
     reads: ReadMetrics,
     replies: ReplyMetrics,
     subscriptions: subscriptions::Families,
@@ -207,6 +211,8 @@ impl Default for Metrics {
             spool: SpoolFamilies::default(),
             idempotency_sync: Histogram::new(SYNC),
             idempotency: IdempotencyFamilies::default(),
+            actions: ActionMetrics::default(),
+            action_state: StateMetrics::default(),
             reads: ReadMetrics::default(),
             replies: ReplyMetrics::default(),
             subscriptions: subscriptions::Families::default(),
@@ -286,6 +292,18 @@ impl Default for Metrics {
             SUBSCRIPTION_RESTARTS => subscriptions.restarts,
             SUBSCRIPTION_WRITE_FAILURES => subscriptions.write_failures,
             SINK_DROPPED_HEADERS => sinks.dropped_headers,
+            ACTION_RUNS => actions.runs,
+            ACTION_CHANGES => actions.changes,
+            ACTION_TIMEOUTS => actions.timeouts,
+            ACTION_AUTOMATIONS => actions.automations,
+            ACTION_AUTOMATION_FAILURES => actions.automation_failures,
+            ACTION_TELL_FAILURES => actions.tell_failures,
+            ACTION_STATE_RECORDS => action_state.records,
+            ACTION_STATE_ROWS => action_state.rows,
+            ACTION_STATE_DEAD => action_state.dead,
+            ACTION_STATE_LAG => action_state.lag,
+            ACTION_STATE_CAUGHT_UP => action_state.caught_up,
+            ACTION_STATE_READY => action_state.ready,
             STATE_RECORDS => state.records,
             STATE_ROWS => state.rows,
             STATE_DEAD => state.dead,
@@ -321,6 +339,16 @@ impl Metrics {
     /// What the idempotency keys count.
     pub fn idempotency(self: &Arc<Self>) -> IdempotencyMetrics {
         IdempotencyMetrics(Arc::clone(self))
+    }
+
+    /// What organisations' actions count.
+    pub fn actions(&self) -> ActionMetrics {
+        self.actions.clone()
+    }
+
+    /// What the state of organisations' actions counts.
+    pub fn action_state(&self) -> StateMetrics {
+        self.action_state.clone()
     }
 
     /// What the state of the admin API counts.

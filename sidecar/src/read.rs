@@ -36,6 +36,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use self::latest::preferred_wait;
+
 use self::access::Access;
 use self::choice::Request;
 use self::failure::{Failure, Kind};

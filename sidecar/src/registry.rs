@@ -126,6 +126,17 @@ pub struct Versioned<V> {
     pub value: Arc<V>,
 }
 
+/// A row that holds something.
+#[derive(Debug)]
+pub struct Row<V> {
+    /// Its key.
+    pub key: Arc<str>,
+    /// Its version.
+    pub version: u64,
+    /// What it holds.
+    pub value: Arc<V>,
+}
+
 struct Inner<V> {
     table: Table<V>,
     phase: Phase,
@@ -139,9 +150,20 @@ struct Inner<V> {
     waiting: HashMap<u128, oneshot::Sender<bool>>,
 }
 
+/// Is told of every change, in the topic's order. It is told under the registry's lock: it must not ask the registry, and should
+/// be quick.
+pub trait Observer<V>: Send + Sync {
+    /// All rows there are, instead of whatever was told before.
+    fn begin(&self, rows: &mut dyn Iterator<Item = (&Arc<str>, u64, &Content<V>)>);
+
+    /// A row has a new version.
+    fn changed(&self, key: &Arc<str>, version: u64, content: &Content<V>);
+}
+
 /// The table, and who changes it. [`Registry::run`] must run for anything to be known.
 pub struct Registry<V> {
     log: Log,
+    observer: Option<Arc<dyn Observer<V>>>,
     inner: Mutex<Inner<V>>,
     /// Told when rows or the phase have changed: how often.
     changes: watch::Sender<u64>,
@@ -153,8 +175,18 @@ pub struct Registry<V> {
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
     /// A registry in a log, which counts in `metrics`. Connects to nothing yet.
     pub fn new(log: Log, metrics: StateMetrics) -> Arc<Self> {
+        Self::make(log, metrics, None)
+    }
+
+    /// As [`Self::new`], with somebody who is told of every change.
+    pub fn observed(log: Log, metrics: StateMetrics, observer: Arc<dyn Observer<V>>) -> Arc<Self> {
+        Self::make(log, metrics, Some(observer))
+    }
+
+    fn make(log: Log, metrics: StateMetrics, observer: Option<Arc<dyn Observer<V>>>) -> Arc<Self> {
         Arc::new(Self {
             log,
+            observer,
             inner: Mutex::new(Inner {
                 table: Table::default(),
                 phase: Phase::Starting,
@@ -214,6 +246,34 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         there
             .map(|(key, row)| (Arc::clone(key), row.version, row.content.clone()))
             .collect()
+    }
+
+    /// At most `most` rows that hold something and whose keys begin with `prefix`, which ends with a slash: those after `from`
+    /// where that is a key, in order, or with `back` those before it, the last first. Rows that hold nothing count too, so
+    /// that fewer may come; the second is where to go on, if there may be more.
+    pub fn some(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        back: bool,
+        most: usize,
+    ) -> (Vec<Row<V>>, Option<Arc<str>>) {
+        let inner = self.lock();
+        let mut rows = inner.table.between(prefix, from, back);
+        let mut found = Vec::new();
+        let mut last = None;
+        for (key, row) in rows.by_ref().take(most) {
+            last = Some(Arc::clone(key));
+            if let Content::Value(value) = &row.content {
+                found.push(Row {
+                    key: Arc::clone(key),
+                    version: row.version,
+                    value: Arc::clone(value),
+                });
+            }
+        }
+        let more = rows.next().is_some();
+        (found, last.filter(|_| more))
     }
 
     /// Waits until everything is known that was in the topic when this was called, by whomever it was written.
@@ -400,6 +460,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
                 "records of the state's topic are not Sluice's: they are left alone"
             );
         }
+        if let Some(observer) = &self.observer {
+            let mut rows = table
+                .starting_with("")
+                .map(|(key, row)| (key, row.version, &row.content));
+            observer.begin(&mut rows);
+        }
         inner.table = table;
         inner.position = position;
         inner.ends.clear();
@@ -423,6 +489,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
                 Applied::Refused => false,
                 Applied::Repeated | Applied::Swept | Applied::Foreign => continue,
             };
+            if let (true, Some(observer)) = (accepted, &self.observer)
+                && let Some((key, row)) = inner.table.entry(&name.key)
+            {
+                observer.changed(key, row.version, &row.content);
+            }
             if let Some(waiting) = inner.waiting.remove(&name.nonce) {
                 // Ours: we take back what it made dead. Others do so much later, if we do not.
                 inner.table.hasten(if accepted {

@@ -20,6 +20,7 @@ use axum::http::HeaderName;
 
 pub use self::definition::{Definition, MAX_DEFINITION};
 pub use self::render::{Rendered, Templates};
+pub(crate) use self::seal::seal;
 use crate::config::{Secret, TopicAllowlist};
 
 /// What templates may take, and the secrets that they may name.

@@ -11,8 +11,8 @@ use sluice_settings::{Problem, Problems, Section};
 
 use super::env::Overrides;
 use super::{
-    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, Source, Spool, clusters, jwt,
-    listeners, producers, reads, rendering, replies, state, subscriptions,
+    Acks, Cluster, Config, DeadLetters, DevBroker, Idempotency, Profile, STATE_TOPIC, Source, Spool,
+    clusters, jwt, listeners, orgs, producers, reads, rendering, replies, state, subscriptions,
 };
 use crate::idempotency::{MAX_WINDOW_MS, MIN_WINDOW_MS};
 use crate::subscriptions::sink::egress::Egress;
@@ -88,12 +88,20 @@ pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let (subscriptions, held) = subscriptions::read(&root, &clusters, context);
     let state = root
         .section("state")
-        .and_then(|section| state::read(section, &clusters, default_cluster.as_deref()));
+        .and_then(|section| state::read(section, STATE_TOPIC, &clusters, default_cluster.as_deref()));
     let egress = root.section("egress").map(Egress::read).unwrap_or_default();
     let templates = rendering::read(&root, (&clusters, default_cluster.as_deref()), context);
     let replies = replies::read(&root, (&clusters, default_cluster.as_deref()), context);
+    let actions = orgs::read(
+        &root,
+        (&clusters, default_cluster.as_deref()),
+        &jwt,
+        &templates,
+        context,
+    );
     root.finish();
     Some(Config {
+        actions,
         replies,
         templates,
         jwt,

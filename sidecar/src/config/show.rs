@@ -103,6 +103,7 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         egress,
         templates,
         replies,
+        actions,
     } = config;
     for (name, listener) in [("stream", stream), ("data", data), ("admin", admin)] {
         page.listener(&format!("listeners.{name}"), listener);
@@ -207,12 +208,15 @@ pub fn show(config: &Config, origins: &Origins) -> String {
         None => page.line("held.replication_factor", "the brokers'"),
     }
     page.state(state.as_ref());
+    page.orgs(actions.as_ref());
     page.list("egress.allow", egress.entries());
     page.text
 }
 
 /// A cluster's lines, and a profile's.
 mod cluster;
+/// What organisations have.
+mod orgs;
 /// What may be read, and an issuer's lines.
 mod read;
 /// Where replies come.
@@ -235,6 +239,11 @@ impl Page<'_> {
             self.line("state", "none");
             return;
         };
+        self.kept("state", cluster, log);
+    }
+
+    /// Where something is kept that every sidecar shares.
+    fn kept(&mut self, path: &str, cluster: &str, log: &log::Settings) {
         let log::Settings {
             topic,
             replication_factor,
@@ -242,10 +251,10 @@ impl Page<'_> {
         } = log;
         let count =
             |count: &Option<i32>| count.map_or_else(|| "the brokers' own".to_owned(), |n| n.to_string());
-        self.line("state.cluster", cluster);
-        self.line("state.topic", topic);
-        self.line("state.replication_factor", count(replication_factor));
-        self.line("state.min_insync_replicas", count(min_insync_replicas));
+        self.line(&format!("{path}.cluster"), cluster);
+        self.line(&format!("{path}.topic"), topic);
+        self.line(&format!("{path}.replication_factor"), count(replication_factor));
+        self.line(&format!("{path}.min_insync_replicas"), count(min_insync_replicas));
     }
 
     fn line(&mut self, path: &str, value: impl fmt::Display) {

@@ -20,9 +20,10 @@ pub struct State {
     pub log: log::Settings,
 }
 
-/// Reads `state:`.
+/// Reads a section that says where state is kept: `state:`, or another with a topic of its own.
 pub(super) fn read(
     section: Section<'_>,
+    usual: &str,
     clusters: &BTreeMap<String, Cluster>,
     default_cluster: Option<&str>,
 ) -> Option<State> {
@@ -60,7 +61,7 @@ pub(super) fn read(
             );
         }
     }
-    let topic = section.name("topic").unwrap_or_else(|| STATE_TOPIC.to_owned());
+    let topic = section.name("topic").unwrap_or_else(|| usual.to_owned());
     if let Err(why) = check_topic(&topic) {
         section.problem("topic", why);
     }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::api::error::Error;
 use super::together::{exclusive, members, together};
 use super::view::{Fixed, View};
+use crate::json_api::Error;
 use crate::kafka::reader::{self, Reader};
 use crate::subscriptions::spec::Spec;
 

@@ -80,12 +80,12 @@ struct Mock {
 }
 
 impl DevBroker {
-    /// Creates the topic that events of subscriptions are held in, unless it is there.
+    /// Has a topic, which what the sidecar itself keeps is to go to: it has no CreateTopics.
     ///
     /// # Errors
     /// There is no room for it.
-    pub fn hold_events_in(&self, held: &config::HeldTopic) -> Result<(), Error> {
-        match self.mock.create_topic(&held.topic, Some(held.partitions)) {
+    pub fn have(&self, topic: &str, partitions: i32) -> Result<(), Error> {
+        match self.mock.create_topic(topic, Some(partitions)) {
             Ok(_) | Err(Error::Exists(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,13 +1,11 @@
 //! One partition of a topic as a log: appended to with every in-sync replica's acknowledgement, and followed from its
 //! beginning.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -15,12 +13,12 @@ use super::connection::{self, Connection, Context};
 use super::properties::Kind;
 use super::reader::{self, Handle, Limits, Reader, Record, View, When};
 use super::topics::{self, Creation};
+pub use super::writer::AppendError;
+use super::writer::{self, Writer};
 use crate::config::Cluster;
 
 /// The one partition.
 const PARTITION: i32 = 0;
-/// How long a record may take to be stored, in milliseconds.
-const MESSAGE_TIMEOUT_MS: &str = "10000";
 /// How old a record is at least before it is compacted, in milliseconds.
 pub const COMPACTION_LAG_MS: &str = "60000";
 /// The longest record: what brokers and librdkafka take unless they are told otherwise (`message.max.bytes`), with room for
@@ -71,24 +69,13 @@ impl From<connection::Error> for Error {
     }
 }
 
-/// Why a record is not, or may not be, in the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// It is not.
-    #[error("{0}")]
-    NotStored(String),
-    /// Nobody knows.
-    #[error("{0}")]
-    Unknown(String),
-}
-
 /// A compacted topic of one partition.
 pub struct Log {
     connection: Connection,
     settings: Settings,
     topic: Arc<str>,
     reader: Reader,
-    producer: OnceLock<FutureProducer<Context>>,
+    writer: Writer,
 }
 
 impl Log {
@@ -100,7 +87,7 @@ impl Log {
             settings,
             // What these tails count is in nobody's metrics: they are for readers over HTTP.
             reader: Reader::new(cluster, 1, Gauge::default()),
-            producer: OnceLock::new(),
+            writer: Writer::new(cluster),
         }
     }
 
@@ -191,49 +178,19 @@ impl Log {
         Ok(client)
     }
 
-    /// Idempotent, and one request at a time: the same record is in the log once at most (see `kafka/client.rs`).
-    fn producer(&self) -> Result<&FutureProducer<Context>, connection::Error> {
-        if let Some(producer) = self.producer.get() {
-            return Ok(producer);
-        }
-        let mut config = self.connection.client_config(Kind::Consumer);
-        for (name, value) in [
-            ("acks", "-1"),
-            ("enable.idempotence", "true"),
-            ("max.in.flight.requests.per.connection", "1"),
-            ("linger.ms", "0"),
-            ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
-            ("reconnect.backoff.max.ms", "1000"),
-        ] {
-            config.set(name, value);
-        }
-        let context = self.connection.context(Kind::Consumer)?;
-        let producer: FutureProducer<Context> = config.create_with_context(context.clone())?;
-        self.connection
-            .log_in(rdkafka::producer::Producer::client(&producer), &context)?;
-        Ok(self.producer.get_or_init(|| producer))
-    }
-
     /// Appends a record, and waits until every in-sync replica has it.
     ///
     /// # Errors
     /// It is not stored, or nobody knows.
     pub async fn append(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), AppendError> {
-        let producer = self
-            .producer()
-            .map_err(|error| AppendError::NotStored(error.to_string()))?;
-        let record = FutureRecord {
+        let record = writer::Record {
             topic: &self.topic,
             partition: Some(PARTITION),
-            payload: value,
-            key: Some(key),
-            timestamp: None,
-            headers: None,
+            key,
+            value,
+            headers: &[],
         };
-        match producer.send(record, Duration::ZERO).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(append_error(&error)),
-        }
+        self.writer.append(record).await
     }
 
     /// The offset after the last record that can be read.
@@ -267,31 +224,6 @@ impl Log {
             tail: None,
             wake: Arc::new(Notify::new()),
         })
-    }
-}
-
-/// Which errors say that the broker has not appended the record: those of `rdkafka.h` and of Kafka's `Errors` that are told
-/// before anything is appended. About all others nobody knows.
-fn append_error(error: &KafkaError) -> AppendError {
-    let Some(code) = error.rdkafka_error_code() else {
-        return AppendError::Unknown(error.to_string());
-    };
-    let text = code.to_string();
-    match code {
-        Code::QueueFull
-        | Code::MessageSizeTooLarge
-        | Code::TopicAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::NotEnoughReplicas
-        | Code::PolicyViolation
-        | Code::InvalidMessage
-        | Code::UnknownTopic
-        | Code::UnknownPartition
-        | Code::UnknownTopicOrPartition => AppendError::NotStored(text),
-        Code::MessageTimedOut => {
-            AppendError::Unknown("Kafka did not acknowledge the record in 10 s".to_owned())
-        }
-        _ => AppendError::Unknown(text),
     }
 }
 

@@ -277,6 +277,63 @@ pub(super) const SINK_DROPPED_HEADERS: Name = (
     "sluice_subscription_dropped_headers",
     "Record headers that were left out of requests to handlers",
 );
+/// Labels: `org`.
+pub(super) const ACTION_RUNS: Name = (
+    "sluice_action_runs",
+    "Runs that were written to their organisation's topic",
+);
+/// Labels: `org`.
+pub(super) const ACTION_CHANGES: Name = (
+    "sluice_action_changes",
+    "Changes of runs and entities that were written to their organisation's change log",
+);
+/// Labels: `org`.
+pub(super) const ACTION_TIMEOUTS: Name = (
+    "sluice_action_timeouts",
+    "Runs that took too long, and were ended",
+);
+/// Labels: `org`.
+pub(super) const ACTION_AUTOMATIONS: Name = ("sluice_action_automations", "Automations that were started");
+/// Labels: `org`.
+pub(super) const ACTION_AUTOMATION_FAILURES: Name = (
+    "sluice_action_automation_failures",
+    "Automations that were not started: a condition or payload fails, or they go in a circle",
+);
+/// No labels.
+pub(super) const ACTION_TELL_FAILURES: Name = (
+    "sluice_action_tell_failures",
+    "Times that a run or a change could not be written to Kafka yet",
+);
+/// As `sluice_state_records`, of the topic that organisations' things are kept in.
+pub(super) const ACTION_STATE_RECORDS: Name = (
+    "sluice_action_state_records",
+    "Records of the state's topic that were read, by what they came to",
+);
+/// As `sluice_state_rows`, of the topic that organisations' things are kept in.
+pub(super) const ACTION_STATE_ROWS: Name = (
+    "sluice_action_state_rows",
+    "Subscriptions, clusters and deployments that the state has",
+);
+/// As `sluice_state_dead_records`, of the topic that organisations' things are kept in.
+pub(super) const ACTION_STATE_DEAD: Name = (
+    "sluice_action_state_dead_records",
+    "Records of the state's topic that say nothing any more and are to be taken back",
+);
+/// As `sluice_state_lag_records`, of the topic that organisations' things are kept in.
+pub(super) const ACTION_STATE_LAG: Name = (
+    "sluice_action_state_lag_records",
+    "Offsets of the state's topic that were not read yet when its end was last asked for",
+);
+/// As `sluice_state_caught_up_timestamp_seconds`, of the topic that organisations' things are kept in.
+pub(super) const ACTION_STATE_CAUGHT_UP: Name = (
+    "sluice_action_state_caught_up_timestamp_seconds",
+    "A moment by which everything had been read that was in the state's topic, in seconds since 1970",
+);
+/// As `sluice_state_ready`, of the topic that organisations' things are kept in.
+pub(super) const ACTION_STATE_READY: Name = (
+    "sluice_action_state_ready",
+    "1 when the state is known and followed, 0 when it is not",
+);
 /// Label: `outcome`.
 pub(super) const STATE_RECORDS: Name = (
     "sluice_state_records",

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::{Duration, Instant};
 
+use sluice_proto::prefer::{self, Preferences};
+
 use super::Reads;
 use super::access::Granted;
 use super::failure::{Failure, Kind};
@@ -21,8 +23,7 @@ use super::view::{Place, View};
 use crate::config::MAX_MAX_WAIT;
 use crate::kafka::reader::Record;
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
-const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const APPLIED: HeaderName = HeaderName::from_static(prefer::APPLIED);
 /// What is looked at at once.
 const PIECE: usize = 500;
 
@@ -44,7 +45,7 @@ pub(super) async fn answer(
         .views
         .of(&granted.reader, topic, wanted.view, &reads.shutdown)
         .await?;
-    let wait = wait(headers);
+    let wait = preferred_wait(headers);
     let mut tag = view.lock().tag();
     if has(headers, &tag)
         && let Some(wait) = wait
@@ -194,20 +195,10 @@ fn has(headers: &HeaderMap, tag: &str) -> bool {
     })
 }
 
-/// `Prefer: wait=N` (RFC 7240), in seconds, bounded. What is not understood is passed over, as that says.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let values = headers.get_all(PREFER).iter();
-    let mut preferences = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split([',', ';']));
-    let seconds = preferences.find_map(|one| {
-        let (name, value) = one.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        name.trim()
-            .eq_ignore_ascii_case("wait")
-            .then(|| value.parse::<u64>().ok())
-            .flatten()
-    })?;
+/// `Prefer: wait=N` (RFC 7240), bounded.
+pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(prefer::HEADER).iter().map(HeaderValue::as_bytes);
+    let seconds = u64::from(Preferences::read(values).wait?);
     Some(Duration::from_secs(
         seconds.min(MAX_MAX_WAIT.unsigned_abs() / 1000),
     ))

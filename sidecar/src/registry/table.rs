@@ -192,6 +192,33 @@ impl<V> Table<V> {
         self.rows.get(key)
     }
 
+    /// A row, and its key as the table has it.
+    pub fn entry(&self, key: &str) -> Option<(&Arc<str>, &Row<V>)> {
+        self.rows.get_key_value(key)
+    }
+
+    /// The rows whose keys begin with `prefix`, which ends with a slash, and come after `from`; or with `back` those before it, the
+    /// last first.
+    pub fn between<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Option<&'a str>,
+        back: bool,
+    ) -> Box<dyn Iterator<Item = (&'a Arc<str>, &'a Row<V>)> + 'a> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let within = move |(key, _): &(&Arc<str>, &Row<V>)| key.starts_with(prefix);
+        if back {
+            // What comes after all keys that begin so: no character is between a slash and a zero.
+            let end = format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix));
+            let to = from.map_or(Excluded(end.as_str()), Excluded);
+            let rows = self.rows.range::<str, _>((Included(prefix), to));
+            return Box::new(rows.rev().take_while(within));
+        }
+        let start = from.map_or(Included(prefix), Excluded);
+        let rows = self.rows.range::<str, _>((start, Unbounded));
+        Box::new(rows.take_while(within))
+    }
+
     /// The rows whose keys begin with `prefix`, in order of their keys.
     pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Row<V>)> {
         let from = std::ops::Bound::Included(prefix);

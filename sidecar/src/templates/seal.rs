@@ -14,7 +14,7 @@ const TAG: usize = 16;
 ///
 /// # Errors
 /// The secret is too short, or OpenSSL fails; in words without either.
-pub(super) fn seal(secret: &[u8], plain: &[u8]) -> Result<String, String> {
+pub(crate) fn seal(secret: &[u8], plain: &[u8]) -> Result<String, String> {
     let Some(key) = secret.get(..KEY) else {
         return Err(format!(
             "has less than the {KEY} bytes that a key of aes256-gcm takes"

@@ -6,6 +6,17 @@ use crate::auth::jwt::{Jwks, Settings};
 use crate::fetch::Trust;
 
 impl Page<'_> {
+    pub(super) fn bearers(&mut self, path: &str, jwt: Option<&Bearers>) {
+        let Some(Bearers { provider, claims }) = jwt else {
+            return;
+        };
+        self.line(&format!("{path}.jwt.provider"), &provider.settings().name);
+        let claims = claims
+            .iter()
+            .map(|(name, wanted)| format!("{name} says {}", wanted.join(" and ")));
+        self.list(&format!("{path}.jwt.claims"), claims);
+    }
+
     pub(super) fn provider(&mut self, path: &str, settings: &Settings) {
         let Settings {
             name: _,
@@ -108,13 +119,7 @@ impl Page<'_> {
             Some(choice) => self.line(&format!("{path}.auto_offset_reset"), choice),
             None => self.line(&format!("{path}.auto_offset_reset"), reset),
         }
-        if let Some(Bearers { provider, claims }) = jwt {
-            self.line(&format!("{path}.jwt.provider"), &provider.settings().name);
-            let claims = claims
-                .iter()
-                .map(|(name, wanted)| format!("{name} says {}", wanted.join(" and ")));
-            self.list(&format!("{path}.jwt.claims"), claims);
-        }
+        self.bearers(path, jwt.as_ref());
         if let Some(choice) = from {
             self.line(&format!("{path}.from"), choice);
         }

@@ -10,11 +10,11 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 use sluice_settings::{Problem, Problems, Section};
 
-use super::error::Error;
-use super::{Answer, Api, Json, check_match, now, object, tagged};
+use super::Api;
 use crate::control::item::{Item, KafkaCluster, Kind};
 use crate::control::redact;
 use crate::control::view::{MadeCluster, View};
+use crate::json_api::{Answer, Error, Json, check_match, now, object, tagged};
 
 const WHAT: &str = "Kafka cluster";
 

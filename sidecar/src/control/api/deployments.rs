@@ -11,14 +11,14 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 use sluice_settings::{Problems, Section};
 
+use super::Api;
 use super::clusters::flag;
-use super::error::Error;
-use super::{Answer, Api, Json, check_match, new_id, now, object, tagged};
 use crate::control::discover;
 use crate::control::item::{Deployment, Item, Kind};
 use crate::control::manifest::Manifest;
 use crate::control::services::{Placed, Services};
 use crate::control::view::View;
+use crate::json_api::{Answer, Error, Json, check_match, new_id, now, object, tagged};
 
 const WHAT: &str = "deployment";
 

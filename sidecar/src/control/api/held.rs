@@ -8,10 +8,10 @@ use axum::extract::{Path, Query, State};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::error::Error;
-use super::{Answer, Api};
+use super::Api;
 use crate::config::Cluster;
 use crate::control::view::View;
+use crate::json_api::{Answer, Error};
 
 /// When what is held of a deleted subscription is removed: soon, and once more when every sidecar has ended it, since each may
 /// hold events until then.

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::error::Error;
-use super::{Answer, Api, MaybeJson};
+use super::Api;
 use crate::control::item::Kind;
+use crate::json_api::{Answer, Error, Json, MaybeJson};
 use crate::subscriptions::running::{Events, Order, Parked, Refused, Selection, To, Told};
 
 /// How many parked events are listed where nothing is said, and at most.
@@ -103,7 +103,7 @@ struct Seek {
 }
 
 /// `POST /subscriptions/{id}/seek`
-pub(super) async fn seek(State(api): State<Api>, Path(id): Path<String>, body: super::Json) -> Answer {
+pub(super) async fn seek(State(api): State<Api>, Path(id): Path<String>, body: Json) -> Answer {
     let Seek { topic, partition, to } = read(
         body.0,
         "{\"to\": \"earliest\" | \"latest\" | {\"offset\": n} | {\"timestamp\": ms}, \"topic\"?, \"partition\"?}",
@@ -122,7 +122,7 @@ struct Replay {
 }
 
 /// `POST /subscriptions/{id}/replay`
-pub(super) async fn replay(State(api): State<Api>, Path(id): Path<String>, body: super::Json) -> Answer {
+pub(super) async fn replay(State(api): State<Api>, Path(id): Path<String>, body: Json) -> Answer {
     let Replay {
         topic,
         partition,

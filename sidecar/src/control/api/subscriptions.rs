@@ -10,14 +10,14 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 use sluice_settings::{Problem, Problems, Section};
 
-use super::error::Error;
+use super::Api;
 use super::held;
-use super::{Answer, Api, Json, check_match, new_id, now, object, tagged};
 use crate::control::copartition;
 use crate::control::item::{Item, Kind, Subscription};
 use crate::control::redact;
 use crate::control::together;
 use crate::control::view::{MadeSubscription, View};
+use crate::json_api::{Answer, Error, Json, check_match, new_id, now, object, tagged};
 use crate::subscriptions::running::{Order, Refused};
 use crate::subscriptions::spec::Spec;
 

@@ -96,6 +96,16 @@ impl Key {
         })
     }
 
+    /// Port's signature of `body`, sent at `timestamp`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// OpenSSL cannot sign.
+    pub fn port(&self, timestamp: &str, body: &[u8]) -> Result<String, String> {
+        let signature = self.sign(&[timestamp.as_bytes(), b".", body]);
+        let signature = signature.map_err(|error| format!("cannot be signed: {error}"))?;
+        Ok(format!("v1,{signature}"))
+    }
+
     fn sign(&self, parts: &[&[u8]]) -> Result<String, ErrorStack> {
         let mut signer = Signer::new(MessageDigest::sha256(), &self.key)?;
         for part in parts {
@@ -134,9 +144,8 @@ impl Signatures {
             headers.insert(SIGNATURE, value(&all)?);
         }
         if let Some(key) = &self.port {
-            let signature = key.sign(&[timestamp.as_bytes(), b".", body]).map_err(failed)?;
             headers.insert(PORT_TIMESTAMP, value(&timestamp)?);
-            headers.insert(PORT_SIGNATURE, value(&format!("v1,{signature}"))?);
+            headers.insert(PORT_SIGNATURE, value(&key.port(&timestamp, body)?)?);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What the API answers that is no success: `{"message", "error", "code"}`, as everywhere, with every problem in `problems`.
 
 use axum::Json;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -18,6 +18,10 @@ pub(crate) enum Error {
     Invalid(Vec<Problem>),
     /// What it is about is not there: 404.
     NotFound(String),
+    /// Nobody knows who asks: 401.
+    NotAuthenticated(String),
+    /// It is not for whoever asks: 403.
+    NotAllowed(String),
     /// It is not for the API to change: 403.
     ReadOnly(String),
     /// Something else refers to it, or it is there already: 409.
@@ -53,6 +57,8 @@ impl Error {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid", told.join("; "))
             }
             Self::NotFound(why) => (StatusCode::NOT_FOUND, "not_found", why.clone()),
+            Self::NotAuthenticated(why) => (StatusCode::UNAUTHORIZED, "not_authenticated", why.clone()),
+            Self::NotAllowed(why) => (StatusCode::FORBIDDEN, "not_allowed", why.clone()),
             Self::ReadOnly(why) => (StatusCode::FORBIDDEN, "read_only", why.clone()),
             Self::Conflict(why) => (StatusCode::CONFLICT, "conflict", why.clone()),
             Self::Stale(why) => (
@@ -71,6 +77,12 @@ impl Error {
             Self::BadDeployment(why) => (StatusCode::BAD_GATEWAY, "bad_deployment", why.clone()),
             Self::Unknown(why) => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", why.clone()),
         }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.parts().2)
     }
 }
 
@@ -100,6 +112,9 @@ impl IntoResponse for Error {
         let mut headers = HeaderMap::new();
         if matches!(self, Self::Unavailable(_)) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::NotAuthenticated(_)) {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         (status, headers, Json(body)).into_response()
     }

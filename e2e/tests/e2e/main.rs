@@ -1,5 +1,6 @@
 //! End to end: real Envoy, real Kafka, the shipped filter and sidecar.
 
+mod actions;
 mod bodies;
 mod choice;
 mod cli;

@@ -88,6 +88,7 @@ pub(crate) fn config(bootstrap_servers: &str) -> Config {
         held: HeldTopic::default(),
         state: None,
         egress: std::sync::Arc::default(),
+        actions: None,
         templates: sluice::templates::Settings::default(),
         replies: sluice::config::Replies::default(),
     }

@@ -30,7 +30,7 @@ ENVOY_CONFIGS := envoy.yaml
 EDGE_CONFIGS := examples/idempotency-edge.yaml examples/reading-by-metadata.yaml
 
 # Most tests wait: for a timeout of librdkafka's, or for a group. Those that start programs take turns (e2e/src/scenario.rs).
-export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 # A test's failure is worth its log; a backtrace into the harness is not.
 export RUST_LIB_BACKTRACE ?= 0

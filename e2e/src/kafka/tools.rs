@@ -1,8 +1,7 @@
 //! Kafka's own command-line tools: slow (a JVM each), for what no Rust client does.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -17,11 +16,26 @@ use crate::parts;
 /// The cluster id: 16 bytes, in base64url.
 const CLUSTER_ID: &str = "c2x1aWNlLWUyZS10ZXN0cw";
 
-/// What formatting leaves in a data directory: names and contents.
-type Formatted = Vec<(OsString, Vec<u8>)>;
+/// What formatting leaves in a data directory: files, by their paths in it, and their contents. Before Kafka 4 some are in a directory
+/// of their own.
+type Formatted = Vec<(PathBuf, Vec<u8>)>;
 
 /// That, by broker and further arguments.
 static FORMATTED: Mutex<BTreeMap<(usize, Vec<String>), Formatted>> = Mutex::new(BTreeMap::new());
+
+/// Adds the files below `dir`, which is `path` in the data directory.
+fn gather(dir: &Path, path: &Path, files: &mut Formatted) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = path.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            gather(&entry.path(), &path, files)?;
+        } else {
+            files.push((path, std::fs::read(entry.path())?));
+        }
+    }
+    Ok(())
+}
 
 /// Formats the brokers' data directories. The tool is asked once for each broker's number: what it writes has nothing in it of
 /// ports and paths, so that the next cluster's broker of that number is given the same.
@@ -35,9 +49,12 @@ pub(super) async fn format(dir: &Path, nodes: &[Node], more: &[String]) -> Resul
         let (data, key) = (node.data(dir), (node.id, more.to_vec()));
         let known = formatted()?.get(&key).cloned();
         if let Some(files) = known {
-            std::fs::create_dir_all(&data)?;
-            for (name, bytes) in files {
-                std::fs::write(data.join(name), bytes)?;
+            for (path, bytes) in files {
+                let path = data.join(path);
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent)?;
+                }
+                std::fs::write(path, bytes)?;
             }
             continue;
         }
@@ -48,10 +65,7 @@ pub(super) async fn format(dir: &Path, nodes: &[Node], more: &[String]) -> Resul
             .await
             .with_context(|| format!("format below {}", dir.display()))?;
         let mut files = Vec::new();
-        for entry in std::fs::read_dir(&data)? {
-            let entry = entry?;
-            files.push((entry.file_name(), std::fs::read(entry.path())?));
-        }
+        gather(&data, Path::new(""), &mut files)?;
         formatted()?.insert(key, files);
     }
     Ok(())

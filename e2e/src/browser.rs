@@ -5,20 +5,23 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running browser with one page. Dropping it kills it.
+/// A running browser with one page. Dropping it kills it, and waits until none of its processes writes to the profile.
 #[derive(Debug)]
 pub struct Browser {
-    // Killed when dropped.
-    _child: Child,
+    child: Child,
+    /// The process group of the browser and of those that it starts, but for its crash handlers, which write elsewhere.
+    group: Pid,
     orders: ChildStdin,
     said: BufReader<ChildStdout>,
     /// The page, as the browser names it.
@@ -51,13 +54,16 @@ impl Browser {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("start sh")?;
         let orders = child.stdin.take().context("no pipe to the browser")?;
         let said = BufReader::new(child.stdout.take().context("no pipe from the browser")?);
+        let group = child.id().context("sh has ended")?;
         let mut browser = Self {
-            _child: child,
+            child,
+            group: Pid::from_raw(group.cast_signed()),
             orders,
             said,
             page: String::new(),
@@ -136,6 +142,32 @@ impl Browser {
             Some(error) => bail!("{method}: {error}"),
         }
     }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Its id is nobody else's before it is waited for.
+        if !matches!(self.child.try_wait(), Ok(None)) || killpg(self.group, Signal::SIGKILL).is_err() {
+            return;
+        }
+        let until = Instant::now() + Duration::from_secs(10);
+        while (matches!(self.child.try_wait(), Ok(None)) || lives(self.group)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Whether a process of the group still runs: one that has ended may stay a zombie for as long as its new parent likes.
+fn lives(group: Pid) -> bool {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    // After the name, which is in brackets and may hold anything: state, parent, group (proc_pid_stat(5)).
+    let mut fields = stats.filter_map(|stat| {
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace();
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse::<i32>().ok()?))
+    });
+    fields.any(|(state, of)| of == group.as_raw() && state != "Z" && state != "X")
 }
 
 /// What is at a path; null if nothing is.

@@ -14,13 +14,13 @@ mod automations;
 mod claims;
 #[path = "actions/errors.rs"]
 mod errors;
-#[allow(dead_code, reason = "shared with the tests of producing")]
-#[path = "produce/http.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/http.rs"]
 mod http;
 #[path = "actions/pages.rs"]
 mod pages;
-#[allow(dead_code, reason = "shared with the tests of producing")]
-#[path = "produce/support.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/support.rs"]
 mod support;
 #[path = "actions/time.rs"]
 mod time;

@@ -8,10 +8,11 @@
     reason = "a failure here, in helpers too, fails a test"
 )]
 
-#[path = "produce/http.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/http.rs"]
 mod http;
-#[allow(dead_code, reason = "shared with the tests of producing")]
-#[path = "produce/support.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/support.rs"]
 mod support;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 use sluice::config::{Address, Cluster, Config, Secret, State, TopicAllowlist};
@@ -67,21 +68,8 @@ async fn call(
     body: Option<Value>,
     headers: &[(&str, &str)],
 ) -> Answer {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("http://{}{path}", sidecar.addresses.admin));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    if body.is_some() {
-        request = request.header("content-type", "application/json");
-    }
-    let body = body.map_or_else(String::new, |body| body.to_string());
-    let answer = http::request(request.body(Full::from(body)).unwrap());
-    tokio::time::timeout(PATIENCE, answer)
-        .await
-        .expect("no answer")
-        .expect("nobody there")
+    let url = format!("http://{}{path}", sidecar.addresses.admin);
+    http::call(method, &url, headers, body).await
 }
 
 async fn get(sidecar: &Sidecar, path: &str) -> Answer {

@@ -20,7 +20,8 @@ mod clients;
 mod drain;
 #[path = "produce/errors.rs"]
 mod errors;
-#[path = "produce/http.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/http.rs"]
 mod http;
 #[path = "produce/idempotency.rs"]
 mod idempotency;
@@ -42,7 +43,8 @@ mod rest;
 mod spool;
 #[path = "produce/stream.rs"]
 mod stream;
-#[path = "produce/support.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/support.rs"]
 mod support;
 #[path = "produce/templates.rs"]
 mod templates;

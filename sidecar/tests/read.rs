@@ -16,7 +16,8 @@ mod choices;
 mod filters;
 #[path = "read/groups.rs"]
 mod groups;
-#[path = "produce/http.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/http.rs"]
 mod http;
 #[path = "read/jwt.rs"]
 mod jwt;
@@ -26,8 +27,8 @@ mod latest;
 mod polling;
 #[path = "read/sse.rs"]
 mod sse;
-#[allow(dead_code, reason = "shared with the tests of producing")]
-#[path = "produce/support.rs"]
+#[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
+#[path = "shared/support.rs"]
 mod support;
 #[path = "read/world.rs"]
 mod world;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::{Method, Request};
+use hyper::Method;
 use serde_json::{Value, json};
 use sluice::config::{Config, Secret};
 
@@ -80,22 +79,12 @@ pub(crate) async fn call(
     body: Option<Value>,
     headers: &[(&str, &str)],
 ) -> Answer {
-    let mut request = Request::builder().method(method).uri(sidecar.url(path));
+    let token = format!("Bearer {ALL}");
+    let mut headers = headers.to_vec();
     if !headers.iter().any(|(name, _)| *name == "authorization") {
-        request = request.header("authorization", format!("Bearer {ALL}"));
+        headers.push(("authorization", &token));
     }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    if body.is_some() {
-        request = request.header("content-type", "application/json");
-    }
-    let body = body.map_or_else(String::new, |body| body.to_string());
-    let answer = http::request(request.body(Full::from(body)).unwrap());
-    tokio::time::timeout(PATIENCE, answer)
-        .await
-        .expect("no answer")
-        .expect("nobody there")
+    http::call(method, &sidecar.url(path), &headers, body).await
 }
 
 pub(crate) async fn get(sidecar: &Sidecar, path: &str) -> Answer {

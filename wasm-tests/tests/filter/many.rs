@@ -140,6 +140,19 @@ fn many(settings: serde_json::Value) -> (Host, Vec<Id>, Vec<Sent>) {
     (host, ids, sent)
 }
 
+/// The sidecar says in one message that all of them are stored.
+fn store_all(host: &mut Host, sent: &[Sent]) {
+    let fates = sent
+        .iter()
+        .map(|one| Fate {
+            id: one.record.id,
+            topics: vec![stored(0, 1)],
+            ..Default::default()
+        })
+        .collect();
+    host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });
+}
+
 /// All of them get an answer of that status before long.
 fn all_answered(host: &mut Host, ids: &[Id], status: u32) {
     for id in ids {
@@ -154,16 +167,7 @@ fn all_answered(host: &mut Host, ids: &[Id], status: u32) {
 #[test]
 fn a_reply_may_hold_any_number_of_fates() {
     let (mut host, ids, sent) = many(json!({"value": "body"}));
-    let fates = sent
-        .iter()
-        .map(|one| Fate {
-            id: one.record.id,
-            topics: vec![stored(0, 1)],
-            replayed: false,
-            ..Default::default()
-        })
-        .collect();
-    host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });
+    store_all(&mut host, &sent);
     // Some clients leave before it is their turn.
     let (leaving, staying) = ids.split_at(MANY / 2);
     for id in leaving.iter().rev().take(MANY / 4) {
@@ -205,16 +209,7 @@ fn any_number_of_requests_may_wait_for_a_sidecar_that_is_not_there() {
 #[test]
 fn any_number_of_requests_may_go_on_at_once() {
     let (mut host, ids, sent) = many(json!({"value": "body", "then": "continue"}));
-    let fates = sent
-        .iter()
-        .map(|one| Fate {
-            id: one.record.id,
-            topics: vec![stored(0, 1)],
-            replayed: false,
-            ..Default::default()
-        })
-        .collect();
-    host.sidecar_says(sent[0].stream, &ProduceReply { fates, drain: false });
+    store_all(&mut host, &sent);
     host.advance(SECOND);
     for id in ids {
         assert!(matches!(host.outcome(id), Outcome::Forwarded(_)));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice_e2e::certificates::Authority;
+use sluice_e2e::certificates::{Authority, Pair};
 use sluice_e2e::envoy::produce;
 use sluice_e2e::kafka::{Secured, Setup};
 use sluice_e2e::rig::Parts;
@@ -24,6 +24,15 @@ pub(super) struct Papers {
     pub(super) trust: PathBuf,
     /// One that nobody has heard of.
     pub(super) stranger: PathBuf,
+}
+
+/// A client, and its files.
+pub(super) struct Client {
+    pub(super) identity: Pair,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    /// Whom it trusts.
+    pub(super) trust: PathBuf,
 }
 
 impl Papers {
@@ -58,6 +67,20 @@ impl Papers {
             }),
             ..Setup::default()
         })
+    }
+
+    /// Files of a client that may be written again while it runs: with a certificate of the authority's, for 20 days, and trust in it.
+    pub(super) fn client(&self) -> Result<Client> {
+        let client = Client {
+            identity: self.authority.issue("client", &[], -1..20)?,
+            certificate: self.dir.join("client.pem"),
+            key: self.dir.join("client-key.pem"),
+            trust: self.dir.join("client-trust.pem"),
+        };
+        std::fs::copy(&self.trust, &client.trust)?;
+        client.identity.write_certificate(&client.certificate)?;
+        client.identity.write_key(&client.key, None)?;
+        Ok(client)
     }
 
     /// `security` with the right authority.

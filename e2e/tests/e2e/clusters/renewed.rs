@@ -12,7 +12,7 @@ use sluice_e2e::scenario::scenario_within;
 use sluice_e2e::{Result, ensure, wait};
 
 use super::LIMIT;
-use super::papers::{PASSWORD, Papers, login, sluice};
+use super::papers::{Client, PASSWORD, Papers, login, sluice};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,14 +41,13 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         let (topic, behind) = (s.topic("t"), s.topic("behind"));
         kafka.create_topic(&topic, 3).await?;
         kafka.create_topic(&behind, 1).await?;
-        let dir = s.dir();
         let next = Authority::new("next authority")?;
-        let (certificate, key) = (dir.join("client.pem"), dir.join("client-key.pem"));
-        let trust = dir.join("client-trust.pem");
-        std::fs::copy(&papers.trust, &trust)?;
-        let first = papers.authority.issue("client", &[], -1..20)?;
-        first.write_certificate(&certificate)?;
-        first.write_key(&key, None)?;
+        let Client {
+            identity: first,
+            certificate,
+            key,
+            trust,
+        } = papers.client()?;
 
         let mut parts = Parts::new(
             "",
@@ -114,7 +113,7 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         ensure!(counted(&rig, "applied").await? == 0.0);
 
         // The brokers learn of it, and the client goes over.
-        let (both, only) = (dir.join("both.pem"), dir.join("next.pem"));
+        let (both, only) = (s.dir().join("both.pem"), s.dir().join("next.pem"));
         next.write(&only)?;
         let bundle = [std::fs::read(&papers.trust)?, std::fs::read(&only)?].concat();
         std::fs::write(&both, &bundle)?;
@@ -123,8 +122,8 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
         kafka.set_broker(1, &trusts(&both)).await?;
         wait_for(&rig, "applied", 0.0).await?;
         // As Kubernetes does: another file in the place of the first.
-        std::fs::write(dir.join("new-trust.pem"), &bundle)?;
-        std::fs::rename(dir.join("new-trust.pem"), &trust)?;
+        std::fs::write(s.dir().join("new-trust.pem"), &bundle)?;
+        std::fs::rename(s.dir().join("new-trust.pem"), &trust)?;
         wait_for(&rig, "applied", 1.0).await?;
         kafka.set_broker(1, &trusts(&only)).await?;
         acked.wait_for(200, 200).await?;

@@ -7,7 +7,7 @@ use sluice_e2e::scenario::scenario_within;
 use sluice_e2e::sidecar::Sidecar;
 use sluice_e2e::{Context, Result, ensure, wait};
 
-use super::papers::Papers;
+use super::papers::{Client, Papers};
 use super::{LIMIT, PATIENCE};
 use crate::subscriptions::checked::{Handler, PARTITIONS, Writer, all_committed, all_taken};
 
@@ -32,14 +32,13 @@ fn a_subscription_goes_over_to_another_certificate() -> Result<()> {
         let mut kafka = Kafka::start(s.dir(), &papers.setup()?).await?;
         let topic = s.topic("t");
         kafka.create_topic(&topic, PARTITIONS).await?;
-        let dir = s.dir();
         let next = Authority::new("next authority")?;
-        let (certificate, key) = (dir.join("client.pem"), dir.join("client-key.pem"));
-        let trust = dir.join("client-trust.pem");
-        std::fs::copy(&papers.trust, &trust)?;
-        let first = papers.authority.issue("client", &[], -1..20)?;
-        first.write_certificate(&certificate)?;
-        first.write_key(&key, None)?;
+        let Client {
+            certificate,
+            key,
+            trust,
+            ..
+        } = papers.client()?;
 
         let handler = Handler::start().await?;
         let settings = json!({
@@ -60,13 +59,13 @@ fn a_subscription_goes_over_to_another_certificate() -> Result<()> {
                 },
             }},
         });
-        let sidecar = Sidecar::start(dir, &settings).await?;
+        let sidecar = Sidecar::start(s.dir(), &settings).await?;
         let mut writer = Writer::new(&kafka, &[&topic])?;
         writer.write(600)?;
         all_taken(&handler, writer.written).await?;
 
         // The brokers come to trust the next authority too, and the client has a certificate of it.
-        let (both, only) = (dir.join("both.pem"), dir.join("next.pem"));
+        let (both, only) = (s.dir().join("both.pem"), s.dir().join("next.pem"));
         next.write(&only)?;
         let bundle = [std::fs::read(&papers.trust)?, std::fs::read(&only)?].concat();
         std::fs::write(&both, &bundle)?;
@@ -81,8 +80,8 @@ fn a_subscription_goes_over_to_another_certificate() -> Result<()> {
         applied(&sidecar, 1.0).await?;
         writer.write(600)?;
         // As Kubernetes does: another file in the place of the first.
-        std::fs::write(dir.join("new-trust.pem"), &bundle)?;
-        std::fs::rename(dir.join("new-trust.pem"), &trust)?;
+        std::fs::write(s.dir().join("new-trust.pem"), &bundle)?;
+        std::fs::rename(s.dir().join("new-trust.pem"), &trust)?;
         writer.write(600)?;
         applied(&sidecar, 2.0).await?;
         writer.write(600)?;

@@ -280,24 +280,6 @@ impl<D: Deliver> Runner<D> {
         }
     }
 
-    /// Forgets an event that somebody else will see to: it is not finished.
-    pub(super) fn leave_behind(&mut self, ticket: lanes::Ticket) {
-        self.put(ticket, At::Queued);
-        self.lanes.done(ticket);
-        self.leave_key(ticket);
-        self.stopped.remove(&ticket);
-        let Some(entry) = self.entries.remove(&ticket) else {
-            return;
-        };
-        self.uncache(&entry);
-        if let Some(due) = entry.due {
-            self.due.remove(&(due, ticket));
-        }
-        if let Some(replay) = entry.replay {
-            self.replayed(replay);
-        }
-    }
-
     /// Gives up partitions that nothing is under way for any more, or for too long: their positions are committed first.
     pub(super) fn close_what_is_done(&mut self) {
         let now = Instant::now();

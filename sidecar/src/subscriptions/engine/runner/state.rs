@@ -209,8 +209,19 @@ impl<D: Deliver> Runner<D> {
 
     /// An event is finished: nothing is known of it any more.
     pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.put(ticket, At::Queued);
         self.untrack(ticket);
+        if let Some(entry) = self.entries.get(&ticket)
+            && let Some(part) = self.parts.get_mut(&entry.part)
+            && part.held.get(&entry.offset) == Some(&ticket)
+        {
+            part.held.remove(&entry.offset);
+        }
+        self.leave_behind(ticket);
+    }
+
+    /// Forgets an event that somebody else will see to: it is not finished.
+    pub(super) fn leave_behind(&mut self, ticket: Ticket) {
+        self.put(ticket, At::Queued);
         self.lanes.done(ticket);
         self.leave_key(ticket);
         self.stopped.remove(&ticket);
@@ -220,11 +231,6 @@ impl<D: Deliver> Runner<D> {
         self.uncache(&entry);
         if let Some(due) = entry.due {
             self.due.remove(&(due, ticket));
-        }
-        if let Some(part) = self.parts.get_mut(&entry.part)
-            && part.held.get(&entry.offset) == Some(&ticket)
-        {
-            part.held.remove(&entry.offset);
         }
         if let Some(replay) = entry.replay {
             self.replayed(replay);

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+
+use crate::support::PATIENCE;
 
 /// An answer.
 #[derive(Debug)]
@@ -64,6 +66,23 @@ pub(crate) async fn post(url: &str, headers: &[(&str, &str)], body: impl Into<By
     request(post_request(url, headers, body))
         .await
         .expect("no answer")
+}
+
+/// Calls with the method, the headers and a body of JSON.
+pub(crate) async fn call(method: Method, url: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+    let mut builder = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    if body.is_some() {
+        builder = builder.header("content-type", "application/json");
+    }
+    let body = body.map_or_else(String::new, |body| body.to_string());
+    let answer = request(builder.body(Full::from(body)).unwrap());
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .expect("no answer")
+        .expect("nobody there")
 }
 
 /// GETs the URL.

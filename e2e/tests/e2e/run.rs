@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::Method;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_e2e::client::{Client, Reply, full};
 use sluice_e2e::process::{Launch, Process};
 use sluice_e2e::scenario::{Scenario, scenario};
@@ -223,6 +223,40 @@ async fn try_out(run: &Run) -> Result<()> {
     let page = run.http.get(path).await?.expect(200)?.json()?;
     let body = page.pointer("/items/0/value/body");
     ensure!(body == Some(&json!("foo=bar")), "{page}");
+    try_an_action(run).await
+}
+
+/// The action that is printed, and the tail that shows its run; then what the documentation goes on with.
+async fn try_an_action(run: &Run) -> Result<()> {
+    let path = "/v1/actions/deploy/runs";
+    let body = json!({"properties": {"service": "shop"}});
+    let printed = format!(
+        r#"curl http://localhost:{}{path} -H 'authorization: Bearer demo' --json '{{"properties": {{"service": "shop"}}}}'"#,
+        run.port
+    );
+    ensure!(
+        run.process.log()?.contains(&printed),
+        "it does not say: {printed}"
+    );
+    let call = async |method: Method, path: &str, body: &Value| {
+        let request = run.http.request(method, path);
+        let request = request
+            .header("authorization", "Bearer demo")
+            .header("content-type", "application/json");
+        run.http.send(request.body(full(body.to_string()))?).await
+    };
+    let started = call(Method::POST, path, &body).await?.expect(202)?.json()?;
+    let id = started.pointer("/run/id").and_then(Value::as_str);
+    let id = id.with_context(|| started.to_string())?;
+    let printed = run.command(" tail demo.runs", &["--timeout-ms", "3000"]).await?;
+    ensure!(
+        printed.contains(id) && printed.contains(r#""payload":{"service":"shop","by":"demo"}"#),
+        "{printed}"
+    );
+    let path = format!("/v1/actions/runs/{id}");
+    let end = json!({"status": "SUCCESS", "summary": "shop is there"});
+    let ended = call(Method::PATCH, &path, &end).await?.expect(200)?.json()?;
+    ensure!(ended.pointer("/run/status") == Some(&json!("SUCCESS")), "{ended}");
     Ok(())
 }
 
@@ -249,6 +283,11 @@ fn it_does_what_it_prints_and_leaves_nothing_behind() -> Result<()> {
         // The same with a Kafka of the user's own, which has no topic yet.
         let mut kafka = kafka::Kafka::start(s.dir(), &kafka::Setup::default()).await?;
         let run = Run::script(s, &kafka.bootstrap()).await?;
+        ensure!(
+            !run.process.log()?.contains("/v1/actions"),
+            "{}",
+            run.process.log()?
+        );
         run.curl().await?.expect_error(404, "unknown_topic")?;
         run.command(" topics create ", &[]).await?;
         wait::until("the new topic is known", Duration::from_secs(20), async || {

@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
-use sluice::actions::item::{Item as ActionItem, Run};
+use sluice::actions::item::{Item as ActionItem, Packed, Run};
 use sluice::config::Cluster;
 use sluice::control::item::{Item, Kind, Subscription};
 use sluice::kafka::log::{Log, Settings};
@@ -97,8 +97,8 @@ pub(crate) fn run(state: &State, options: &Options) -> Result<()> {
                 measure::<Item>(&bootstrap, rows, bytes).await
             }
             Of::Runs => {
-                let bytes = tokio::task::spawn_blocking(move || fill::<ActionItem>(&filled, rows)).await??;
-                measure::<ActionItem>(&bootstrap, rows, bytes).await
+                let bytes = tokio::task::spawn_blocking(move || fill::<Packed>(&filled, rows)).await??;
+                measure::<Packed>(&bootstrap, rows, bytes).await
             }
         }
     })
@@ -123,7 +123,7 @@ impl Rows for Item {
     }
 }
 
-impl Rows for ActionItem {
+impl Rows for Packed {
     /// A run as an action leaves it that has five inputs.
     fn row(n: u64) -> Result<Self> {
         let at_ms = 1_770_000_000_000 + n;
@@ -138,7 +138,7 @@ impl Rows for ActionItem {
             "told": {"statusLabel": "deployed", "link": format!("https://ci.example.com/{n}"), "summary": "done"},
             "created_ms": at_ms, "updated_ms": at_ms + 60_000, "ended_ms": at_ms + 60_000, "timeout_ms": 3_600_000,
         }))?;
-        Ok(Self::Run(Box::new(run)))
+        Ok(Self::new(&ActionItem::Run(Box::new(run)))?)
     }
 
     fn key(n: u64) -> String {

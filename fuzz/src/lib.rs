@@ -13,6 +13,7 @@
     reason = "a panic is how a target reports what it found"
 )]
 
+mod actions;
 mod bodies;
 mod config;
 mod control;
@@ -52,6 +53,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("action_row", actions::row),
     ("broker_answer", relay::broker_answer),
     ("cursor", cursor::cursor),
     ("deployment_manifest", control::manifest),

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 
 pub use self::api::router;
 use self::expressions::Expressions;
-use self::item::{Action, Item, Trigger};
+use self::item::{Action, Trigger};
 use self::org::{Org, Settings};
 use self::store::Store;
 use self::tell::Queues;
@@ -154,11 +154,9 @@ impl Actions {
         let is = |action: &Action| matches!(action.trigger, Trigger::Automation { .. });
         let own = org.actions.values().filter(|action| is(action));
         let mut all: Vec<Action> = own.map(|action| Action::clone(action)).collect();
-        for item in self.store.automations(&org.id) {
-            if let Item::Action(action) = &*item
-                && !org.actions.contains_key(&action.identifier)
-            {
-                all.push(action.clone());
+        for action in self.store.automations(&org.id) {
+            if !org.actions.contains_key(&action.identifier) {
+                all.push(Action::clone(&action));
             }
         }
         all

@@ -248,15 +248,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
             .collect()
     }
 
-    /// At most `most` rows that hold something and whose keys begin with `prefix`, which ends with a slash: those after `from`
-    /// where that is a key, in order, or with `back` those before it, the last first. Rows that hold nothing count too, so
-    /// that fewer may come; the second is where to go on, if there may be more.
+    /// Of at most `most` rows whose keys begin with `prefix`, which ends with a slash, those that hold something and that `keep`
+    /// keeps: of those after `from` where that is a key, in order, or with `back` of those before it, the last first. The second is
+    /// where to go on, if there may be more. `keep` is asked under the registry's lock: it must not ask the registry, and should
+    /// be quick.
     pub fn some(
         &self,
         prefix: &str,
         from: Option<&str>,
         back: bool,
         most: usize,
+        keep: impl Fn(&str, &V) -> bool,
     ) -> (Vec<Row<V>>, Option<Arc<str>>) {
         let inner = self.lock();
         let mut rows = inner.table.between(prefix, from, back);
@@ -264,7 +266,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         let mut last = None;
         for (key, row) in rows.by_ref().take(most) {
             last = Some(Arc::clone(key));
-            if let Content::Value(value) = &row.content {
+            if let Content::Value(value) = &row.content
+                && keep(key, value)
+            {
                 found.push(Row {
                     key: Arc::clone(key),
                     version: row.version,
@@ -440,6 +444,22 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
         }
     }
 
+    /// Knows these rows, as if they had been read, and no topic.
+    #[cfg(test)]
+    pub(crate) fn hold<'a>(&self, rows: impl IntoIterator<Item = (&'a str, V)>) {
+        let mut table = Table::default();
+        for (nonce, (key, value)) in (0..).zip(rows) {
+            let name = Name {
+                key: key.into(),
+                version: 1,
+                nonce,
+            };
+            let value = encode(&Proposed::Value(&value)).unwrap_or_default();
+            let _accepted = table.apply(name.to_string().as_bytes(), Some(&value), 0, 0);
+        }
+        self.begin(table, 0, Instant::now());
+    }
+
     /// Everything that was in the topic is in `table`.
     fn begin(&self, table: Table<V>, position: i64, asked: Instant) {
         let mut inner = self.lock();
@@ -604,7 +624,7 @@ impl<V> Inner<V> {
         match &row.content {
             Content::Unreadable(why) => Err(Error::Unreadable {
                 key: key.to_owned(),
-                why: Arc::clone(why),
+                why: Arc::clone(&**why),
             }),
             Content::Closed => Err(conflict(0)),
             Content::Deleted if closing && base == row.version => Ok(row.version),

@@ -37,14 +37,14 @@ impl Actions {
         };
         let org = &caller.org;
         let mut claimed = Vec::new();
-        for (row, _) in self.store.open() {
-            let Some((of, _, id)) = key::parts(&row) else {
+        for row in self.store.open(&org.id) {
+            if claimed.len() == limit {
+                break;
+            }
+            let Some((_, _, id)) = key::parts(&row) else {
                 continue;
             };
-            if claimed.len() == limit || of != org.id {
-                continue;
-            }
-            let Some(held) = self.store.run_of(of, id) else {
+            let Some(held) = self.store.run_of(&org.id, id) else {
                 continue;
             };
             let at_ms = now_ms();

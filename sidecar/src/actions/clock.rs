@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::item::{Item, Status};
+use super::item::Status;
 use super::org::Org;
 use super::runs::{now_ms, run_id};
 use super::store::key;
@@ -17,17 +18,22 @@ use crate::json_api::Error;
 
 /// How often it is looked.
 const TICK: Duration = Duration::from_secs(1);
-/// After how many ticks it is looked for what was left to be told, and for what may be forgotten.
+/// After how many ticks it is looked for what was left to be told.
 const LEFT: u64 = 5;
-const FORGET: u64 = 60;
-/// How many runs of an organisation are forgotten at a time.
-const FORGOTTEN_AT_ONCE: usize = 1_000;
+/// How often it is looked for what may be forgotten.
+const FORGET: Duration = Duration::from_secs(60);
+/// How many runs are forgotten at once.
+const FORGOTTEN_AT_ONCE: usize = 16;
 /// How many lines of a log are read at a time.
 const LINES: usize = 1_000;
 
 impl Actions {
     /// Looks at the clock for as long as it is polled.
     pub(super) async fn clock(&self) {
+        tokio::join!(self.ticking(), self.forgetting());
+    }
+
+    async fn ticking(&self) {
         self.store.ready().await;
         let mut ticks = HashMap::new();
         let mut interval = tokio::time::interval(TICK);
@@ -44,21 +50,13 @@ impl Actions {
             if turn % LEFT == 0 {
                 self.tell_what_was_left();
             }
-            if turn % FORGET == 0 {
-                for org in self.settings.orgs.values() {
-                    self.forget(org).await;
-                }
-            }
         }
     }
 
     /// Ends runs that have taken too long.
     async fn time_out(&self) {
         let now = now_ms();
-        for (row, deadline) in self.store.open() {
-            if deadline.is_none_or(|deadline| deadline > now) {
-                continue;
-            }
+        for row in self.store.overdue(now) {
             let Some((org, _, id)) = key::parts(&row) else {
                 continue;
             };
@@ -141,24 +139,44 @@ impl Actions {
         }
     }
 
-    /// Deletes runs that ended long ago, and their logs.
+    /// Looks for runs that ended long ago for as long as it is polled: there may be many, and what takes too long does not wait for it.
+    async fn forgetting(&self) {
+        self.store.ready().await;
+        let mut interval = tokio::time::interval(FORGET);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            if self.store.known().is_err() {
+                continue;
+            }
+            for org in self.settings.orgs.values() {
+                self.forget(org).await;
+            }
+        }
+    }
+
+    /// Deletes all runs of an organisation that ended long ago, and their logs.
     async fn forget(&self, org: &Org) {
         let retention = i64::try_from(org.retention.as_millis()).unwrap_or(i64::MAX);
         let until = now_ms().saturating_sub(retention);
-        let old = |_: &str, item: &Item| match item {
-            Item::Run(run) => run.ended_ms.is_some_and(|ended| ended < until) && !item.is_unfinished(),
-            _ => false,
-        };
-        // No run that was started later has ended before.
-        let prefix = key::runs(&org.id);
-        let (rows, _) = self.store.page(&prefix, None, false, FORGOTTEN_AT_ONCE, old);
-        for row in rows {
-            let Some((_, _, id)) = key::parts(&row.key) else {
-                continue;
-            };
-            if let Err(error) = self.forget_run(org, id, row.version).await {
-                tracing::warn!(org = org.id, run = id, %error, "a run that ended long ago cannot be deleted");
+        let mut from: Option<Arc<str>> = None;
+        loop {
+            let (rows, next) = self.store.ended_before(&org.id, until, from.as_deref());
+            let forgotten = stream::iter(rows).map(Ok).try_for_each_concurrent(FORGOTTEN_AT_ONCE, async |row| {
+                let Some((_, _, id)) = key::parts(&row.key) else {
+                    return Ok(());
+                };
+                let forgotten = self.forget_run(org, id, row.version).await;
+                forgotten.inspect_err(|error| {
+                    tracing::warn!(org = org.id, run = id, %error, "a run that ended long ago cannot be deleted");
+                })
+            });
+            if forgotten.await.is_err() {
                 return;
+            }
+            match next {
+                Some(next) => from = Some(next),
+                None => return,
             }
         }
     }
@@ -166,7 +184,7 @@ impl Actions {
     async fn forget_run(&self, org: &Org, id: &str, version: u64) -> Result<(), Error> {
         for number in 0..self.store.next_line(&org.id, id) {
             let row = key::line(&org.id, id, number);
-            if let Some(held) = self.store.item(&row) {
+            if let Some(held) = self.store.row(&row) {
                 ignore_conflict(self.store.delete(&row, held.version).await)?;
             }
             if number % LINES == 0 {

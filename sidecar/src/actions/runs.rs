@@ -28,7 +28,12 @@ pub(super) fn run_id(at_ms: i64, of: Option<&str>) -> Result<String, Error> {
         Some(of) => of.to_owned(),
         None => new_id("r")?.split_off(2),
     };
-    Ok(format!("r_{at_ms:012x}{}", random.get(..20).unwrap_or(&random)))
+    Ok(format!("{}{}", id_at(at_ms), random.get(..20).unwrap_or(&random)))
+}
+
+/// What the ids of runs begin with that are started at that time; those of runs that are started later come after it.
+pub(super) fn id_at(at_ms: i64) -> String {
+    format!("r_{:012x}", at_ms.max(0))
 }
 
 /// What starts a run.

@@ -1,24 +1,25 @@
 //! Where organisations' things are: the registry, and what is looked for in it all the time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod index;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
-use super::item::{Action, Entity, Item, LogLine, Run, Trigger};
+use self::index::Index;
+pub(super) use self::index::Watch;
+use super::item::{Action, Entity, Head, Item, LogLine, Packed, Run};
+use super::runs::id_at;
 use crate::json_api::Error;
 use crate::kafka::log::Log;
 use crate::metrics::StateMetrics;
-use crate::registry::{Content, Observer, Phase, Registry, Row};
+use crate::registry::{Observer, Phase, Registry, Row, Versioned};
 
 /// How many rows are looked at in one go, while others wait.
 const AT_ONCE: usize = 2_000;
 
 /// The rows of all organisations.
 pub(super) struct Store {
-    registry: Arc<Registry<Item>>,
+    registry: Arc<Registry<Packed>>,
     index: Arc<Index>,
 }
 
@@ -72,117 +73,23 @@ pub(super) mod key {
     }
 }
 
-/// What is looked for in the rows all the time.
-struct Index {
-    found: Mutex<Found>,
-}
+/// Some rows, and after which to go on, if there may be more.
+pub(super) type Page = (Vec<Row<Packed>>, Option<Arc<str>>);
 
-#[derive(Default)]
-struct Found {
-    /// Runs that go on, and when they have taken too long.
-    open: BTreeMap<Arc<str>, Option<i64>>,
-    /// Rows of which others have still to be told.
-    unfinished: BTreeSet<Arc<str>>,
-    automations: BTreeMap<Arc<str>, Arc<Item>>,
-    /// Who waits for a row to change, by its key.
-    watchers: HashMap<String, Arc<Notify>>,
-}
-
-impl Index {
-    fn lock(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Found {
-    fn note(&mut self, key: &Arc<str>, content: &Content<Item>) {
-        let item = match content {
-            Content::Value(item) => Some(item),
-            Content::Deleted | Content::Closed | Content::Unreadable(_) => None,
-        };
-        match item.map(|item| (&**item, item)) {
-            Some((Item::Run(run), _)) if !run.status.has_ended() => {
-                self.open.insert(Arc::clone(key), run.deadline_ms);
-            }
-            Some((Item::Action(action), item)) if matches!(action.trigger, Trigger::Automation { .. }) => {
-                self.automations.insert(Arc::clone(key), Arc::clone(item));
-            }
-            _ => {
-                self.open.remove(key);
-                self.automations.remove(key);
-            }
-        }
-        if item.is_some_and(|item| item.is_unfinished()) {
-            self.unfinished.insert(Arc::clone(key));
-        } else {
-            self.unfinished.remove(key);
-        }
-    }
-}
-
-impl Observer<Item> for Index {
-    fn begin(&self, rows: &mut dyn Iterator<Item = (&Arc<str>, u64, &Content<Item>)>) {
-        let mut found = self.lock();
-        let watchers = std::mem::take(&mut found.watchers);
-        *found = Found::default();
-        for (key, _, content) in rows {
-            found.note(key, content);
-        }
-        for notify in watchers.values() {
-            notify.notify_waiters();
-        }
-        found.watchers = watchers;
-    }
-
-    fn changed(&self, key: &Arc<str>, _version: u64, content: &Content<Item>) {
-        let mut found = self.lock();
-        found.note(key, content);
-        if let Some(notify) = found.watchers.get(&**key) {
-            notify.notify_waiters();
-        }
-        // Lines of a log wake who waits for the log.
-        if let Some((lines, _)) = key.rsplit_once('/')
-            && let Some(notify) = found.watchers.get(lines)
-        {
-            notify.notify_waiters();
-        }
-    }
-}
-
-/// Waits for a row, or the rows of a log, to change; it is forgotten when it is dropped.
-pub(super) struct Watch {
-    index: Arc<Index>,
-    key: String,
-    notify: Arc<Notify>,
-}
-
-impl Watch {
-    /// Told at the next change from when this was called, if it is then waited for.
-    pub(super) fn changed(&self) -> impl Future<Output = ()> + '_ {
-        let mut waiting = Box::pin(self.notify.notified());
-        // From now on, and not only when it is first polled.
-        waiting.as_mut().enable();
-        waiting
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut found = self.index.lock();
-        // Ours, and the index's.
-        if Arc::strong_count(&self.notify) <= 2 {
-            found.watchers.remove(&self.key);
-        }
-    }
+/// Among which rows of a kind some are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Among {
+    /// All of them.
+    All,
+    /// Runs that go on.
+    Open,
 }
 
 impl Store {
     /// The rows of a log.
     pub(super) fn new(log: Log, metrics: StateMetrics) -> Self {
-        let index = Arc::new(Index {
-            found: Mutex::default(),
-        });
-        let observer = Arc::clone(&index) as Arc<dyn Observer<Item>>;
+        let index = Arc::new(Index::default());
+        let observer = Arc::clone(&index) as Arc<dyn Observer<Packed>>;
         let registry = Registry::observed(log, metrics, observer);
         Self { registry, index }
     }
@@ -206,99 +113,85 @@ impl Store {
         Ok(self.registry.catch_up().await?)
     }
 
+    /// Waits for a row, or the rows of a log, to change.
     pub(super) fn watch(&self, key: String) -> Watch {
-        let mut found = self.index.lock();
-        let notify = Arc::clone(found.watchers.entry(key.clone()).or_default());
-        Watch {
-            index: Arc::clone(&self.index),
-            key,
-            notify,
-        }
+        self.index.watch(key)
     }
 
-    pub(super) fn item(&self, key: &str) -> Option<Held<Arc<Item>>> {
-        let row = self.registry.get(key)?;
+    /// A row as it is kept.
+    pub(super) fn row(&self, key: &str) -> Option<Held<Arc<Packed>>> {
+        let Versioned { version, value } = self.registry.get(key)?;
+        Some(Held { version, value })
+    }
+
+    fn parsed<T>(&self, key: &str, parse: impl FnOnce(&Packed) -> Option<T>) -> Option<Held<T>> {
+        let row = self.row(key)?;
         Some(Held {
             version: row.version,
-            value: row.value,
+            value: parse(&row.value)?,
         })
     }
 
+    pub(super) fn item(&self, key: &str) -> Option<Held<Item>> {
+        self.parsed(key, Packed::item)
+    }
+
     pub(super) fn run_of(&self, org: &str, id: &str) -> Option<Held<Run>> {
-        let row = self.item(&key::run(org, id))?;
-        match &*row.value {
-            Item::Run(run) => Some(Held {
-                version: row.version,
-                value: Run::clone(run),
-            }),
-            _ => None,
-        }
+        self.parsed(&key::run(org, id), Packed::run)
     }
 
     /// An entity that is there, or one that is being deleted.
     pub(super) fn entity(&self, org: &str, blueprint: &str, id: &str) -> Option<Held<Entity>> {
-        let row = self.item(&key::entity(org, blueprint, id))?;
-        match &*row.value {
-            Item::Entity(entity) => Some(Held {
-                version: row.version,
-                value: entity.clone(),
-            }),
-            _ => None,
-        }
+        self.parsed(&key::entity(org, blueprint, id), Packed::entity)
     }
 
     pub(super) fn action(&self, org: &str, id: &str) -> Option<Held<Action>> {
-        let row = self.item(&key::action(org, id))?;
-        match &*row.value {
-            Item::Action(action) => Some(Held {
-                version: row.version,
-                value: action.clone(),
-            }),
-            _ => None,
-        }
+        self.parsed(&key::action(org, id), Packed::action)
     }
 
     /// The lines of a run's log from number `from` on, `most` of them.
     pub(super) fn lines(&self, org: &str, run: &str, from: usize, most: usize) -> Vec<LogLine> {
         let prefix = key::lines(org, run);
         let after = from.checked_sub(1).map(|before| key::line(org, run, before));
-        let (rows, _) = self.registry.some(&prefix, after.as_deref(), false, most);
-        let line = |row: Row<Item>| match &*row.value {
-            Item::Log(line) => Some(line.clone()),
-            _ => None,
-        };
-        rows.into_iter().filter_map(line).collect()
+        let (rows, _) = self
+            .registry
+            .some(&prefix, after.as_deref(), false, most, |_, _| true);
+        rows.iter().filter_map(|row| row.value.line()).collect()
     }
 
     /// The number that the next line of a run's log has.
     pub(super) fn next_line(&self, org: &str, run: &str) -> usize {
         let prefix = key::lines(org, run);
-        let (rows, _) = self.registry.some(&prefix, None, true, 1);
+        let (rows, _) = self.registry.some(&prefix, None, true, 1, |_, _| true);
         let last = rows
             .first()
             .and_then(|row| row.key.rsplit_once('/')?.1.parse::<usize>().ok());
         last.map_or(0, |last| last + 1)
     }
 
-    /// Rows of one kind, as [`Registry::some`] gives them, that `keep` keeps: `most` of them, and where to go on.
-    pub(super) fn page(
+    /// Rows of one kind, in the order of [`Registry::some`], that `keep` keeps: `most` of them, and where to go on. `keep` is asked
+    /// under the registry's lock.
+    pub(super) async fn page(
         &self,
+        among: Among,
         prefix: &str,
         mut from: Option<Arc<str>>,
         back: bool,
         most: usize,
-        keep: impl Fn(&str, &Item) -> bool,
-    ) -> (Vec<Row<Item>>, Option<Arc<str>>) {
-        let mut found = Vec::new();
+        keep: impl Fn(&str, &Packed) -> bool,
+    ) -> Page {
+        let keep = |key: &str, row: &Packed| keep(key.strip_prefix(prefix).unwrap_or_default(), row);
+        let mut found: Vec<Row<Packed>> = Vec::new();
+        // Where all are kept, that is enough.
+        let mut at_once = most.saturating_add(1);
         loop {
-            let (rows, next) = self.registry.some(prefix, from.as_deref(), back, AT_ONCE);
+            let (rows, next) = match among {
+                Among::All => self.registry.some(prefix, from.as_deref(), back, at_once, &keep),
+                Among::Open => self.some_open(prefix, from.as_deref(), back, at_once, &keep),
+            };
             for row in rows {
-                if !keep(row.key.strip_prefix(prefix).unwrap_or_default(), &row.value) {
-                    continue;
-                }
                 if found.len() == most {
-                    let last: Option<&Row<Item>> = found.last();
-                    let last = last.map(|row| Arc::clone(&row.key));
+                    let last = found.last().map(|row| Arc::clone(&row.key));
                     return (found, last);
                 }
                 found.push(row);
@@ -307,38 +200,72 @@ impl Store {
                 Some(next) => from = Some(next),
                 None => return (found, None),
             }
+            at_once = AT_ONCE;
+            tokio::task::yield_now().await;
         }
     }
 
-    /// The runs that go on, by their keys, and when they have taken too long.
-    pub(super) fn open(&self) -> Vec<(Arc<str>, Option<i64>)> {
-        let found = self.index.lock();
-        found
-            .open
-            .iter()
-            .map(|(key, at)| (Arc::clone(key), *at))
-            .collect()
+    fn some_open(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        back: bool,
+        most: usize,
+        keep: impl Fn(&str, &Packed) -> bool,
+    ) -> Page {
+        let (keys, next) = self.index.look(|found| found.open(prefix, from, back, most));
+        let there = |key: Arc<str>| {
+            let Versioned { version, value } = self.registry.get(&key)?;
+            keep(&key, &value).then_some(Row { key, version, value })
+        };
+        (keys.into_iter().filter_map(there).collect(), next)
+    }
+
+    /// Some of an organisation's runs that ended before `until_ms`, of which nobody has anything to be told, after run `from`, the
+    /// oldest first, and where to go on, if there may be more.
+    ///
+    /// A run's id begins with when it was started, and none has ended before that: later ones are not looked at. (Whoever ends a run
+    /// may have a clock that is behind that of who started it; so much later it is found.)
+    pub(super) fn ended_before(&self, org: &str, until_ms: i64, from: Option<&str>) -> Page {
+        let bound = key::run(org, &id_at(until_ms));
+        let keep = |key: &str, row: &Packed| match row.head() {
+            Head::Run(run) => {
+                key < bound.as_str()
+                    && run.ended_ms.is_some_and(|ended| ended < until_ms)
+                    && !row.is_unfinished()
+            }
+            _ => false,
+        };
+        let (rows, next) = self.registry.some(&key::runs(org), from, false, AT_ONCE, keep);
+        (rows, next.filter(|next| **next < *bound))
+    }
+
+    /// An organisation's runs that go on.
+    pub(super) fn open(&self, org: &str) -> Vec<Arc<str>> {
+        self.index
+            .look(|found| found.open(&key::runs(org), None, false, usize::MAX).0)
+    }
+
+    /// The runs that have taken too long at `now_ms`.
+    pub(super) fn overdue(&self, now_ms: i64) -> Vec<Arc<str>> {
+        self.index.look(|found| found.overdue(now_ms))
     }
 
     /// The rows of which others have still to be told.
     pub(super) fn unfinished(&self) -> Vec<Arc<str>> {
-        self.index.lock().unfinished.iter().cloned().collect()
+        self.index.look(index::Found::unfinished)
     }
 
     /// The automations that an organisation has made by the API.
-    pub(super) fn automations(&self, org: &str) -> Vec<Arc<Item>> {
-        let prefix = key::actions(org);
-        let found = self.index.lock();
-        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
-        let all = found.automations.range::<str, _>(from);
-        all.take_while(|(key, _)| key.starts_with(&prefix))
-            .map(|(_, item)| Arc::clone(item))
-            .collect()
+    pub(super) fn automations(&self, org: &str) -> Vec<Arc<Action>> {
+        self.index.look(|found| found.automations(&key::actions(org)))
     }
 
     /// Puts a row where version `base` of it is, and gives the new version.
     pub(super) async fn put(&self, key: &str, base: u64, item: &Item) -> Result<u64, Error> {
-        Ok(self.registry.put(key, base, item).await?)
+        let row = Packed::new(item);
+        let row = row.map_err(|error| Error::Unreadable(format!("it cannot be kept: {error}")))?;
+        Ok(self.registry.put(key, base, &row).await?)
     }
 
     pub(super) async fn delete(&self, key: &str, base: u64) -> Result<(), Error> {
@@ -355,3 +282,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

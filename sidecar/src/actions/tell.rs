@@ -67,11 +67,7 @@ impl Actions {
         let told = async {
             loop {
                 let changed = watch.changed();
-                if self
-                    .store
-                    .item(row)
-                    .is_none_or(|held| !held.value.is_unfinished())
-                {
+                if self.store.row(row).is_none_or(|held| !held.value.is_unfinished()) {
                     return;
                 }
                 changed.await;
@@ -105,7 +101,7 @@ impl Actions {
             let Some(held) = self.store.item(&row) else {
                 continue;
             };
-            let since = match &*held.value {
+            let since = match &held.value {
                 Item::Run(run) => run.updated_ms,
                 Item::Entity(entity) => entity.updated_ms,
                 Item::Action(_) | Item::Log(_) => continue,
@@ -129,7 +125,7 @@ impl Actions {
             let Some(held) = self.store.item(row).filter(|held| held.value.is_unfinished()) else {
                 return Ok(());
             };
-            let mut item = Item::clone(&held.value);
+            let mut item = held.value.clone();
             if let Item::Run(run) = &mut item
                 && run.unwritten
                 && told.insert("run".to_owned())

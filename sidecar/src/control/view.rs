@@ -283,7 +283,7 @@ fn rows(list: &List<'_>, kind: Kind, unreadable: &mut BTreeMap<String, Arc<str>>
         match content {
             Content::Value(item) => rows.push((id, version, item)),
             Content::Unreadable(why) => {
-                unreadable.insert(key.to_string(), why);
+                unreadable.insert(key.to_string(), *why);
             }
             Content::Deleted | Content::Closed => {}
         }

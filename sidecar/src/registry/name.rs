@@ -29,13 +29,21 @@ impl Name {
         let text = std::str::from_utf8(bytes).ok()?;
         let (key, rest) = text.rsplit_once('@')?;
         let (version, nonce) = rest.split_once('.')?;
-        let name = Self {
+        let legal = !key.is_empty()
+            && key.len() <= MAX_KEY
+            && version.starts_with(|first| matches!(first, '1'..='9'))
+            && nonce.len() == 32
+            && nonce
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !legal {
+            return None;
+        }
+        Some(Self {
             key: key.into(),
-            version: version.parse().ok().filter(|version| *version > 0)?,
+            version: version.parse().ok()?,
             nonce: u128::from_str_radix(nonce, 16).ok()?,
-        };
-        let legal = !key.is_empty() && key.len() <= MAX_KEY && name.to_string() == text;
-        legal.then_some(name)
+        })
     }
 }
 

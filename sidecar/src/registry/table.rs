@@ -21,8 +21,9 @@ pub enum Content<V> {
     Deleted,
     /// It was deleted long ago, and is about to be forgotten: nobody may write it until it is.
     Closed,
-    /// What another version of Sluice wrote, and this one cannot read: it is kept, and cannot be changed.
-    Unreadable(Arc<str>),
+    /// What another version of Sluice wrote, and this one cannot read: it is kept, and cannot be changed. (In a box, so that all
+    /// other rows are the smaller.)
+    Unreadable(Box<Arc<str>>),
 }
 
 impl<V> Clone for Content<V> {
@@ -31,7 +32,7 @@ impl<V> Clone for Content<V> {
             Self::Value(value) => Self::Value(Arc::clone(value)),
             Self::Deleted => Self::Deleted,
             Self::Closed => Self::Closed,
-            Self::Unreadable(why) => Self::Unreadable(Arc::clone(why)),
+            Self::Unreadable(why) => Self::Unreadable(why.clone()),
         }
     }
 }
@@ -43,7 +44,8 @@ pub struct Row<V> {
     pub version: u64,
     /// What it holds.
     pub content: Content<V>,
-    nonce: u128,
+    /// As bytes, which need no alignment: there are many rows.
+    nonce: [u8; 16],
     /// When it was written, in milliseconds since 1970.
     at_ms: i64,
 }
@@ -123,7 +125,7 @@ pub fn encode<V: Serialize>(proposed: &Proposed<'_, V>) -> Result<Vec<u8>, serde
 }
 
 fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Content<V> {
-    let unreadable = |why: String| Content::Unreadable(why.into());
+    let unreadable = |why: String| Content::Unreadable(Box::new(why.into()));
     let read: Read<'_> = match serde_json::from_slice(bytes) {
         Ok(read) => read,
         Err(error) => return unreadable(format!("it is no JSON of a registry: {}", position(&error))),
@@ -320,7 +322,7 @@ impl<V> Row<V> {
         Name {
             key: Arc::clone(key),
             version: self.version,
-            nonce: self.nonce,
+            nonce: u128::from_be_bytes(self.nonce),
         }
     }
 }
@@ -360,7 +362,7 @@ impl<V: DeserializeOwned> Table<V> {
         let row = Row {
             version: name.version,
             content: decode(value),
-            nonce: name.nonce,
+            nonce: name.nonce.to_be_bytes(),
             at_ms,
         };
         let gone = match row.content {

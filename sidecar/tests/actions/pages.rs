@@ -74,6 +74,17 @@ async fn runs_come_in_pages_the_newest_first_and_by_what_is_asked_for() {
     }
     let (found, _) = pages(&sidecar, "/v1/actions/runs?limit=4&status=SUCCESS", "runs").await;
     assert_eq!(ids(&found, "id").into_iter().collect::<BTreeSet<_>>(), done);
+    // Those that go on, which are kept by themselves.
+    let open: Vec<&String> = expected.iter().filter(|id| !done.contains(*id)).collect();
+    let (found, sizes) = pages(&sidecar, "/v1/actions/runs?limit=4&status=IN_PROGRESS", "runs").await;
+    assert_eq!(ids(&found, "id").iter().collect::<Vec<_>>(), open);
+    assert_eq!(sizes, [4, 4, 4, 1]);
+    let open = "/v1/actions/runs?limit=1&status=IN_PROGRESS&action=agent";
+    let (found, _) = pages(&sidecar, open, "runs").await;
+    let found: BTreeSet<_> = ids(&found, "id").into_iter().collect();
+    assert_eq!(found, agents.difference(&done).cloned().collect());
+    let (found, _) = pages(&sidecar, "/v1/actions/runs?status=WAITING_FOR_APPROVAL", "runs").await;
+    assert!(found.is_empty(), "{found:?}");
     let (found, sizes) = pages(&sidecar, "/v1/actions/runs?limit=2&action=agent", "runs").await;
     assert_eq!(ids(&found, "id").into_iter().collect::<BTreeSet<_>>(), agents);
     assert_eq!(sizes, [2, 2, 1]);

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::{Api, Page, after, cursor, query};
 use crate::actions::access::Caller;
-use crate::actions::item::{Action, Item};
+use crate::actions::item::{Action, Item, Packed};
 use crate::actions::org::{Grant, Org};
 use crate::actions::rules;
-use crate::actions::store::key;
+use crate::actions::store::{Among, key};
 use crate::json_api::{Answer, Error, Json, check_match, now, tagged};
 
 /// What paths of runs have in an action's place.
@@ -134,18 +134,19 @@ pub(super) async fn list(
     let limit = page.limit()?;
     let prefix = key::actions(&org.id);
     let from = after(&prefix, page.cursor.as_deref())?;
-    let keep = |id: &str, _: &Item| !org.actions.contains_key(id) && caller.may(Grant::See, id);
-    let (rows, next) = api.actions.store.page(&prefix, from, false, limit, keep);
+    let keep = |id: &str, _: &Packed| !org.actions.contains_key(id) && caller.may(Grant::See, id);
+    let store = &api.actions.store;
+    let (rows, next) = store.page(Among::All, &prefix, from, false, limit, keep).await;
     let mut all: BTreeMap<&str, Value> = BTreeMap::new();
     if page.cursor.is_none() {
         let declared = org.actions.iter().filter(|(id, _)| caller.may(Grant::See, id));
         all.extend(declared.map(|(id, action)| (id.as_str(), shown(action, true))));
     }
-    for row in &rows {
-        if let Item::Action(action) = &*row.value {
-            all.insert(&action.identifier, shown(action, false));
-        }
-    }
+    let made: Vec<Action> = rows.iter().filter_map(|row| row.value.action()).collect();
+    all.extend(
+        made.iter()
+            .map(|action| (action.identifier.as_str(), shown(action, false))),
+    );
     let all: Vec<Value> = all.into_values().collect();
     let next = cursor(&prefix, next);
     Ok(

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::{Api, Page, after, cursor, query};
 use crate::actions::entities::{Deed, Place, Written};
-use crate::actions::item::Item;
+use crate::actions::item::{Head, Packed};
 use crate::actions::org::Grant;
-use crate::actions::store::key;
+use crate::actions::store::{Among, key};
 use crate::actions::{port, rules};
 use crate::json_api::{Answer, Error, Json, check_match, tagged};
+use crate::registry::Row;
 
 /// What a change of an entity is a part of, and what becomes of one that is there.
 #[derive(Debug, Default, Deserialize)]
@@ -181,11 +182,12 @@ pub(super) async fn list(
     let limit = page.limit()?;
     let prefix = key::entities(&caller.org.id, &blueprint);
     let from = after(&prefix, page.cursor.as_deref())?;
-    let keep = |_: &str, item: &Item| matches!(item, Item::Entity(entity) if !entity.deleted);
-    let (rows, next) = api.actions.store.page(&prefix, from, false, limit, keep);
-    let shown = |row: &crate::registry::Row<Item>| match &*row.value {
-        Item::Entity(entity) => Some(port::entity(&blueprint, row.key.strip_prefix(&prefix)?, entity)),
-        _ => None,
+    let keep = |_: &str, row: &Packed| matches!(row.head(), Head::Entity { deleted: false, .. });
+    let store = &api.actions.store;
+    let (rows, next) = store.page(Among::All, &prefix, from, false, limit, keep).await;
+    let shown = |row: &Row<Packed>| {
+        let id = row.key.strip_prefix(&prefix)?;
+        Some(port::entity(&blueprint, id, &row.value.entity()?))
     };
     let entities: Vec<Value> = rows.iter().filter_map(shown).collect();
     let next = cursor(&prefix, next);

@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, MAX_WAIT, after, cursor, limit, query};
-use crate::actions::item::{Item, Run, Status};
+use crate::actions::item::{Head, Packed, Run, Status};
 use crate::actions::org::Grant;
 use crate::actions::port;
-use crate::actions::store::{Held, key};
+use crate::actions::store::{Among, Held, key};
 use crate::json_api::{Answer, Error, Json, check_match, tagged};
 use crate::read::preferred_wait;
+use crate::registry::Row;
 use crate::shutdown::Phase;
 
 const APPLIED: HeaderName = HeaderName::from_static(sluice_proto::prefer::APPLIED);
@@ -95,20 +96,23 @@ pub(super) async fn list(
     let prefix = key::runs(&caller.org.id);
     let from = after(&prefix, wanted.cursor.as_deref())?;
     let is = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-    let keep = |_: &str, item: &Item| match item {
-        Item::Run(run) => {
-            is(&wanted.action, &run.action)
-                && is(&wanted.user, &run.user)
-                && wanted.status.is_none_or(|status| status == run.status)
-                && caller.may(Grant::See, &run.action)
-        }
-        _ => false,
+    let keep = |_: &str, row: &Packed| {
+        let Head::Run(run) = row.head() else {
+            return false;
+        };
+        wanted.status.is_none_or(|status| status == run.status)
+            && row
+                .run_action()
+                .is_some_and(|action| is(&wanted.action, &action) && caller.may(Grant::See, &action))
+            && row.run_user().is_some_and(|user| is(&wanted.user, &user))
     };
-    let (rows, next) = api.actions.store.page(&prefix, from, true, limit, keep);
-    let run = |row: &crate::registry::Row<Item>| match &*row.value {
-        Item::Run(run) => Some(port::run(row.key.strip_prefix(&prefix)?, run)),
-        _ => None,
+    let among = match wanted.status {
+        Some(status) if !status.has_ended() => Among::Open,
+        Some(_) | None => Among::All,
     };
+    let store = &api.actions.store;
+    let (rows, next) = store.page(among, &prefix, from, true, limit, keep).await;
+    let run = |row: &Row<Packed>| Some(port::run(row.key.strip_prefix(&prefix)?, &row.value.run()?));
     let runs: Vec<Value> = rows.iter().filter_map(run).collect();
     let next = cursor(&prefix, next);
     Ok(

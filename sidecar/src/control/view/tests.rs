@@ -89,7 +89,7 @@ proptest! {
                     _ => (Kind::Deployments, "d"),
                 };
                 let content = match what {
-                    4 if n % 2 == 0 => Content::Unreadable(Arc::from("later")),
+                    4 if n % 2 == 0 => Content::Unreadable(Box::new(Arc::from("later"))),
                     4 => Content::Deleted,
                     what => Content::Value(Arc::new(item(kind, row, what))),
                 };

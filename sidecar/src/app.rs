@@ -172,7 +172,7 @@ impl App {
         let subscriptions = Engine::start(
             control.desired(),
             sinks,
-            config.held.clone(),
+            (config.held.clone(), config.replies.topics.clone()),
             Arc::clone(&metrics),
         );
         admin = admin.merge(api::router(

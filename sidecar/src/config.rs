@@ -4,7 +4,7 @@
 //! finds every problem in one go.
 
 mod choices;
-mod clusters;
+pub(crate) mod clusters;
 mod env;
 mod jwt;
 mod listeners;
@@ -15,7 +15,7 @@ mod properties;
 mod read;
 mod reads;
 mod rendering;
-mod replies;
+pub(crate) mod replies;
 mod secret;
 mod show;
 mod source;

@@ -1,5 +1,7 @@
 //! Request and reply through real Envoy: franz-go answers what the filter, or the REST face, had written.
 
+mod handled;
+
 use std::time::{Duration, Instant};
 
 use hyper::Method;

@@ -149,7 +149,7 @@ fn allowed_topics(section: &Section<'_>, produces: bool, context: &Context<'_>) 
 }
 
 /// A list of topics, and of starts of topics with a `*` at their ends.
-pub(super) fn allowlist(section: &Section<'_>, key: &str) -> TopicAllowlist {
+pub(crate) fn allowlist(section: &Section<'_>, key: &str) -> TopicAllowlist {
     let entries = section.strings(key).unwrap_or_default();
     for (i, entry) in entries.iter().enumerate() {
         let name = entry.strip_suffix('*').unwrap_or(entry);

@@ -19,8 +19,11 @@ const MIN_KEY: usize = 16;
 
 /// The headers that Spring Kafka's `ReplyingKafkaTemplate` writes and `@SendTo` goes by
 /// (`org.springframework.kafka.support.KafkaHeaders`).
-const CORRELATION: &str = "kafka_correlationId";
-const REPLY_TOPIC: &str = "kafka_replyTopic";
+pub(crate) const CORRELATION: &str = "kafka_correlationId";
+pub(crate) const REPLY_TOPIC: &str = "kafka_replyTopic";
+/// The headers of replies that say what the answer is.
+pub(crate) const STATUS: &str = "http-status";
+pub(crate) const CONTENT_TYPE: &str = "content-type";
 
 /// What a reply's header cannot be an answer's: what is between two ends of a connection (RFC 9110, section 7.6.1), says how
 /// long the answer is, or is said by the record in another way.
@@ -201,8 +204,8 @@ fn one(
     if reply_topic_header.as_ref() == Some(&correlation_header) {
         section.problem("reply_topic_header", "is the correlation_header, too");
     }
-    let status_header = header(&section, "status_header", "http-status");
-    let content_type_header = header(&section, "content_type_header", "content-type");
+    let status_header = header(&section, "status_header", STATUS);
+    let content_type_header = header(&section, "content_type_header", CONTENT_TYPE);
     let headers = section.strings("headers").unwrap_or_default();
     for (i, name) in headers.iter().enumerate() {
         let lower = name.to_ascii_lowercase();

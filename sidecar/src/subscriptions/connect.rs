@@ -53,7 +53,7 @@ impl Connect for Sinks {
         let usage = Usage {
             author: self.directory.author(id),
             batches: spec.batch.is_some(),
-            replies: spec.reply_topic.is_some(),
+            replies: spec.replies(),
             raw,
         };
         Webhook::new(target, &spec.webhook, usage, &self.egress, self.metrics.sinks())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 
 use crate::kafka::reader::Record;
@@ -31,13 +32,24 @@ impl Event {
     }
 }
 
+/// What a handler answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// What came of handing events over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The handler took them.
     Done {
         /// What it answered, where there is a reply topic to put it on.
-        reply: Option<Bytes>,
+        reply: Option<Reply>,
     },
     /// They may be tried again.
     Retry {

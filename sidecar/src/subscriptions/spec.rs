@@ -45,6 +45,8 @@ pub struct Spec {
     pub workflow_retention: Duration,
     /// Where the handler's answers go (`reply_topic`).
     pub reply_topic: Option<String>,
+    /// The topics that a record may name to have the answer there (`reply_topics`).
+    pub reply_topics: crate::config::TopicAllowlist,
     /// Whether nothing is to be delivered, by anybody (`paused`).
     pub paused: bool,
     /// librdkafka properties of the consumer, those only that a caller may set.
@@ -193,6 +195,11 @@ pub struct Buffer {
 }
 
 impl Spec {
+    /// Whether what the handler answers is wanted.
+    pub fn replies(&self) -> bool {
+        self.reply_topic.is_some() || !self.reply_topics.0.is_empty()
+    }
+
     /// `group.id` of its consumer: the option, the cluster's property, or the subscription's id.
     pub fn group<'a>(&'a self, id: &'a str, cluster: &'a crate::config::Cluster) -> &'a str {
         let own = self.properties.get("group.id").map(String::as_str);

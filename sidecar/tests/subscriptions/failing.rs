@@ -252,6 +252,8 @@ async fn answers_go_to_the_reply_topic() {
         .find(|header| header.key == "correlation-id")
         .unwrap();
     assert_eq!(correlation.value, Some(&b"sub/orders/0/0"[..]));
+    let status = headers.iter().find(|header| header.key == "http-status").unwrap();
+    assert_eq!(status.value, Some(&b"200"[..]));
     world
         .until("everything committed", |status| committed(status, &[1]))
         .await;

@@ -26,7 +26,7 @@ use serde_json::Value;
 use sluice::config::{Cluster, HeldTopic, Secret, TopicAllowlist};
 use sluice::metrics::Metrics;
 use sluice::subscriptions::engine::{Connect, Engine, Handle};
-use sluice::subscriptions::event::{Deliver, Event, Outcome};
+use sluice::subscriptions::event::{Deliver, Event, Outcome, Reply};
 use sluice::subscriptions::running::{Called, Desired, Order, Refused, Status, Together, Told};
 use sluice::subscriptions::sink::Inline;
 use sluice::subscriptions::spec::{Scope, Spec, Topics};
@@ -305,14 +305,21 @@ impl Deliver for Post {
             Ok(answer) => answer,
             Err(error) => return failed(error.to_string(), None),
         };
-        let status = answer.status().as_u16();
-        let body = match answer.into_body().collect().await {
+        let (head, body) = answer.into_parts();
+        let status = head.status.as_u16();
+        let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return failed(error.to_string(), None),
         };
         let why = format!("the handler answered {status}");
         match status {
-            200..300 => Outcome::Done { reply: Some(body) },
+            200..300 => Outcome::Done {
+                reply: Some(Reply {
+                    status,
+                    headers: head.headers,
+                    body,
+                }),
+            },
             400..500 => Outcome::Poison {
                 why,
                 status: Some(status),
@@ -417,7 +424,7 @@ impl World {
             topic: HELD.to_owned(),
             ..HeldTopic::default()
         };
-        let engine = Engine::start(watched, sinks(&metrics), held, Arc::clone(&metrics));
+        let engine = Engine::start(watched, sinks(&metrics), (held, Vec::new()), Arc::clone(&metrics));
         Self {
             handle: engine.handle(),
             engine,

@@ -90,11 +90,16 @@ impl Page<'_> {
                 self.list(&format!("{path}.scopes"), issuer.scopes.iter().cloned());
             }
         }
-        let statuses = reading.retry.iter().map(|statuses| match statuses {
-            Statuses::One(status) => status.to_string(),
-            Statuses::Class(class) => format!("{class}xx"),
-        });
-        self.list(&format!("{path}.retry_statuses"), statuses);
+        for (name, statuses) in [
+            ("retry_statuses", &reading.retry),
+            ("reply_statuses", &reading.replies),
+        ] {
+            let statuses = statuses.iter().map(|statuses| match statuses {
+                Statuses::One(status) => status.to_string(),
+                Statuses::Class(class) => format!("{class}xx"),
+            });
+            self.list(&format!("{path}.{name}"), statuses);
+        }
         self.line(
             &format!("{path}.max_retry_after"),
             format_duration(reading.max_retry_after),

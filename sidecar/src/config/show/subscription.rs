@@ -21,6 +21,7 @@ impl Page<'_> {
             max_held,
             workflow_retention,
             reply_topic,
+            reply_topics,
             paused,
             properties,
             webhook,
@@ -103,6 +104,7 @@ impl Page<'_> {
             &format!("{path}.reply_topic"),
             reply_topic.as_deref().unwrap_or("none"),
         );
+        self.list(&format!("{path}.reply_topics"), reply_topics.0.iter().cloned());
         self.line(&format!("{path}.paused"), paused);
         for (name, value) in properties {
             self.line(&format!("{path}.{name}"), value);

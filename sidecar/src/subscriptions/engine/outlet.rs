@@ -14,7 +14,7 @@ use tokio::sync::{OnceCell, oneshot};
 pub(super) use self::look::Found;
 use super::held::{Held, Id, partition_of};
 use super::runs::{self, Note};
-use crate::config::{Acks, Cluster, HeldTopic, Profile, Secret};
+use crate::config::{Acks, Cluster, HeldTopic, Profile, ReplyTopic, Secret, TopicAllowlist};
 use crate::kafka::connection::Connection;
 use crate::kafka::producer::Producer;
 use crate::kafka::reader::{Error, Reader};
@@ -37,6 +37,10 @@ pub(super) struct Outlet {
     producer: Producer,
     reader: Reader,
     held: HeldTopic,
+    /// Where this sidecar waits for replies itself, on this cluster.
+    replies: Vec<Arc<ReplyTopic>>,
+    /// The topics that may be written; none at all where the cluster is not written.
+    allowed: TopicAllowlist,
     partitions: OnceCell<i32>,
 }
 
@@ -61,7 +65,7 @@ impl Outlet {
     pub(super) fn new(
         name: &str,
         cluster: &Cluster,
-        held: &HeldTopic,
+        (held, replies): (&HeldTopic, &[Arc<ReplyTopic>]),
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
         let set = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
@@ -86,6 +90,15 @@ impl Outlet {
             producer,
             reader: Reader::new(cluster, READERS, Gauge::default()),
             held: held.clone(),
+            replies: replies
+                .iter()
+                .filter(|entry| entry.cluster == name)
+                .cloned()
+                .collect(),
+            allowed: match cluster.produces {
+                true => cluster.allowed_topics.clone(),
+                false => TopicAllowlist::default(),
+            },
             partitions: OnceCell::new(),
         })
     }
@@ -93,6 +106,16 @@ impl Outlet {
     /// The name of the topic that events are held in.
     pub(super) fn held_topic(&self) -> &str {
         &self.held.topic
+    }
+
+    /// The topics of its cluster on which this sidecar itself waits for replies.
+    pub(super) fn replies(&self) -> &[Arc<ReplyTopic>] {
+        &self.replies
+    }
+
+    /// Whether the cluster's configuration allows `topic` to be written.
+    pub(super) fn may_write(&self, topic: &str) -> bool {
+        self.allowed.allows(topic)
     }
 
     /// Reads by offset.

@@ -6,6 +6,7 @@ mod intake;
 mod leaving;
 mod orders;
 mod replay;
+mod reply;
 mod report;
 mod settle;
 mod starts;

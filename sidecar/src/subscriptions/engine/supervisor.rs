@@ -18,7 +18,7 @@ use super::reconcile::{Action, With, reconcile, same};
 use super::runner::{Board, HAND_OVER, LEAVE, Ordered, Stop};
 use super::runs::Runs;
 use super::target::Targets;
-use crate::config::HeldTopic;
+use crate::config::{HeldTopic, ReplyTopic};
 use crate::metrics::Metrics;
 use crate::subscriptions::event::Deliver;
 use crate::subscriptions::running::{Desired, State, Together};
@@ -58,6 +58,7 @@ type Opened = (Arc<crate::config::Cluster>, Arc<Outlet>);
 struct Shared {
     slots: Mutex<BTreeMap<Arc<str>, Slot>>,
     held: HeldTopic,
+    replies: Vec<Arc<ReplyTopic>>,
     metrics: Arc<Metrics>,
     outlets: Mutex<BTreeMap<String, Opened>>,
     /// By cluster and service, what exclusive handlers are read by.
@@ -96,7 +97,7 @@ impl Shared {
         {
             return Ok(Arc::clone(outlet));
         }
-        let made = Outlet::new(name, at, &self.held, &self.metrics)?;
+        let made = Outlet::new(name, at, (&self.held, &self.replies), &self.metrics)?;
         let made = Arc::new(made);
         outlets.insert(name.to_owned(), (Arc::clone(at), Arc::clone(&made)));
         Ok(made)
@@ -137,16 +138,18 @@ impl Shared {
 }
 
 impl Engine {
-    /// Runs what `desired` says, and goes along with its changes. Must be called within a tokio runtime.
+    /// Runs what `desired` says, and goes along with its changes: events are kept in the topic `held`, and answers on a topic of
+    /// `replies` are written as who waits there reads them. Must be called within a tokio runtime.
     pub fn start<C: Connect>(
         mut desired: watch::Receiver<Desired>,
         connect: C,
-        held: HeldTopic,
+        (held, replies): (HeldTopic, Vec<Arc<ReplyTopic>>),
         metrics: Arc<Metrics>,
     ) -> Self {
         let shared = Arc::new(Shared {
             slots: Mutex::default(),
             held,
+            replies,
             metrics,
             outlets: Mutex::default(),
             hubs: Mutex::default(),

@@ -11,7 +11,7 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use super::client::{Answer, Body};
-use crate::subscriptions::event::Outcome;
+use crate::subscriptions::event::{Outcome, Reply};
 
 /// How answers are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +22,10 @@ pub struct Reading {
     pub max_retry_after: Duration,
     /// `response_status`: a 2xx body may say `{"status": "SUCCESS" | "RETRY" | "DROP"}`, as Dapr's pub/sub has it.
     pub status_body: bool,
-    /// Whether the body of a 2xx answer goes to a reply topic.
+    /// Whether answers go to a reply topic.
     pub reply: bool,
+    /// `reply_statuses`: those that are no successes and go there all the same, unless they are tried again.
+    pub replies: Vec<Statuses>,
     /// `max_response_bytes`
     pub max_bytes: usize,
 }
@@ -40,12 +42,13 @@ impl Default for Reading {
             max_retry_after: Duration::from_secs(3600),
             status_body: false,
             reply: false,
+            replies: Vec::new(),
             max_bytes: 1 << 20,
         }
     }
 }
 
-/// One of `retry_statuses`.
+/// One of `retry_statuses` or `reply_statuses`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statuses {
     /// `429`
@@ -55,7 +58,7 @@ pub enum Statuses {
 }
 
 impl Statuses {
-    /// `429` or `5xx`; only what is no success can be tried again.
+    /// `429` or `5xx`; what is no success.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(class) = text.strip_suffix("xx") {
             let class = class.parse().ok()?;
@@ -82,8 +85,9 @@ pub(super) fn outcome(
     secrets: &[&str],
 ) -> Outcome {
     let status = answer.status.as_u16();
-    if answer.status.is_success() {
-        return success(answer.body, reading, target, status, secrets);
+    let has = |of: &[Statuses]| of.iter().any(|statuses| statuses.has(status));
+    if answer.status.is_success() || (reading.reply && has(&reading.replies) && !has(&reading.retry)) {
+        return taken(answer, reading, target, secrets);
     }
     let said = if answer.status.is_redirection() {
         ", a redirection, which is not followed".to_owned()
@@ -92,7 +96,7 @@ pub(super) fn outcome(
     };
     let name = answer.status.canonical_reason().unwrap_or_default();
     let why = format!("{target} answers {status} {name}{said}");
-    if reading.retry.iter().any(|statuses| statuses.has(status)) {
+    if has(&reading.retry) {
         return Outcome::Retry {
             why,
             status: Some(status),
@@ -105,7 +109,15 @@ pub(super) fn outcome(
     }
 }
 
-fn success(body: Body, reading: &Reading, target: &str, status: u16, secrets: &[&str]) -> Outcome {
+/// A success, or what is passed on as if it were one.
+fn taken(answer: Answer, reading: &Reading, target: &str, secrets: &[&str]) -> Outcome {
+    let Answer {
+        status,
+        headers,
+        body,
+    } = answer;
+    let may_steer = reading.status_body && status.is_success();
+    let status = status.as_u16();
     if !reading.status_body && !reading.reply {
         return Outcome::Done { reply: None };
     }
@@ -129,7 +141,7 @@ fn success(body: Body, reading: &Reading, target: &str, status: u16, secrets: &[
             };
         }
     };
-    match reading.status_body.then(|| said(&body)).flatten() {
+    match may_steer.then(|| said(&body)).flatten() {
         Some(Said::Drop) => Outcome::Dropped,
         Some(Said::Retry) => Outcome::Retry {
             why: format!("{target} answers {status} and asks for another attempt"),
@@ -145,7 +157,11 @@ fn success(body: Body, reading: &Reading, target: &str, status: u16, secrets: &[
             after: None,
         },
         Some(Said::Success) | None => Outcome::Done {
-            reply: reading.reply.then_some(body),
+            reply: reading.reply.then_some(Reply {
+                status,
+                headers,
+                body,
+            }),
         },
     }
 }

@@ -324,7 +324,23 @@ fn cloudevents(section: Section<'_>) -> CloudEvents {
 
 fn reading(section: &Section<'_>) -> Reading {
     let usual = Reading::default();
-    let retry = section.list("retry_statuses").map(|items| {
+    let retry = statuses(section, "retry_statuses");
+    let longest = section.millis("max_retry_after", 0..=DAY_MS);
+    let bytes = section.integer("max_response_bytes", 0..=MAX_RESPONSE);
+    Reading {
+        retry: retry.unwrap_or(usual.retry),
+        max_retry_after: longest.unwrap_or(usual.max_retry_after),
+        status_body: section.bool("response_status").unwrap_or_default(),
+        reply: false,
+        replies: statuses(section, "reply_statuses").unwrap_or_default(),
+        max_bytes: bytes
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(usual.max_bytes),
+    }
+}
+
+fn statuses(section: &Section<'_>, key: &str) -> Option<Vec<Statuses>> {
+    section.list(key).map(|items| {
         let mut all = Vec::new();
         for (i, item) in items.iter().enumerate() {
             let text = match item {
@@ -335,24 +351,13 @@ fn reading(section: &Section<'_>) -> Reading {
             match Statuses::parse(text.strip_suffix(".0").unwrap_or(&text)) {
                 Some(statuses) => all.push(statuses),
                 None => section.problem(
-                    &format!("retry_statuses[{i}]"),
+                    &format!("{key}[{i}]"),
                     "must be a status from 300 to 599, or 3xx, 4xx or 5xx",
                 ),
             }
         }
         all
-    });
-    let longest = section.millis("max_retry_after", 0..=DAY_MS);
-    let bytes = section.integer("max_response_bytes", 0..=MAX_RESPONSE);
-    Reading {
-        retry: retry.unwrap_or(usual.retry),
-        max_retry_after: longest.unwrap_or(usual.max_retry_after),
-        status_body: section.bool("response_status").unwrap_or_default(),
-        reply: false,
-        max_bytes: bytes
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(usual.max_bytes),
-    }
+    })
 }
 
 /// What stands for a secret where options are shown.

@@ -8,7 +8,7 @@ use sluice_settings::Section;
 use super::{
     Batch, Buffer, CircuitBreaker, OnFailure, Ordering, RateLimit, Retry, Sink, Source, Spec, properties,
 };
-use crate::config::{Cluster, check_topic};
+use crate::config::{Cluster, TopicAllowlist, check_topic, clusters::allowlist};
 use crate::subscriptions::sink::{self, Secrets};
 
 /// The longest time that anything may be set to.
@@ -63,18 +63,24 @@ pub(super) struct Options {
     max_held: usize,
     workflow_retention: Duration,
     reply_topic: Option<String>,
+    reply_topics: TopicAllowlist,
     paused: bool,
     properties: BTreeMap<String, String>,
     webhook: sink::Options,
 }
 
 impl Options {
-    /// The topics that the subscription writes, of which none may be its own source: the first of them.
-    pub(super) fn writes(&self) -> Option<&str> {
-        match &self.on_failure {
+    /// The topics that the subscription writes, of which none may be its own source.
+    pub(super) fn writes(&self) -> impl Iterator<Item = &str> {
+        let dead = match &self.on_failure {
             OnFailure::DeadLetter { topic } => Some(topic),
-            _ => self.reply_topic.as_deref(),
-        }
+            OnFailure::Park | OnFailure::Skip | OnFailure::Pause => None,
+        };
+        let named = self.reply_topics.0.iter().filter(|entry| !entry.ends_with('*'));
+        dead.into_iter()
+            .chain(&self.reply_topic)
+            .chain(named)
+            .map(String::as_str)
     }
 
     pub(super) fn into_spec(self, source: Source, sink: Sink) -> Spec {
@@ -92,6 +98,7 @@ impl Options {
             max_held: self.max_held,
             workflow_retention: self.workflow_retention,
             reply_topic: self.reply_topic,
+            reply_topics: self.reply_topics,
             paused: self.paused,
             properties: self.properties,
             webhook: self.webhook,
@@ -128,15 +135,24 @@ pub(super) fn read(of: &Section<'_>, cluster: Option<&Cluster>, secrets: &dyn Se
     let circuit_breaker = circuit_breaker(&section);
     let rate_limit = section.section("rate_limit").and_then(rate_limit);
     let reply_topic = written(&section, "reply_topic", cluster);
-    if reply_topic.is_some() && batch.is_some() {
-        section.problem(
-            "reply_topic",
-            "cannot be with `batch`: which of a batch's events would an answer be of?",
-        );
+    let reply_topics = reply_topics(&section, cluster);
+    for key in ["reply_topic", "reply_topics"] {
+        if section.raw(key).is_some() && batch.is_some() {
+            section.problem(
+                key,
+                "cannot be with `batch`: which of a batch's events would an answer be of?",
+            );
+        }
     }
     let paused = section.bool("paused").unwrap_or_default();
     let properties = librdkafka(&section);
     let webhook = sink::Options::read(&section, secrets);
+    if !webhook.reading.replies.is_empty() && reply_topic.is_none() && reply_topics.0.is_empty() {
+        section.problem(
+            "reply_statuses",
+            "means nothing without `reply_topic` or `reply_topics`",
+        );
+    }
     section.finish();
     Options {
         ordering,
@@ -150,6 +166,7 @@ pub(super) fn read(of: &Section<'_>, cluster: Option<&Cluster>, secrets: &dyn Se
         max_held,
         workflow_retention,
         reply_topic,
+        reply_topics,
         paused,
         properties,
         webhook,
@@ -239,19 +256,35 @@ fn on_failure(section: &Section<'_>, cluster: Option<&Cluster>) -> OnFailure {
     }
 }
 
+/// The topics of the source's cluster that a record may name.
+fn reply_topics(section: &Section<'_>, cluster: Option<&Cluster>) -> TopicAllowlist {
+    let topics = allowlist(section, "reply_topics");
+    for (i, entry) in topics.0.iter().enumerate() {
+        // Of those that begin so, each is looked at when it is named.
+        if let Some(cluster) = cluster.filter(|_| !entry.ends_with('*')) {
+            may_be_written(section, &format!("reply_topics[{i}]"), cluster, entry);
+        }
+    }
+    topics
+}
+
 /// A topic of the source's cluster that the subscription writes.
 fn written(section: &Section<'_>, key: &str, cluster: Option<&Cluster>) -> Option<String> {
     let topic = section.name(key)?;
     if let Err(why) = check_topic(&topic) {
         section.problem(key, why);
     } else if let Some(cluster) = cluster {
-        if !cluster.produces {
-            section.problem(key, "cannot be written: the cluster's producer.enabled is false");
-        } else if !cluster.allowed_topics.allows(&topic) {
-            section.problem(key, format!("{topic:?} is not in the cluster's allowed_topics"));
-        }
+        may_be_written(section, key, cluster, &topic);
     }
     Some(topic)
+}
+
+fn may_be_written(section: &Section<'_>, key: &str, cluster: &Cluster, topic: &str) {
+    if !cluster.produces {
+        section.problem(key, "cannot be written: the cluster's producer.enabled is false");
+    } else if !cluster.allowed_topics.allows(topic) {
+        section.problem(key, format!("{topic:?} is not in the cluster's allowed_topics"));
+    }
 }
 
 fn circuit_breaker(section: &Section<'_>) -> Option<CircuitBreaker> {

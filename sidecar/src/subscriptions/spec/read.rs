@@ -57,9 +57,10 @@ impl Spec {
             .as_ref()
             .and_then(|source| scope.clusters.get(&source.cluster));
         let options = options::read(&section, cluster, scope.secrets);
-        if let (Some(source), Some(topic)) = (&source, options.writes())
-            && source.has(topic)
-        {
+        let written = source
+            .as_ref()
+            .and_then(|source| options.writes().find(|topic| source.has(topic)));
+        if let Some(topic) = written {
             section.problem(
                 "source",
                 format!("has {topic:?}, which the subscription writes itself: it would never end"),

@@ -3,6 +3,7 @@ use sluice_settings::{Problems, Section};
 
 use super::*;
 use crate::config::{Callers, Cluster, TopicAllowlist};
+use crate::subscriptions::sink;
 
 fn read(tree: &Value) -> Result<Spec, Vec<String>> {
     let cluster = Cluster {
@@ -74,7 +75,7 @@ fn every_option_is_read() {
         "circuit_breaker": {"consecutive_failures": 2, "open_for": "3s", "slow_start": "4s"},
         "rate_limit": {"per_second": 10, "burst": 20},
         "max_buffered_records": 7, "max_buffered_bytes": 2048, "max_held": 9,
-        "reply_topic": "replies", "paused": true,
+        "reply_topic": "replies", "reply_topics": ["replies", "b.*"], "reply_statuses": [404], "paused": true,
         "group.id": "g", "auto.offset.reset": "earliest", "fetch.message.max.bytes": 4096,
     }))
     .unwrap();
@@ -122,6 +123,9 @@ fn every_option_is_read() {
     );
     assert_eq!((spec.max_held, spec.paused), (9, true));
     assert_eq!(spec.reply_topic.as_deref(), Some("replies"));
+    assert!(spec.reply_topics.allows("replies") && spec.reply_topics.allows("b.x"));
+    assert!(!spec.reply_topics.allows("orders"));
+    assert_eq!(spec.webhook.reading.replies, [sink::Statuses::One(404)]);
     assert_eq!(spec.group("sub_1", &Cluster::default()), "g");
     assert_eq!(spec.properties["max.partition.fetch.bytes"], "4096");
 }
@@ -194,6 +198,23 @@ fn options_that_cannot_be() {
             "\"audit\" is not in the cluster's allowed_topics",
         ),
         (json!({"reply_topic": "orders"}), "it would never end"),
+        (
+            json!({"reply_topic": "orders", "on_failure": "dead_letter", "dead_letter_topic": "dead.orders"}),
+            "it would never end",
+        ),
+        (json!({"reply_topics": ["orders"]}), "it would never end"),
+        (
+            json!({"reply_topics": ["replies", "audit"]}),
+            "options.reply_topics[1]: \"audit\" is not in the cluster's allowed_topics",
+        ),
+        (
+            json!({"reply_topics": ["replies"], "batch": {"max_records": 2}}),
+            "which of a batch's events",
+        ),
+        (
+            json!({"reply_statuses": ["4xx"]}),
+            "means nothing without `reply_topic`",
+        ),
         (
             json!({"reply_topic": "replies", "batch": {"max_records": 2}}),
             "which of a batch's events",

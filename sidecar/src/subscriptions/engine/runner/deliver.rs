@@ -246,7 +246,9 @@ impl<D: Deliver> Runner<D> {
             }
         };
         let well = match &outcome {
-            Outcome::Done { .. } | Outcome::Dropped => Some(true),
+            // An answer that is passed on may be one of a handler that is not well.
+            Outcome::Done { reply } => Some(reply.as_ref().is_none_or(|reply| reply.status < 500)),
+            Outcome::Dropped => Some(true),
             Outcome::Retry { status, .. } => Some(status.is_some_and(|status| status < 500)),
             Outcome::Poison { status, .. } => status.map(|_| true),
         };
@@ -255,8 +257,10 @@ impl<D: Deliver> Runner<D> {
             Outcome::Done { reply } => {
                 self.metrics.delivered(tickets.len());
                 for ticket in tickets {
-                    match (&self.spec.reply_topic, &reply) {
-                        (Some(_), Some(reply)) => self.settle(ticket, Effect::Reply, Some(reply.clone())),
+                    match &reply {
+                        Some(reply) if self.spec.replies() => {
+                            self.settle(ticket, Effect::Reply, Some(reply.clone()));
+                        }
                         _ => self.settle(ticket, Effect::Finish, None),
                     }
                 }

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use sluice_proto::v1::{ErrorClass, Header};
 
 use super::state::{At, Phase, now_ms};
-use super::{Board, Runner, Step};
+use super::{Board, Runner, Step, reply};
 use crate::kafka::reader::Record;
 use crate::kafka::record;
 use crate::subscriptions::engine::held::{Held, Why};
 use crate::subscriptions::engine::lanes::Ticket;
 use crate::subscriptions::engine::outlet::{Outlet, header};
-use crate::subscriptions::event::Deliver;
+use crate::subscriptions::event::{Deliver, Reply};
 use crate::subscriptions::spec::OnFailure;
 
 /// The first pause before a write is tried again, and the longest.
@@ -87,7 +86,7 @@ impl<D: Deliver> Runner<D> {
     }
 
     /// Writes what must be for an event.
-    pub(super) fn settle(&mut self, ticket: Ticket, effect: Effect, reply: Option<Bytes>) {
+    pub(super) fn settle(&mut self, ticket: Ticket, effect: Effect, reply: Option<Reply>) {
         let id = self.id_of(ticket);
         let Some(entry) = self.entries.get(&ticket) else {
             return;
@@ -115,11 +114,11 @@ impl<D: Deliver> Runner<D> {
             _ => At::Settling,
         };
         self.put(ticket, at);
-        let topic = match (effect, &self.spec.on_failure, &self.spec.reply_topic) {
-            (Effect::DeadLetter, OnFailure::DeadLetter { topic }, _) => topic.clone(),
-            (Effect::Reply, _, Some(topic)) => topic.clone(),
+        let topic = match (effect, &self.spec.on_failure) {
+            (Effect::DeadLetter, OnFailure::DeadLetter { topic }) => topic.clone(),
             _ => String::new(),
         };
+        let answered = reply.map(|reply| (reply, Arc::clone(&self.spec)));
         let (outlet, board) = (Arc::clone(&self.outlet), Arc::clone(&self.board));
         let failures = self.metrics.write_failures();
         self.steps.spawn(async move {
@@ -138,7 +137,15 @@ impl<D: Deliver> Runner<D> {
                 },
                 (None, None, _) => None,
             };
-            let writes = writes(effect, &id, &topic, record.as_deref(), marks, reply, is_held);
+            let answer = match (&record, answered) {
+                (Some(record), Some((answered, spec))) => match reply::topic(&spec, &outlet, record) {
+                    Ok(Some(topic)) => Some(reply::answer(&id, &topic, record, answered, outlet.replies())),
+                    Ok(None) => None,
+                    Err(why) => return Step::Settled(ticket, effect, Err(why)),
+                },
+                _ => None,
+            };
+            let writes = writes(effect, &id, &topic, record.as_deref(), marks, answer, is_held);
             let mut at = None;
             for write in writes {
                 match carry_out(&outlet, &board, &failures, &id, write).await {
@@ -238,7 +245,7 @@ fn writes(
     topic: &str,
     record: Option<&Record>,
     marks: Held,
-    reply: Option<Bytes>,
+    reply: Option<record::Record>,
     is_held: bool,
 ) -> Vec<Write> {
     let held = |why| {
@@ -270,12 +277,7 @@ fn writes(
             record.map(|record| Write::Record(dead_letter(id, topic, record, &marks))),
             forgotten,
         ],
-        Effect::Reply => {
-            let reply = record
-                .zip(reply)
-                .map(|(record, value)| Write::Record(answer(id, topic, record, value)));
-            [reply, forgotten]
-        }
+        Effect::Reply => [reply.map(Write::Record), forgotten],
     };
     writes.into_iter().flatten().collect()
 }
@@ -305,31 +307,6 @@ fn dead_letter(id: &str, topic: &str, record: &Record, marks: &Held) -> record::
         value: record.value.clone(),
         headers,
         timestamp_ms: record.timestamp.filter(|ms| *ms > 0),
-    }
-}
-
-/// What the handler answered, with what says what it is an answer to; and the record's own `correlation-id`, if it has one.
-fn answer(id: &str, topic: &str, record: &Record, value: Bytes) -> record::Record {
-    let own = record
-        .headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(b"correlation-id"));
-    let correlation = own
-        .and_then(|(_, value)| value.clone())
-        .unwrap_or_else(|| id.as_bytes().to_vec());
-    record::Record {
-        topic: topic.to_owned(),
-        partition: None,
-        key: record.key.clone(),
-        value: Some(value),
-        headers: vec![
-            header("correlation-id", correlation),
-            header("kafka.topic", record.topic.as_bytes()),
-            header("kafka.partition", record.partition.to_string()),
-            header("kafka.offset", record.offset.to_string()),
-            header("webhook-id", id),
-        ],
-        timestamp_ms: None,
     }
 }
 
@@ -392,6 +369,8 @@ async fn carry_out(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]

@@ -14,6 +14,14 @@ fn answer(status: u16, body: &str) -> Answer {
     }
 }
 
+fn replied(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        headers: HeaderMap::new(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
 fn of(answer: Answer, reading: &Reading) -> Outcome {
     outcome(answer, reading, "POST http://x:80/", NOW, &["hunter2"])
 }
@@ -106,7 +114,7 @@ fn a_body_may_say_what_is_to_become_of_the_event() {
     };
     let done = |body: &str| of(answer(200, body), &reading);
     for body in ["", "no JSON", "[]", "{}", r#"{"status":"SUCCESS"}"#, "7"] {
-        let reply = Some(Bytes::copy_from_slice(body.as_bytes()));
+        let reply = Some(replied(200, body));
         assert_eq!(done(body), Outcome::Done { reply }, "{body}");
     }
     assert_eq!(done(r#"{"status":"DROP"}"#), Outcome::Dropped);
@@ -137,6 +145,34 @@ fn a_body_may_say_what_is_to_become_of_the_event() {
     );
     // A failure is one whatever the body says.
     assert_eq!(kind(400, &reading), "poison");
+}
+
+#[test]
+fn answers_that_are_no_successes_are_replies_where_that_is_said() {
+    let reading = Reading {
+        status_body: true,
+        reply: true,
+        replies: vec![Statuses::Class(4), Statuses::One(503)],
+        ..Reading::default()
+    };
+    // What such an answer says in its body is nobody's order.
+    let body = r#"{"status":"DROP"}"#;
+    for status in [400, 404, 499] {
+        let reply = Some(replied(status, body));
+        assert_eq!(
+            of(answer(status, body), &reading),
+            Outcome::Done { reply },
+            "{status}"
+        );
+    }
+    for (status, wanted) in [(429, "retry"), (503, "retry"), (500, "retry"), (302, "poison")] {
+        assert_eq!(kind(status, &reading), wanted, "{status}");
+    }
+    let unwanted = Reading {
+        reply: false,
+        ..reading
+    };
+    assert_eq!(kind(404, &unwanted), "poison");
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn nothing_set_is_gravitees_defaults() {
 fn every_field_is_read() {
     let (options, problems) = read(&json!({
         "connect_timeout": 1, "read_timeout": "2s", "idle_timeout": "3s", "max_concurrent_connections": 5,
-        "retry_statuses": [409, "5xx", 503.0], "max_retry_after": "1m", "max_response_bytes": 10, "response_status": true,
+        "retry_statuses": [409, "5xx", 503.0], "reply_statuses": ["4xx"], "max_retry_after": "1m", "max_response_bytes": 10, "response_status": true,
         "tls": {"verify": false, "ca": "x"},
     }));
     assert_eq!(problems, [""; 0]);
@@ -64,6 +64,7 @@ fn every_field_is_read() {
             max_retry_after: Duration::from_secs(60),
             status_body: true,
             reply: false,
+            replies: vec![Statuses::Class(4)],
             max_bytes: 10,
         }
     );
@@ -75,7 +76,7 @@ fn what_is_wrong_is_named_all_at_once() {
         "method": "FETCH",
         "headers": {"host": "x", "webhook-id": "x", "a b": "x", "ok": "a\nb", "x": "{{ .a", "y": [1]},
         "body": "{{ nonsense( }}",
-        "retry_statuses": [200, "6xx"],
+        "retry_statuses": [200, "6xx"], "reply_statuses": [201],
         "authentication": {"basic": {"username": "a:b"}, "bearer": {"token": "a b"}},
         "signature": {"secrets": ["short"]},
         "proxy": {"url": "http://u:pw@proxy/x", "username": "u"},
@@ -96,6 +97,7 @@ fn what_is_wrong_is_named_all_at_once() {
         "body: ",
         "retry_statuses[0]: ",
         "retry_statuses[1]: ",
+        "reply_statuses[0]: ",
         "authentication: must have one of",
         "authentication.basic.password: is required",
         "authentication.bearer.token: must be visible",

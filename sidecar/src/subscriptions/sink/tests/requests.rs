@@ -299,8 +299,17 @@ async fn answers_come_back_for_the_reply_topic_and_may_steer() {
         usage,
     );
     assert_eq!(replying.deliver(&[valued("1")]).await, Outcome::Dropped);
-    let reply = Some("{\"done\":true}".into());
-    assert_eq!(replying.deliver(&[valued("2")]).await, Outcome::Done { reply });
+    match replying.deliver(&[valued("2")]).await {
+        Outcome::Done { reply: Some(reply) } => {
+            assert_eq!((reply.status, &reply.body[..]), (200, &b"{\"done\":true}"[..]));
+            assert!(
+                reply.headers.contains_key("content-length"),
+                "{:?}",
+                reply.headers
+            );
+        }
+        other => panic!("{other:?}"),
+    }
     let why = poisoned(replying.deliver(&[valued("3")]).await);
     assert!(why.contains("more than 1000 bytes"), "{why}");
     let plain = webhook(&server.url("/"), &json!({"max_response_bytes": 1000}));

@@ -201,7 +201,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A time, given as a number of milliseconds or as text with a unit (`250ms`, `5s`, `2m`, `1h`), within
+    /// A time, given as a number of milliseconds or as text with a unit (`250ms`, `5s`, `2m`, `1h`, `7d`), within
     /// `range` milliseconds.
     pub fn millis(&self, key: &str, range: RangeInclusive<i64>) -> Option<Duration> {
         let value = self.raw(key)?;
@@ -409,7 +409,7 @@ mod tests {
                 "list[1]: must be a mapping, not the number 3",
                 "list[0].x: must be true or false, not the number 1",
                 "mode: must be one of acked, buffered, not the string \"fast\"",
-                "wait: \"5 parsecs\" is not a time; write it as 250ms, 5s, 2m or 1h",
+                "wait: \"5 parsecs\" is not a time; write it as 250ms, 5s, 2m, 1h or 7d",
             ]
         );
     }

@@ -164,4 +164,5 @@ def polling():
         time.sleep(0.2)
 
 
+call("PATCH", "/v1/organization", {"settings": {"portAgentStreamerName": sys.argv[1]}})
 kafka() if sys.argv[1] == "KAFKA" else polling()

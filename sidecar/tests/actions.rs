@@ -17,6 +17,8 @@ mod errors;
 #[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]
 #[path = "shared/http.rs"]
 mod http;
+#[path = "actions/organization.rs"]
+mod organization;
 #[path = "actions/pages.rs"]
 mod pages;
 #[allow(dead_code, reason = "shared by several tests, none of which needs all of it")]

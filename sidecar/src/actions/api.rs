@@ -3,6 +3,7 @@
 mod actions;
 mod entities;
 mod logs;
+mod organization;
 mod runs;
 mod tokens;
 
@@ -38,6 +39,10 @@ pub fn router(actions: Arc<Actions>, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/v1/auth/access_token", post(tokens::issue))
         .route("/v1/kafka-credentials", get(tokens::credentials))
+        .route(
+            "/v1/organization",
+            get(organization::show).patch(organization::change),
+        )
         .route("/v1/actions", post(actions::create).get(actions::list))
         .route(
             "/v1/actions/{identifier}",

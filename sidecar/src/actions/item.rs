@@ -7,6 +7,7 @@ mod action;
 mod entity;
 mod packed;
 mod run;
+mod settings;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,6 +20,7 @@ pub use self::entity::Entity;
 pub(crate) use self::packed::tests as arbitrary;
 pub use self::packed::{Head, Packed, RunHead};
 pub use self::run::{Approval, Claim, LogLine, Run, Status, Told};
+pub use self::settings::{Settings, Streamer};
 
 /// One row. It is written as JSON, and read by [`Packed`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +34,8 @@ pub enum Item {
     Entity(Entity),
     /// A line of a run's log.
     Log(LogLine),
+    /// What programs have set of the organisation itself.
+    Settings(Settings),
 }
 
 /// A change, as the change log's record has it, but for what all of an organisation's have.
@@ -68,7 +72,7 @@ impl Item {
         match self {
             Self::Run(run) => &run.untold,
             Self::Entity(entity) => &entity.untold,
-            Self::Action(_) | Self::Log(_) => &[],
+            Self::Action(_) | Self::Log(_) | Self::Settings(_) => &[],
         }
     }
 
@@ -77,7 +81,7 @@ impl Item {
         match self {
             Self::Run(run) => run.is_unfinished(),
             Self::Entity(entity) => entity.is_unfinished(),
-            Self::Action(_) | Self::Log(_) => false,
+            Self::Action(_) | Self::Log(_) | Self::Settings(_) => false,
         }
     }
 }

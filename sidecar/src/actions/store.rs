@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::index::Index;
 pub(super) use self::index::Watch;
-use super::item::{Action, Entity, Head, Item, LogLine, Packed, Run};
+use super::item::{Action, Entity, Head, Item, LogLine, Packed, Run, Settings};
 use super::runs::id_at;
 use crate::json_api::Error;
 use crate::kafka::log::Log;
@@ -63,6 +63,10 @@ pub(super) mod key {
     /// Eight digits, so that the keys' order is the lines'.
     pub(in super::super) fn line(org: &str, run: &str, number: usize) -> String {
         format!("{org}/logs/{run}/{number:08}")
+    }
+
+    pub(in super::super) fn settings(org: &str) -> String {
+        format!("{org}/settings/organization")
     }
 
     /// The organisation, the kind, and the rest.
@@ -143,6 +147,11 @@ impl Store {
     /// An entity that is there, or one that is being deleted.
     pub(super) fn entity(&self, org: &str, blueprint: &str, id: &str) -> Option<Held<Entity>> {
         self.parsed(&key::entity(org, blueprint, id), Packed::entity)
+    }
+
+    /// What programs have set of an organisation.
+    pub(super) fn settings(&self, org: &str) -> Option<Held<Settings>> {
+        self.parsed(&key::settings(org), Packed::settings)
     }
 
     pub(super) fn action(&self, org: &str, id: &str) -> Option<Held<Action>> {

@@ -104,7 +104,7 @@ impl Actions {
             let since = match &held.value {
                 Item::Run(run) => run.updated_ms,
                 Item::Entity(entity) => entity.updated_ms,
-                Item::Action(_) | Item::Log(_) => continue,
+                Item::Action(_) | Item::Log(_) | Item::Settings(_) => continue,
             };
             if since.saturating_add(LEFT_MS) < now {
                 self.tell(&row);
@@ -155,7 +155,7 @@ impl Actions {
                         self.store.put(row, held.version, &item).await.map(drop)
                     }
                 }
-                Item::Action(_) | Item::Log(_) => return Ok(()),
+                Item::Action(_) | Item::Log(_) | Item::Settings(_) => return Ok(()),
             };
             match done {
                 // What was told led to more.

@@ -124,6 +124,7 @@ fn an_agent_reads_runs_from_kafka_or_claims_them_and_reports() -> Result<()> {
         let mut agent = Agent::start("KAFKA", port, id, ("agent", SECRET))?;
         let run = anna.start("waits", awkward()).await?;
         ensure!(agent.next().await? == (run.clone(), "invoked".to_owned()));
+        streams(&anna, "KAFKA").await?;
         let ended = anna.ended(&run).await?;
         ensure!(
             ended["status"] == "SUCCESS" && ended["response"] == "upstream",
@@ -184,8 +185,16 @@ fn an_agent_reads_runs_from_kafka_or_claims_them_and_reports() -> Result<()> {
             "{} calls",
             webhook.arrived().len()
         );
-        Ok(())
+        streams(&anna, "POLLING").await
     })
+}
+
+/// The organisation knows how its agent gets runs, as that said at its start.
+async fn streams(anna: &Caller, name: &str) -> Result<()> {
+    let told = anna.get("/v1/organization").await?.expect(200)?.json()?;
+    let settings = &told["organization"]["settings"];
+    ensure!(settings["portAgentStreamerName"] == name, "{told}");
+    Ok(())
 }
 
 /// The agent has written so many lines.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Action, Entity, Item, LogLine, Run, Status, Trigger};
+use super::{Action, Entity, Item, LogLine, Run, Settings, Status, Trigger};
 
 /// A row of an organisation.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub enum Head {
     },
     /// A line of a run's log.
     Log,
+    /// What programs have set of the organisation itself.
+    Settings,
 }
 
 /// What is known of a run without parsing it.
@@ -115,10 +117,14 @@ impl Packed {
                 let _readable: LogLine = serde_json::from_str(text.get())?;
                 Head::Log
             }
+            "settings" => {
+                let _readable: Settings = serde_json::from_str(text.get())?;
+                Head::Settings
+            }
             other => {
                 return Err(de::Error::unknown_variant(
                     other,
-                    &["action", "run", "entity", "log"],
+                    &["action", "run", "entity", "log", "settings"],
                 ));
             }
         };
@@ -134,7 +140,7 @@ impl Packed {
     pub fn is_unfinished(&self) -> bool {
         match &self.head {
             Head::Run(RunHead { unfinished, .. }) | Head::Entity { unfinished, .. } => *unfinished,
-            Head::SelfService | Head::Automation | Head::Log => false,
+            Head::SelfService | Head::Automation | Head::Log | Head::Settings => false,
         }
     }
 
@@ -158,6 +164,11 @@ impl Packed {
         matches!(self.head, Head::Log).then(|| self.parse())?
     }
 
+    /// What is set of the organisation, if it is that.
+    pub fn settings(&self) -> Option<Settings> {
+        matches!(self.head, Head::Settings).then(|| self.parse())?
+    }
+
     /// What it is.
     pub fn item(&self) -> Option<Item> {
         match self.head {
@@ -165,6 +176,7 @@ impl Packed {
             Head::Run(_) => self.run().map(|run| Item::Run(Box::new(run))),
             Head::Entity { .. } => self.entity().map(Item::Entity),
             Head::Log => self.line().map(Item::Log),
+            Head::Settings => self.settings().map(Item::Settings),
         }
     }
 
@@ -180,7 +192,7 @@ impl Packed {
     pub fn run_action(&self) -> Option<Cow<'_, str>> {
         match &self.head {
             Head::Run(run) => run.action.text(self.text.get()),
-            Head::SelfService | Head::Automation | Head::Entity { .. } | Head::Log => None,
+            _ => None,
         }
     }
 
@@ -188,7 +200,7 @@ impl Packed {
     pub fn run_user(&self) -> Option<Cow<'_, str>> {
         match &self.head {
             Head::Run(run) => run.user.text(self.text.get()),
-            Head::SelfService | Head::Automation | Head::Entity { .. } | Head::Log => None,
+            _ => None,
         }
     }
 }

@@ -54,7 +54,7 @@ impl Found {
                     self.automations.insert(Arc::clone(key), Arc::new(action));
                 }
             }
-            Head::Run(_) | Head::SelfService | Head::Entity { .. } | Head::Log => {}
+            Head::Run(_) | Head::SelfService | Head::Entity { .. } | Head::Log | Head::Settings => {}
         }
         if row.is_unfinished() {
             self.unfinished.insert(Arc::clone(key));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::actions::item::{
-    Approval, Change, Claim, Condition, Event, EventKind, Operation, Told, UserInputs,
+    Approval, Change, Claim, Condition, Event, EventKind, Operation, Streamer, Told, UserInputs,
 };
 use crate::registry::table::{Applied, Content, Proposed, Table, encode};
 
@@ -18,6 +18,7 @@ enum Parsed {
     Run(Box<Run>),
     Entity(Entity),
     Log(LogLine),
+    Settings(Settings),
 }
 
 impl From<Parsed> for Item {
@@ -27,6 +28,7 @@ impl From<Parsed> for Item {
             Parsed::Run(run) => Self::Run(run),
             Parsed::Entity(entity) => Self::Entity(entity),
             Parsed::Log(line) => Self::Log(line),
+            Parsed::Settings(settings) => Self::Settings(settings),
         }
     }
 }
@@ -203,6 +205,10 @@ pub(crate) fn item() -> impl Strategy<Value = Item> {
         2 => action().prop_map(Item::Action),
         1 => (text(), text(), any::<i64>())
             .prop_map(|(message, by, at_ms)| Item::Log(LogLine { message, at_ms, by })),
+        1 => option::of(any::<bool>()).prop_map(|polls| {
+            let name = polls.map(|polls| if polls { Streamer::Polling } else { Streamer::Kafka });
+            Item::Settings(Settings { port_agent_streamer_name: name })
+        }),
     ]
 }
 
@@ -234,7 +240,7 @@ fn says_the_same(row: &Packed, item: &Item) {
             );
             None
         }
-        (Item::Log(_), Head::Log) => None,
+        (Item::Log(_), Head::Log) | (Item::Settings(_), Head::Settings) => None,
         (_, head) => panic!("{head:?}: {item:?}"),
     };
     assert_eq!(row.run_action().as_deref(), run.map(|run| run.action.as_str()));
@@ -243,6 +249,7 @@ fn says_the_same(row: &Packed, item: &Item) {
     assert_eq!(row.action().is_some(), matches!(item, Item::Action(_)));
     assert_eq!(row.entity().is_some(), matches!(item, Item::Entity(_)));
     assert_eq!(row.line().is_some(), matches!(item, Item::Log(_)));
+    assert_eq!(row.settings().is_some(), matches!(item, Item::Settings(_)));
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Readers whose position is a consumer group's: on real Kafka, with other members than ours, and by several sidecars.
 
 mod foreign;
+mod rules;
 mod world;
 
 use std::collections::BTreeSet;

@@ -54,11 +54,7 @@ impl Actions {
                 continue;
             }
             let mut run = held.value;
-            run.claim = Some(Claim {
-                by: by.clone(),
-                until_ms: at_ms.saturating_add(i64::try_from(CLAIMED.as_millis()).unwrap_or(i64::MAX)),
-                acked: false,
-            });
+            take(&mut run, &by, at_ms);
             match self
                 .store
                 .put(&row, held.version, &Item::Run(Box::new(run.clone())))
@@ -93,11 +89,7 @@ impl Actions {
                 continue;
             };
             let mut run = held.value;
-            let Some(claim) = run.claim.as_mut().filter(|claim| !claim.acked) else {
-                continue;
-            };
-            claim.acked = true;
-            if !caller.may(Grant::Report, &run.action) {
+            if !keep(&mut run) || !caller.may(Grant::Report, &run.action) {
                 continue;
             }
             match self
@@ -128,4 +120,65 @@ fn is_free(run: &Run, method: Option<&str>, at_ms: i64) -> bool {
             .claim
             .as_ref()
             .is_none_or(|claim| !claim.acked && claim.until_ms <= at_ms)
+}
+
+/// An agent has it from `at_ms` on, for as long as it may say nothing.
+fn take(run: &mut Run, by: &str, at_ms: i64) {
+    run.claim = Some(Claim {
+        by: by.to_owned(),
+        until_ms: at_ms.saturating_add(i64::try_from(CLAIMED.as_millis()).unwrap_or(i64::MAX)),
+        acked: false,
+    });
+}
+
+/// The agent that has it says so: nobody else gets it any more. Whether nobody had said so yet.
+fn keep(run: &mut Run) -> bool {
+    match run.claim.as_mut().filter(|claim| !claim.acked) {
+        Some(claim) => {
+            claim.acked = true;
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::tests::run;
+
+    /// A run that an agent may have.
+    fn for_agents() -> Run {
+        let mut run = run();
+        run.status = Status::InProgress;
+        run.invocation_method.insert("agent".to_owned(), true.into());
+        run
+    }
+
+    #[test]
+    fn a_claim_that_is_not_acknowledged_is_over_after_a_minute() {
+        let (start, minute) = (1_700_000_000_000, 60_000);
+        let mut run = for_agents();
+        assert!(is_free(&run, None, start));
+        take(&mut run, "one", start);
+        assert!(!is_free(&run, None, start) && !is_free(&run, None, start + minute - 1));
+        assert!(is_free(&run, None, start + minute));
+        // Another agent has its own minute.
+        take(&mut run, "two", start + minute);
+        assert_eq!(run.claim.as_ref().map(|claim| claim.by.as_str()), Some("two"));
+        assert!(!is_free(&run, None, start + 2 * minute - 1));
+        assert!(is_free(&run, None, start + 2 * minute));
+        // Whoever is first to say that it has it has it, once and for good.
+        assert!(keep(&mut run) && !keep(&mut run));
+        assert!(!is_free(&run, None, start + 2 * minute) && !is_free(&run, None, i64::MAX));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_gives_nothing_twice() {
+        let mut run = for_agents();
+        take(&mut run, "one", 1_000_000);
+        assert!(!is_free(&run, None, 0));
+        take(&mut run, "one", i64::MAX);
+        assert!(!is_free(&run, None, i64::MAX - 1));
+    }
 }

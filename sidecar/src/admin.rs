@@ -94,6 +94,9 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if let (false, Some(body)) = (secrets.is_empty(), body.as_object_mut()) {
         body.insert("secrets".to_owned(), secrets.into());
     }
+    if let (Some(why), Some(body)) = (admin.reloads.bad_config(), body.as_object_mut()) {
+        body.insert("config".to_owned(), json!({ "reload_error": why }));
+    }
     (status, axum::Json(body)).into_response()
 }
 

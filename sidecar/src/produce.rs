@@ -407,6 +407,11 @@ impl Gateway {
         self.templates.renew(name, to)
     }
 
+    /// Takes away the secrets of templates that `stays` does not name: gives the names of those.
+    pub fn take_secrets_away(&self, stays: impl Fn(&str) -> bool) -> Vec<String> {
+        self.templates.take_away(stays)
+    }
+
     /// By cluster, why its clients have not gone over to changed files yet.
     pub fn renewal_troubles(&self) -> BTreeMap<String, String> {
         self.routes.pool().renewal_troubles()

@@ -1,5 +1,5 @@
 //! Files that clusters name, certificates and secrets, and those of the secrets of templates, are looked at every now and then; those that have changed take
-//! effect without a restart.
+//! effect without a restart. Of the configuration itself that is so for `secrets` alone.
 //!
 //! They are read, not watched: a file may be replaced by a rename, a Kubernetes mount by a link that points elsewhere, and
 //! a network file system tells nobody. What is read is checked as it is at the start. As long as something is wrong with
@@ -23,11 +23,16 @@ use crate::read::Reads;
 pub struct Status {
     clusters: Mutex<BTreeMap<String, String>>,
     secrets: Mutex<BTreeMap<String, String>>,
+    config: Mutex<Option<String>>,
 }
 
 impl Status {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_config(&self) -> MutexGuard<'_, Option<String>> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_secrets(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
@@ -39,7 +44,12 @@ impl Status {
         self.lock().clone()
     }
 
-    /// By secret of templates, what is wrong with its file.
+    /// What is wrong with the configuration as it stands now.
+    pub fn bad_config(&self) -> Option<String> {
+        self.lock_config().clone()
+    }
+
+    /// By secret of templates, what is wrong with it.
     pub fn bad_secrets(&self) -> BTreeMap<String, String> {
         self.lock_secrets().clone()
     }
@@ -81,7 +91,7 @@ impl Watcher {
         }
     }
 
-    /// Looks until it is dropped; not at all where nothing names a file.
+    /// Looks until it is dropped; not at all where the configuration is from no file, and names none.
     pub async fn run(self) {
         let this = Arc::new(self);
         // What was read at the start may be out of date already: the first look reads everything.
@@ -141,23 +151,48 @@ impl Watcher {
         good
     }
 
-    /// Reads the secrets of templates again. Whether nothing was wrong with any.
+    /// Reads the secrets of templates again, and takes those away that are there no more. Whether nothing was wrong with any.
     fn read_secrets(&self) -> bool {
         let mut good = true;
         let metrics = self.metrics.templates();
-        for (name, read) in self.source.secrets() {
+        let read = match self.source.secrets() {
+            Ok(read) => read,
+            Err(problems) => {
+                let why = told(&problems);
+                let mut status = self.status.lock_config();
+                if status.as_ref() != Some(&why) {
+                    tracing::error!(
+                        why,
+                        "the changed configuration is not looked at for secrets: those that there were stay, and it is read again"
+                    );
+                    *status = Some(why);
+                }
+                return false;
+            }
+        };
+        if self.status.lock_config().take().is_some() {
+            tracing::info!("nothing is wrong with the changed configuration any more");
+        }
+        for name in self.gateway.take_secrets_away(|name| read.contains_key(name)) {
+            tracing::info!(
+                secret = name,
+                "it is in the configuration no more: no record has it from now on"
+            );
+            metrics.reloaded(&name, true);
+        }
+        self.status
+            .lock_secrets()
+            .retain(|name, _| read.contains_key(name));
+        for (name, read) in read {
             let mut status = self.status.lock_secrets();
             match read {
                 Ok(secret) => {
                     if self.gateway.renew_secret(&name, secret) {
-                        tracing::info!(
-                            secret = name,
-                            "its file has changed: records use what it holds from now on"
-                        );
+                        tracing::info!(secret = name, "it has changed: records use it as it is now");
                         metrics.reloaded(&name, true);
                     }
                     if status.remove(&name).is_some() {
-                        tracing::info!(secret = name, "nothing is wrong with its file any more");
+                        tracing::info!(secret = name, "nothing is wrong with it any more");
                     }
                 }
                 Err(problems) => {
@@ -167,7 +202,7 @@ impl Watcher {
                         tracing::error!(
                             secret = name,
                             why,
-                            "its changed file is not used: the old value stays in use, and the file is read again"
+                            "it has changed, and is not used: an old one stays in use, and it is read again"
                         );
                         metrics.reloaded(&name, false);
                         status.insert(name, why);

@@ -74,7 +74,7 @@ impl Default for Settings {
 }
 
 /// A secret that templates may name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedSecret {
     /// The secret.
     pub value: Secret,

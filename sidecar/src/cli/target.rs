@@ -179,8 +179,9 @@ pub(super) fn load(file: &Path, environment: Environment) -> Result<Loaded, Fail
     let name = file.display();
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Config(vec![format!("{name}: cannot be read: {error}")]))?;
-    let loaded = config::load(&text, environment.into_iter())
+    let mut loaded = config::load(&text, environment.into_iter())
         .map_err(|problems| Failure::of_config(&name.to_string(), &problems))?;
+    loaded.config.source = loaded.config.source.of_file(file);
     kerberos::prepare(&loaded.config);
     Ok(loaded)
 }

@@ -1,18 +1,20 @@
-//! Reading the clusters again, when a file that they name has changed.
+//! Reading the clusters again, when a file that they name has changed, and the secrets of templates, when theirs or the
+//! configuration has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openssl::sha::sha256;
 use sluice_settings::{Problem, Problems, Section};
 
-use super::{Cluster, Laid, Secret, clusters, lay, producers, read, rendering};
+use super::{Cluster, Laid, Secret, clusters, lay, load, producers, read, rendering};
 use crate::kafka::properties::{self, try_producer};
 use crate::templates::NamedSecret;
 
-/// What a configuration was read from. The text and the environment are those of the start: only files change.
+/// What a configuration was read from. The text and the environment are those of the start, but for what the text says of
+/// `secrets`.
 #[derive(Clone, Default)]
 pub struct Source(Arc<Inner>);
 
@@ -21,7 +23,19 @@ struct Inner {
     yaml: String,
     env: BTreeMap<String, String>,
     files: BTreeSet<PathBuf>,
+    /// Where the text is from.
+    file: Option<PathBuf>,
+    /// What stands there now, if that is another text and could be run.
+    newer: Mutex<Option<Newer>>,
 }
+
+struct Newer {
+    text: String,
+    files: BTreeSet<PathBuf>,
+}
+
+/// By name, each secret, or what is wrong with it.
+type Secrets = BTreeMap<String, Result<NamedSecret, Vec<Problem>>>;
 
 /// Neither the text, which may hold secrets, nor the environment.
 impl fmt::Debug for Source {
@@ -39,12 +53,71 @@ impl Source {
             yaml: yaml.to_owned(),
             env,
             files,
+            ..Inner::default()
         }))
     }
 
-    /// What the files hold that the configuration depends on; empty if it depends on none. Blocks.
+    /// The same, whose text is from `file`: of what stands there later, [`Source::secrets`] are read.
+    #[must_use]
+    pub fn of_file(&self, file: &Path) -> Self {
+        let Inner { yaml, env, files, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            yaml: yaml.clone(),
+            env: env.clone(),
+            files: files.clone(),
+            file: Some(file.to_owned()),
+            newer: Mutex::default(),
+        }))
+    }
+
+    fn newer(&self) -> MutexGuard<'_, Option<Newer>> {
+        self.0.newer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the files hold that the configuration depends on, its own included; empty if it depends on none. Blocks.
     pub(crate) fn digests(&self) -> Digests {
-        digests(self.0.files.iter())
+        let Inner { files, file, .. } = &*self.0;
+        let newer = self.newer().as_ref().map(|newer| newer.files.clone());
+        digests(files.iter().chain(newer.iter().flatten()).chain(file))
+    }
+
+    /// The text as it stands in its file. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read, or no sidecar could be started with it: a file that is being written says nothing of what is to go.
+    /// What is wrong with single secrets is not looked at.
+    fn text(&self) -> Result<String, Vec<Problem>> {
+        let Inner { yaml, env, file, .. } = &*self.0;
+        let Some(file) = file else {
+            return Ok(yaml.clone());
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let path = String::new();
+            let message = format!("cannot read {}: {error}", file.display());
+            vec![Problem { path, message }]
+        })?;
+        let same = self.newer().as_ref().is_some_and(|newer| newer.text == text);
+        if text == *yaml || same {
+            return Ok(text);
+        }
+        let files = match load(&text, env.clone().into_iter()) {
+            Ok(loaded) => loaded.config.source.0.files.clone(),
+            Err(problems) => {
+                let others = problems
+                    .into_iter()
+                    .filter(|one| !one.path.starts_with("secrets."));
+                let others: Vec<Problem> = others.collect();
+                if !others.is_empty() {
+                    return Err(others);
+                }
+                BTreeSet::new()
+            }
+        };
+        *self.newer() = Some(Newer {
+            text: text.clone(),
+            files,
+        });
+        Ok(text)
     }
 
     /// Reads the clusters again. Blocks for their files.
@@ -98,15 +171,18 @@ impl Source {
 }
 
 impl Source {
-    /// Reads the secrets of templates again. Blocks for their files.
+    /// Reads the secrets of templates again: those that the configuration has now. Blocks for files.
     ///
     /// Each has its own result, as clusters have. The problems quote none.
-    pub fn secrets(&self) -> BTreeMap<String, Result<NamedSecret, Vec<Problem>>> {
-        let Inner { yaml, env, .. } = &*self.0;
+    ///
+    /// # Errors
+    /// What is wrong with the rest of the configuration: nobody knows which secrets there are to be.
+    pub fn secrets(&self) -> Result<Secrets, Vec<Problem>> {
+        let text = self.text()?;
+        let env = &self.0.env;
         let (problems, warnings) = (Problems::default(), Problems::default());
-        let Ok(Laid { tree, overrides, .. }) = lay(yaml, env, &problems, &warnings) else {
-            return BTreeMap::new();
-        };
+        let laid = lay(&text, env, &problems, &warnings);
+        let Laid { tree, overrides, .. } = laid.map_err(|problem| vec![problem])?;
         let context = read::Context::new((&problems, &warnings), env, &overrides);
         let root = Section::root(&tree, &problems);
         let mut read = rendering::secrets(&root, &context);
@@ -114,17 +190,20 @@ impl Source {
         let names: Vec<String> = named.iter().flat_map(Section::keys).map(str::to_owned).collect();
         let found = read::name_variables(problems.into_vec(), &overrides);
         let one = |name: String| {
-            // Only its file can have changed.
-            let own = format!("secrets.{name}.value");
+            let own = format!("secrets.{name}");
+            let below = |path: &str| {
+                path.strip_prefix(&own)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
             let wrong: Vec<Problem> = found
                 .iter()
-                .filter(|problem| problem.path == own)
+                .filter(|problem| below(&problem.path))
                 .cloned()
                 .collect();
             let secret = read.remove(&name).filter(|_| wrong.is_empty());
             (name, secret.ok_or(wrong))
         };
-        names.into_iter().map(one).collect()
+        Ok(names.into_iter().map(one).collect())
     }
 }
 
@@ -196,13 +275,77 @@ mod tests {
         std::fs::write(&one, "second\n").unwrap();
         std::fs::write(&two, "").unwrap();
         assert_ne!(config.source.digests(), before);
-        let mut read = config.source.secrets();
+        let mut read = config.source.secrets().unwrap();
         assert_eq!(read.remove("one").unwrap().unwrap().value.expose(), "second");
         let wrong = read.remove("two.x").unwrap().unwrap_err();
         assert_eq!(wrong[0].to_string(), "secrets.two.x.value: must not be empty");
         std::fs::remove_file(&two).unwrap();
-        let wrong = config.source.secrets().remove("two.x").unwrap().unwrap_err();
+        let wrong = config
+            .source
+            .secrets()
+            .unwrap()
+            .remove("two.x")
+            .unwrap()
+            .unwrap_err();
         assert!(wrong[0].message.starts_with("cannot read "), "{wrong:?}");
+    }
+
+    #[test]
+    fn secrets_are_those_of_the_configuration_as_it_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sluice.yaml");
+        let clusters = "clusters: {main: {brokers: ['a:1'], allowed_topics: [t]}}\n";
+        let first =
+            format!("{clusters}secrets: {{one: {{value: a, topics: [t]}}, two: {{value: b, topics: [t]}}}}");
+        std::fs::write(&file, &first).unwrap();
+        let source = load(&first, std::iter::empty())
+            .unwrap()
+            .config
+            .source
+            .of_file(&file);
+        let names = || source.secrets().map(|read| read.into_keys().collect::<Vec<_>>());
+        assert_eq!(names().unwrap(), ["one", "two"]);
+        let before = source.digests();
+        let own = dir.path().join("own");
+        std::fs::write(&own, "c").unwrap();
+        let second = format!(
+            "{clusters}secrets: {{two: {{value: {{file: {}}}, topics: [u]}}}}",
+            own.display()
+        );
+        std::fs::write(&file, second).unwrap();
+        assert_ne!(source.digests(), before);
+        let read = source.secrets().unwrap();
+        assert_eq!(read.keys().collect::<Vec<_>>(), ["two"]);
+        let two = read["two"].as_ref().unwrap();
+        assert!(two.value.expose() == "c" && two.topics.allows("u") && !two.topics.allows("t"));
+        // What the new text names is looked at too.
+        assert!(source.digests().contains_key(&own));
+        // A secret that is wrong is no other's business, and a configuration that is wrong says nothing.
+        std::fs::write(
+            &file,
+            format!("{clusters}secrets: {{two: {{value: b}}, three: {{value: d, topics: [t]}}}}"),
+        )
+        .unwrap();
+        let read = source.secrets().unwrap();
+        assert_eq!(read["two"].as_ref().unwrap_err()[0].path, "secrets.two.topics");
+        assert!(read["three"].is_ok());
+        for wrong in [
+            "",
+            "clusters: [",
+            "clusters: {}\nsecrets: {}",
+            &format!("{clusters}secrets: 7"),
+        ] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(source.secrets().is_err(), "{wrong}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(
+            source.secrets().unwrap_err()[0]
+                .message
+                .starts_with("cannot read ")
+        );
+        std::fs::write(&file, &first).unwrap();
+        assert_eq!(names().unwrap(), ["one", "two"]);
     }
 
     #[test]

@@ -55,9 +55,9 @@ pub struct Rendered {
 
 impl Templates {
     /// With those bounds, templates and secrets; it counts in `metrics`.
-    pub fn new(settings: Settings, metrics: TemplateMetrics) -> Arc<Self> {
+    pub fn new(mut settings: Settings, metrics: TemplateMetrics) -> Arc<Self> {
         Arc::new(Self {
-            secrets: RwLock::new(settings.secrets.clone()),
+            secrets: RwLock::new(std::mem::take(&mut settings.secrets)),
             settings,
             waiting: AtomicUsize::new(0),
             metrics,
@@ -76,16 +76,24 @@ impl Templates {
         Some((write, self.settings.named.get(&write.template)?))
     }
 
-    /// Has records use another value of a secret from now on. Whether it is another one.
+    /// Has records use a secret as it is in `to` from now on, be it a new one. Whether it was another before.
     pub fn renew(&self, name: &str, to: NamedSecret) -> bool {
         let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
-        match secrets.get_mut(name) {
-            Some(secret) if secret.value != to.value => {
-                secret.value = to.value;
-                true
-            }
-            _ => false,
+        if secrets.get(name) == Some(&to) {
+            return false;
         }
+        secrets.insert(name.to_owned(), to);
+        true
+    }
+
+    /// Takes away the secrets that `stays` does not name: gives the names of those.
+    pub fn take_away(&self, stays: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<String> = secrets.keys().filter(|name| !stays(name)).cloned().collect();
+        for name in &gone {
+            secrets.remove(name);
+        }
+        gone
     }
 
     /// Counts a record that is to wait.

@@ -1,5 +1,6 @@
 //! Topics that templates choose, templates of the configuration over REST, and secrets whose files change.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,11 +111,21 @@ async fn over_http_the_path_is_a_topic_that_may_be_chosen() {
 
 /// A sidecar with these lines in its configuration.
 async fn with(mock: &Mock, lines: &str) -> Sidecar {
-    let yaml = format!("clusters: {{main: {{bootstrap_servers: a, allowed_topics: ['*']}}}}\n{lines}");
-    let loaded = sluice::config::load(&yaml, std::iter::empty()).unwrap_or_else(|why| panic!("{why:?}"));
+    of_file(mock, &yaml(lines), None).await
+}
+
+fn yaml(lines: &str) -> String {
+    format!("clusters: {{main: {{bootstrap_servers: a, allowed_topics: ['*']}}}}\n{lines}")
+}
+
+async fn of_file(mock: &Mock, yaml: &str, file: Option<&Path>) -> Sidecar {
+    let loaded = sluice::config::load(yaml, std::iter::empty()).unwrap_or_else(|why| panic!("{why:?}"));
     let mut config = config(&mock.bootstrap_servers());
     config.templates = loaded.config.templates;
-    config.source = loaded.config.source;
+    config.source = match file {
+        None => loaded.config.source,
+        Some(file) => loaded.config.source.of_file(file),
+    };
     // Unoptimised and on a busy machine.
     config.templates.timeout = PATIENCE;
     config.reload_interval = Duration::from_millis(50);
@@ -244,4 +255,52 @@ async fn a_changed_secret_is_used_without_a_restart_and_a_broken_file_is_not() {
     ] {
         assert!(metrics.lines().any(|line| line == sample), "{sample}: {metrics}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_goes_comes_and_changes_with_the_configuration() {
+    let mock = mock(&[("runs", 1)]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sluice.yaml");
+    let text_of = |secrets: &str| {
+        yaml(&format!(
+            "templates: {{named: {{t: {{payload: '{{{{ .secrets.org }}}}'}}}}}}\n\
+             writes: [{{topics: [runs], template: t}}]\n\
+             secrets: {{other: {{value: x, topics: [runs]}}{secrets}}}"
+        ))
+    };
+    let set = |secrets: &str| std::fs::write(&file, text_of(secrets)).unwrap();
+    let first = ", org: {value: first, topics: [runs]}";
+    set(first);
+    let sidecar = of_file(&mock, &text_of(first), Some(&file)).await;
+    let mut written = 0;
+    let mut value = async || {
+        assert_eq!(post(&sidecar, "runs", &[JSON], "{}").await.status, 200);
+        written += 1;
+        text(read(&mock, "runs", 0, written).await.last().unwrap())
+    };
+    assert_eq!(value().await, "\"first\"");
+    set("");
+    until("it is taken away", async || value().await == "null").await;
+    set(", org: {value: second, topics: [runs]}");
+    until("it is there again", async || value().await == "\"second\"").await;
+    set(", org: {value: second, topics: [others]}");
+    until("it is for other topics", async || value().await == "null").await;
+    set(first);
+    until("it is as it was", async || value().await == "\"first\"").await;
+    // A configuration that cannot be run, or is half written, takes nothing away.
+    std::fs::write(&file, "").unwrap();
+    until("that is told", async || {
+        sidecar.ready().await["config"]["reload_error"].is_string()
+    })
+    .await;
+    assert_eq!(value().await, "\"first\"");
+    set(first);
+    until("nothing is wrong any more", async || {
+        sidecar.ready().await.get("config").is_none()
+    })
+    .await;
+    let metrics = sidecar.metrics().await;
+    let sample = "sluice_template_secret_reloads_total{secret=\"org\",result=\"applied\"} 4";
+    assert!(metrics.lines().any(|line| line == sample), "{metrics}");
 }

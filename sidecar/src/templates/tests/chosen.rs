@@ -197,11 +197,21 @@ async fn another_value_of_a_secret_is_used_at_once() {
     assert_eq!(value().await, "\"short-secret\"");
     let to = |value: &str| NamedSecret {
         value: Secret::new(value),
-        topics: TopicAllowlist::default(),
+        topics: TopicAllowlist(vec!["ORG.*".to_owned()]),
     };
     assert!(templates.renew("short", to("changed")));
     assert!(!templates.renew("short", to("changed")));
-    assert!(!templates.renew("none", to("changed")));
-    // Which topics it is for stays as the configuration has it.
     assert_eq!(value().await, "\"changed\"");
+    // One that is not there any more, and is for other topics when it comes back.
+    assert_eq!(templates.take_away(|name| name != "short"), ["short"]);
+    assert_eq!(templates.take_away(|name| name != "short"), [""; 0]);
+    assert_eq!(value().await, "null");
+    assert!(templates.renew("short", to("again")));
+    assert_eq!(value().await, "\"again\"");
+    let elsewhere = NamedSecret {
+        topics: TopicAllowlist(vec!["elsewhere".to_owned()]),
+        ..to("again")
+    };
+    assert!(templates.renew("short", elsewhere));
+    assert_eq!(value().await, "null");
 }

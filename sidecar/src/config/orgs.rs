@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sluice_settings::Section;
 
-use super::read::{Context, check_name, check_topic};
+use super::read::{Context, check_name, check_topic, named_cluster};
 use super::secret::{self, Inline};
 use super::{Cluster, Secret, State, TopicAllowlist, clusters, jwt, state};
 use crate::actions::org::{Access, Client, Credentials, Grant, Grants, Org, Settings, Topics, User, Who};
@@ -221,13 +221,8 @@ impl Of<'_> {
     }
 
     fn cluster(&self, section: &Section<'_>) -> Option<String> {
-        let named = section.name("cluster");
-        let Some(name) = named.or_else(|| self.default_cluster.map(str::to_owned)) else {
-            section.problem("cluster", "is required, since there is no default_cluster");
-            return None;
-        };
-        match self.clusters.get(&name) {
-            None => section.problem("cluster", format!("no cluster is named {name:?}")),
+        let (name, found) = named_cluster(section, (self.clusters, self.default_cluster))?;
+        match found {
             Some(cluster) if cluster.callers.is_some() => section.problem(
                 "cluster",
                 format!("{name:?} is used with its callers' own tokens, and the sidecar itself has none"),
@@ -236,7 +231,7 @@ impl Of<'_> {
                 "cluster",
                 format!("{name:?} takes no records: its producer.enabled is false"),
             ),
-            Some(_) => {}
+            _ => {}
         }
         Some(name)
     }

@@ -51,6 +51,27 @@ impl<'a> Context<'a> {
     }
 }
 
+/// The cluster that a section's `cluster` names, or the default one: its name, and what is set of it, if anything is.
+///
+/// What is wrong with the name is reported here; what is wrong with the default one's where that is set.
+pub(super) fn named_cluster<'a>(
+    section: &Section<'_>,
+    (clusters, default_cluster): (&'a BTreeMap<String, Cluster>, Option<&str>),
+) -> Option<(String, Option<&'a Cluster>)> {
+    if section.raw("cluster").is_none() {
+        if default_cluster.is_none() {
+            section.problem("cluster", "is required, since there is no default_cluster");
+        }
+        return default_cluster.map(|name| (name.to_owned(), clusters.get(name)));
+    }
+    let name = section.name("cluster")?;
+    let found = clusters.get(&name);
+    if found.is_none() {
+        section.problem("cluster", format!("no cluster is named {name:?}"));
+    }
+    Some((name, found))
+}
+
 /// Reads the whole tree; `None` if what is needed most is missing, which is then reported.
 pub(super) fn config(tree: &Value, context: &Context<'_>) -> Option<Config> {
     let root = Section::root(tree, context.problems);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluice_settings::Section;
 
-use super::read::Context;
+use super::read::{Context, named_cluster};
 use super::{Bearers, Choice, ChosenFrom, Cluster, Said, jwt, secret};
 use crate::auth::jwt::Provider;
 use crate::read::filter::Filter;
@@ -63,22 +63,13 @@ pub(super) fn read(
 
 fn one(
     section: Section<'_>,
-    (clusters, default_cluster): (&BTreeMap<String, Cluster>, Option<&str>),
+    known: (&BTreeMap<String, Cluster>, Option<&str>),
     jwt: Option<Bearers>,
     writing_takes_tokens: bool,
     context: &Context<'_>,
 ) -> Option<Read> {
-    let cluster = section.name("cluster").or_else(|| {
-        let named = section.raw("cluster").is_some();
-        if !named && default_cluster.is_none() {
-            section.problem("cluster", "is required, since there is no default_cluster");
-        }
-        default_cluster.filter(|_| !named).map(str::to_owned)
-    });
-    match cluster.as_ref().map(|name| (name, clusters.get(name))) {
-        Some((name, None)) if section.raw("cluster").is_some() => {
-            section.problem("cluster", format!("no cluster is named {name:?}"));
-        }
+    let cluster = named_cluster(&section, known);
+    match &cluster {
         Some((name, Some(cluster))) if cluster.callers.is_some() => section.problem(
             "cluster",
             format!(
@@ -124,8 +115,9 @@ fn one(
              the entry tokens",
         );
     }
-    if let Some(name) = cluster.as_ref().filter(|_| publish)
-        && clusters.get(name).is_some_and(|cluster| !cluster.produces)
+    if let Some((name, Some(cluster))) = &cluster
+        && publish
+        && !cluster.produces
     {
         section.problem(
             "publish",
@@ -160,7 +152,7 @@ fn one(
         .unwrap_or(VIEW_BYTES);
     section.finish();
     Some(Read {
-        cluster: cluster?,
+        cluster: cluster?.0,
         topics: topics?,
         anonymous,
         tokens,

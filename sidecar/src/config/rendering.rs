@@ -8,7 +8,7 @@ use sluice_settings::Section;
 
 use super::Cluster;
 use super::clusters::allowlist;
-use super::read::{Context, check_name};
+use super::read::{Context, check_name, named_cluster};
 use super::secret::{self, Inline};
 use crate::templates::{NamedSecret, Settings, Write};
 
@@ -77,28 +77,18 @@ pub(super) fn secrets(root: &Section<'_>, context: &Context<'_>) -> BTreeMap<Str
 /// `writes:`. `is_set` says whether there is a template of that name, be it wrong.
 fn writes(
     root: &Section<'_>,
-    (clusters, default_cluster): (&BTreeMap<String, Cluster>, Option<&str>),
+    known: (&BTreeMap<String, Cluster>, Option<&str>),
     is_set: impl Fn(&str) -> bool,
 ) -> Vec<Write> {
     let one = |section: Section<'_>| {
-        let cluster = match section.raw("cluster") {
-            Some(_) => section.name("cluster"),
-            None => {
-                if default_cluster.is_none() {
-                    section.problem("cluster", "is required, since there is no default_cluster");
-                }
-                default_cluster.map(str::to_owned)
-            }
-        };
-        match cluster.as_ref().map(|name| (name, clusters.get(name))) {
-            Some((name, None)) if section.raw("cluster").is_some() => {
-                section.problem("cluster", format!("no cluster is named {name:?}"));
-            }
-            Some((name, Some(cluster))) if !cluster.produces => section.problem(
+        let cluster = named_cluster(&section, known);
+        if let Some((name, Some(cluster))) = &cluster
+            && !cluster.produces
+        {
+            section.problem(
                 "cluster",
                 format!("takes no records: clusters.{name}.producer.enabled is false"),
-            ),
-            _ => {}
+            );
         }
         let topics = allowlist(&section, "topics");
         if topics.0.is_empty() {
@@ -119,7 +109,7 @@ fn writes(
         }
         section.finish();
         Some(Write {
-            cluster: cluster?,
+            cluster: cluster?.0,
             topics,
             template: template?,
         })

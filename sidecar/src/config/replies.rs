@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sluice_settings::Section;
 
-use super::read::{Context, check_topic};
+use super::read::{Context, check_topic, named_cluster};
 use super::secret::{self, Inline};
 use super::{Cluster, Secret, TopicAllowlist, clusters};
 
@@ -152,21 +152,9 @@ pub(super) fn read(
     replies
 }
 
-fn one(
-    section: Section<'_>,
-    (clusters, default_cluster): (&BTreeMap<String, Cluster>, Option<&str>),
-) -> Option<ReplyTopic> {
-    let cluster = section.name("cluster").or_else(|| {
-        let named = section.raw("cluster").is_some();
-        if !named && default_cluster.is_none() {
-            section.problem("cluster", "is required, since there is no default_cluster");
-        }
-        default_cluster.filter(|_| !named).map(str::to_owned)
-    });
-    match cluster.as_ref().map(|name| (name, clusters.get(name))) {
-        Some((name, None)) if section.raw("cluster").is_some() => {
-            section.problem("cluster", format!("no cluster is named {name:?}"));
-        }
+fn one(section: Section<'_>, known: (&BTreeMap<String, Cluster>, Option<&str>)) -> Option<ReplyTopic> {
+    let cluster = named_cluster(&section, known);
+    match &cluster {
         Some((name, Some(found))) if found.callers.is_some() => section.problem(
             "cluster",
             format!(
@@ -221,7 +209,7 @@ fn one(
     }
     section.finish();
     Some(ReplyTopic {
-        cluster: cluster?,
+        cluster: cluster?.0,
         topic: topic?,
         requests,
         max_wait: max_wait.unwrap_or(Duration::from_secs(60)),

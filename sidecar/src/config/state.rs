@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sluice_settings::Section;
 
 use super::Cluster;
-use super::read::check_topic;
+use super::read::{check_topic, named_cluster};
 use crate::kafka::log;
 
 /// The topic's name where none is configured.
@@ -27,25 +27,8 @@ pub(super) fn read(
     clusters: &BTreeMap<String, Cluster>,
     default_cluster: Option<&str>,
 ) -> Option<State> {
-    let cluster = match section.name("cluster") {
-        Some(name) if !clusters.contains_key(&name) => {
-            section.problem("cluster", format!("no cluster is named {name:?}"));
-            None
-        }
-        Some(name) => Some(name),
-        None if section.raw("cluster").is_some() => None,
-        None => {
-            if default_cluster.is_none() {
-                section.problem(
-                    "cluster",
-                    "is required, since there are several clusters and no default_cluster",
-                );
-            }
-            default_cluster.map(str::to_owned)
-        }
-    };
-    let found = cluster.as_ref().and_then(|name| clusters.get(name));
-    if let (Some(name), Some(found)) = (&cluster, found) {
+    let cluster = named_cluster(&section, (clusters, default_cluster));
+    if let Some((name, Some(found))) = &cluster {
         if found.callers.is_some() {
             section.problem(
                 "cluster",
@@ -82,7 +65,7 @@ pub(super) fn read(
     }
     section.finish();
     Some(State {
-        cluster: cluster?,
+        cluster: cluster?.0,
         log: log::Settings {
             topic,
             replication_factor,

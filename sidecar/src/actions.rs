@@ -12,7 +12,9 @@ mod automation;
 mod clock;
 mod entities;
 mod expressions;
+mod handed;
 pub mod item;
+mod kept;
 pub mod org;
 mod port;
 mod reports;
@@ -27,13 +29,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jsonschema::Validator;
 use serde_json::Value;
 use sluice_settings::Problem;
 use tokio::sync::mpsc;
 
 pub use self::api::router;
 use self::expressions::Expressions;
-use self::item::{Action, Trigger};
+use self::handed::Handed;
+use self::item::{Action, Trigger, UserInputs};
+use self::kept::Kept;
 use self::org::{Org, Settings};
 use self::store::Store;
 use self::tell::Queues;
@@ -45,6 +50,8 @@ use crate::kafka::topics;
 use crate::kafka::writer::Writer;
 use crate::metrics::{ActionMetrics, StateMetrics};
 
+/// Of how many actions schemas and payloads are kept as they were compiled.
+const KEPT: usize = 256;
 /// The pauses before topics are looked for again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
@@ -53,6 +60,10 @@ pub struct Actions {
     settings: Settings,
     store: Store,
     expressions: Expressions,
+    /// What inputs are checked with.
+    schemas: Kept<UserInputs, Validator>,
+    /// Payloads that were made when their runs were started.
+    handed: Handed,
     /// By cluster.
     writers: BTreeMap<String, Writer>,
     queues: Queues,
@@ -87,6 +98,8 @@ impl Actions {
         Some(Arc::new(Self {
             store: Store::new(log, state),
             expressions: Expressions::new(&settings),
+            schemas: Kept::new(KEPT),
+            handed: Handed::default(),
             writers,
             queues,
             given: Mutex::new(given),

@@ -1,26 +1,32 @@
 //! The expressions of actions: payloads, and conditions of automations. They are jq, evaluated within the bounds of the
 //! sidecar's `templates`, and see the secrets of their own organisation.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
+use super::KEPT;
 use super::item::{Combinator, Condition, Run};
+use super::kept::Kept;
 use super::org::{Org, Settings};
 use super::port;
 use crate::jq::template::under;
 use crate::jq::{self, Failure, Limits, Program, Scope, Template, Value};
 use crate::json_api::Error;
 
-/// How many compiled payloads are kept.
-const KEPT: usize = 256;
-
 /// Evaluates expressions.
 pub(super) struct Expressions {
     limits: Limits,
-    kept: Mutex<BTreeMap<String, Arc<Template>>>,
+    /// Of the `payload` of actions.
+    kept: Kept<Json, Compiled>,
+}
+
+/// A payload that is compiled.
+struct Compiled {
+    template: Template,
+    /// Whether its expressions can name `.secrets`.
+    names_secrets: bool,
 }
 
 /// Compiles a payload. Takes about a millisecond for each expression.
@@ -47,25 +53,22 @@ impl Expressions {
                 output: settings.max_output_bytes,
                 ..Limits::default()
             },
-            kept: Mutex::default(),
+            kept: Kept::new(KEPT),
         }
     }
 
-    async fn template(&self, payload: &Json) -> Result<Arc<Template>, Error> {
-        let text = payload.to_string();
-        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = lock().get(&text) {
-            return Ok(Arc::clone(kept));
+    async fn compiled(&self, org: &Org, action: &str, payload: &Json) -> Result<Arc<Compiled>, Error> {
+        if let Some(kept) = self.kept.get(&org.id, action, payload) {
+            return Ok(kept);
         }
-        let payload = payload.clone();
-        let compiled = tokio::task::spawn_blocking(move || compile(&payload)).await;
-        let compiled = compiled.map_err(|error| Error::Unavailable(error.to_string()))?;
-        let compiled = Arc::new(compiled.map_err(|why| Error::field("invocationMethod.payload", why))?);
-        let mut kept = lock();
-        if kept.len() >= KEPT {
-            kept.pop_first();
-        }
-        kept.insert(text, Arc::clone(&compiled));
+        let own = payload.clone();
+        let template = tokio::task::spawn_blocking(move || compile(&own)).await;
+        let template = template.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let compiled = Arc::new(Compiled {
+            template: template.map_err(|why| Error::field("invocationMethod.payload", why))?,
+            names_secrets: payload.to_string().contains("secrets"),
+        });
+        self.kept.put(&org.id, action, payload, Arc::clone(&compiled));
         Ok(compiled)
     }
 
@@ -77,7 +80,7 @@ impl Expressions {
         let Some(payload) = run.invocation_method.get("payload") else {
             return Ok(port::payload(run));
         };
-        let template = self.template(payload).await?;
+        let compiled = self.compiled(org, &run.action, payload).await?;
         let mut context = json!({
             "inputs": run.properties,
             "trigger": with_operation(run),
@@ -93,8 +96,7 @@ impl Expressions {
         {
             method.remove("payload");
         }
-        let names_secrets = payload.to_string().contains("secrets");
-        let secrets = names_secrets.then(|| secrets(org));
+        let secrets = compiled.names_secrets.then(|| secrets(org));
         let limits = self.limits;
         let made = jq::run(move |turn| {
             turn.within(limits, |scope| {
@@ -102,7 +104,8 @@ impl Expressions {
                     scope.withhold();
                 }
                 let input = input(&context, secrets)?;
-                template
+                compiled
+                    .template
                     .json(scope, &input, &[])
                     .map_err(|why| under("payload", why))
             })

@@ -239,7 +239,7 @@ fn inputs(org: &Org, inputs: &UserInputs, problems: &Problems) {
 }
 
 /// What inputs are checked with. It fetches nothing, and its patterns take time that grows with the text only.
-fn validator(inputs: &UserInputs) -> Result<Validator, String> {
+pub(super) fn validator(inputs: &UserInputs) -> Result<Validator, String> {
     let schema = json!({
         "type": "object",
         "properties": inputs.properties,
@@ -254,11 +254,15 @@ fn validator(inputs: &UserInputs) -> Result<Validator, String> {
         .map_err(|error| format!("are no JSON Schemas: {error}"))
 }
 
-/// The inputs that somebody gave, with the defaults of those he did not.
+/// The inputs that somebody gave, with the defaults of those he did not. `validator` is what [`validator`] makes of `inputs`.
 ///
 /// # Errors
 /// Everything that is wrong with them. What was given is not quoted where it is to be encrypted.
-pub(super) fn given(inputs: &UserInputs, given: Option<&Value>) -> Result<Map<String, Value>, Error> {
+pub(super) fn given(
+    inputs: &UserInputs,
+    validator: &Validator,
+    given: Option<&Value>,
+) -> Result<Map<String, Value>, Error> {
     let mut all = match given {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(given)) => given.clone(),
@@ -269,8 +273,6 @@ pub(super) fn given(inputs: &UserInputs, given: Option<&Value>) -> Result<Map<St
             all.insert(name.clone(), default.clone());
         }
     }
-    let validator =
-        validator(inputs).map_err(|why| Error::Conflict(format!("userInputs.properties: {why}")))?;
     let whole = Value::Object(all.clone());
     let problems: Vec<Problem> = validator
         .iter_errors(&whole)

@@ -1,11 +1,13 @@
 //! Starting runs, and changing them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 use super::access::Caller;
-use super::item::{Action, Change, Item, Operation, Run, Status, Told, Trigger};
+use super::item::{Action, Change, Item, Operation, Run, Status, Told, Trigger, UserInputs};
 use super::org::{Grant, Org};
 use super::rules::{self, ENCRYPTION};
 use super::store::{Held, key};
@@ -77,7 +79,8 @@ impl Actions {
             )));
         };
         let mut fields = crate::json_api::object(body)?;
-        let given = rules::given(user_inputs, fields.remove("properties").as_ref());
+        let validator = self.validator(org, identifier, user_inputs)?;
+        let given = rules::given(user_inputs, &validator, fields.remove("properties").as_ref());
         let entity = match fields.remove("entity") {
             None | Some(Value::Null) => None,
             Some(Value::String(entity)) => Some(entity),
@@ -202,6 +205,7 @@ impl Actions {
         };
         // What it cannot be made of, and what no topic takes, is said to who asks, and not found out later.
         let payload = self.expressions.payload(org, id, &run).await?;
+        let handed = (!waits).then(|| payload.clone());
         let length = port::message(org, id, &run, payload, at_ms)
             .map_err(Error::Unavailable)?
             .len();
@@ -216,8 +220,23 @@ impl Actions {
         run.untold.push(change);
         let key = key::run(&org.id, id);
         self.store.put(&key, 0, &Item::Run(Box::new(run.clone()))).await?;
+        if let Some(payload) = handed {
+            self.handed.put(&key, payload, length, Instant::now());
+        }
         self.tell(&key);
         Ok(run)
+    }
+
+    /// What an action's inputs are checked with.
+    fn validator(&self, org: &Org, action: &str, inputs: &UserInputs) -> Result<Arc<Validator>, Error> {
+        if let Some(kept) = self.schemas.get(&org.id, action, inputs) {
+            return Ok(kept);
+        }
+        let made = rules::validator(inputs);
+        let made = made.map_err(|why| Error::Conflict(format!("userInputs.properties: {why}")))?;
+        let made = Arc::new(made);
+        self.schemas.put(&org.id, action, inputs, Arc::clone(&made));
+        Ok(made)
     }
 
     /// Changes a run: `to` says how, and whether at all.

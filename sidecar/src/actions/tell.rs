@@ -170,11 +170,15 @@ impl Actions {
 
     /// Writes a run's record; or ends the run, if that cannot be made.
     async fn write_run(&self, org: &Org, id: &str, run: &mut Run) -> Result<(), Later> {
+        let handed = self.handed.take(&key::run(&org.id, id));
         if run.status.has_ended() {
             return Ok(());
         }
         let at_ms = now_ms();
-        let made = self.expressions.payload(org, id, run).await;
+        let made = match handed {
+            Some(payload) => Ok(payload),
+            None => self.expressions.payload(org, id, run).await,
+        };
         let payload = match made {
             Ok(payload) => payload,
             Err(Error::Unavailable(why)) => return Err(Later(why)),

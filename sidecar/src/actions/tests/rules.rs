@@ -144,14 +144,16 @@ fn everything_that_is_wrong_with_inputs_is_said_and_no_secret() {
     let Trigger::SelfService { user_inputs, .. } = &action.trigger else {
         panic!()
     };
+    let validator = rules::validator(user_inputs).unwrap();
     let given = rules::given(
         user_inputs,
+        &validator,
         Some(&json!({"version": "v7", "password": "hunter22"})),
     )
     .unwrap();
     assert_eq!(given["replicas"], 1, "its default");
     let wrong = json!({"version": 7, "password": "x\u{1}y", "replicas": 0, "colour": "red"});
-    let Err(Error::Invalid(told)) = rules::given(user_inputs, Some(&wrong)) else {
+    let Err(Error::Invalid(told)) = rules::given(user_inputs, &validator, Some(&wrong)) else {
         panic!()
     };
     let told: Vec<String> = told.iter().map(ToString::to_string).collect();
@@ -169,9 +171,9 @@ fn everything_that_is_wrong_with_inputs_is_said_and_no_secret() {
             .any(|one| one.contains("x\u{1}y") || one.contains("x\\u0001y")),
         "{told:?}"
     );
-    let Err(Error::Invalid(told)) = rules::given(user_inputs, None) else {
+    let Err(Error::Invalid(told)) = rules::given(user_inputs, &validator, None) else {
         panic!()
     };
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(rules::given(user_inputs, Some(&json!([]))).is_err());
+    assert!(rules::given(user_inputs, &validator, Some(&json!([]))).is_err());
 }

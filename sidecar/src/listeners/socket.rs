@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Address;
@@ -155,6 +156,32 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Waits for bytes, and shows them without taking them; how many there are, none at the connection's end. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(super) async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(into).await,
+            Self::Unix(stream) => {
+                let mut look = || peek(stream.as_raw_fd(), into);
+                stream.async_io(Interest::READABLE, &mut look).await
+            }
+        }
+    }
+}
+
+/// What tokio and the standard library have for TCP only.
+fn peek(socket: RawFd, into: &mut [u8]) -> io::Result<usize> {
+    #[allow(
+        unsafe_code,
+        reason = "the kernel writes within `into`, and refuses a descriptor that is not a socket"
+    )]
+    let count = unsafe { libc::recv(socket, into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 macro_rules! on_stream {

@@ -202,7 +202,8 @@ impl Filters {
             });
         }
         let (this, records) = (self.clone(), records.to_vec());
-        let looked = jq::run(move |turn| this.look(turn, &records)).await;
+        // In a box: who filters nothing has no room for it.
+        let looked = Box::pin(jq::run(move |turn| this.look(turn, &records))).await;
         looked.map_err(|why| Failure::new(Kind::Overloaded, format!("the filter {why}")))
     }
 

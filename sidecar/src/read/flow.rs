@@ -37,8 +37,8 @@ pub(super) struct Flow {
     selection: Selection,
     /// None while the topic does not exist.
     feed: Option<Feed>,
-    /// Of a reader of a group.
-    session: Option<Session>,
+    /// Of a reader of a group: most are not.
+    session: Option<Box<Session>>,
     /// The last record that the client was given or that was left out, of each partition.
     seen: Cursor,
     filters: Filters,
@@ -94,7 +94,7 @@ impl Flow {
                 }
                 let selection = &wanted.selection;
                 let opened = Session::open(&reads.groups, &granted.home, wish, reader, selection, true);
-                Some(opened.await?)
+                Some(Box::new(opened.await?))
             }
         };
         let opened = match session {
@@ -174,7 +174,7 @@ impl Flow {
                 && !records.is_empty()
             {
                 let cursor = feed.cursor();
-                let gone = session.before(&cursor, feed).await?;
+                let gone = Box::pin(session.before(&cursor, feed)).await?;
                 records.retain(|record| {
                     let mut gone = gone.iter();
                     !gone.any(|(topic, partition)| **topic == *record.topic && *partition == record.partition)
@@ -210,8 +210,9 @@ impl Flow {
         let (Some(session), Some(feed)) = (&mut self.session, &mut self.feed) else {
             return Ok(Vec::new());
         };
-        session.sent(&self.seen).await;
-        let changes = session.sync(feed, &self.selection).await?;
+        // In boxes, as all that goes on in groups only, or seldom: a stream of neither has no room for it.
+        Box::pin(session.sent(&self.seen)).await;
+        let changes = Box::pin(session.sync(feed, &self.selection)).await?;
         if !changes.is_empty() {
             self.seen = feed.cursor();
         }
@@ -278,12 +279,12 @@ impl Flow {
 
     /// Whether nothing comes any more, though it might for who comes back: its seat in the group is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::is_over)
+        self.session.as_deref().is_some_and(Session::is_over)
     }
 
     /// Whether acknowledgements are what moves the position of the client's group.
     pub(super) fn acknowledges(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::acknowledges)
+        self.session.as_deref().is_some_and(Session::acknowledges)
     }
 
     /// The client has dealt with everything that `cursor` names. Positions never go back by it; where Kafka does not take them now
@@ -399,9 +400,9 @@ impl Flow {
 }
 
 /// Resolves when the group has given or taken something.
-async fn moved_on(session: &mut Option<Session>) {
+async fn moved_on(session: &mut Option<Box<Session>>) {
     match session {
-        Some(session) => session.changed().await,
+        Some(session) => Box::pin(session.changed()).await,
         None => std::future::pending().await,
     }
 }

@@ -7,6 +7,7 @@
 
 mod ask;
 pub(super) mod native;
+mod past;
 mod pool;
 mod ring;
 mod tails;
@@ -211,9 +212,40 @@ impl Reader {
         offset: i64,
         limits: Limits,
     ) -> Result<Batch, Error> {
-        self.why
-            .ask(self.pool.read(topic, partition, offset, limits))
-            .await
+        let read = async {
+            let room = self.pool.room().await?;
+            self.pool.read(room, topic, partition, offset, limits).await
+        };
+        self.why.ask(read).await
+    }
+
+    /// As [`Self::read`], for one of those who are behind the partition's `tail`: what another of them read a moment ago is not
+    /// read again. That the partition ends it says only of what was read now.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn catch_up(
+        &self,
+        tail: &Handle,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: i64,
+        limits: Limits,
+    ) -> Result<Batch, Error> {
+        if let Some(batch) = tail.past(offset, limits) {
+            return Ok(batch);
+        }
+        let read = async {
+            let room = self.pool.room().await?;
+            // While it waited, another has read it perhaps.
+            if let Some(batch) = tail.past(offset, limits) {
+                return Ok(batch);
+            }
+            let batch = self.pool.read(room, topic, partition, offset, limits).await?;
+            self.tails.keep(tail, offset, &batch);
+            Ok(batch)
+        };
+        self.why.ask(read).await
     }
 
     /// Follows a partition's end together with all others who do: `wake` is told when there is something new. If

@@ -341,11 +341,16 @@ impl Feed {
                 None if part.caught_up => return Ok(Vec::new()),
                 None => {}
             }
-            let read = self
-                .reader
-                .read(&part.topic, part.partition, part.position, limits);
-            // In a box, as all that a stream seldom waits for: while it waits for news it has no room for it.
-            match Box::pin(read).await {
+            let (topic, partition, position) = (&part.topic, part.partition, part.position);
+            // In boxes, as all that a stream seldom waits for: while it waits for news it has no room for it.
+            let read = match &part.tail {
+                Some(tail) => {
+                    let read = self.reader.catch_up(tail, topic, partition, position, limits);
+                    Box::pin(read).await
+                }
+                None => Box::pin(self.reader.read(topic, partition, position, limits)).await,
+            };
+            match read {
                 Ok(batch) => {
                     part.position = batch.next;
                     part.caught_up = batch.ended;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rdkafka::ClientConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::native::{Queue, Source, Started, Taken};
 use super::{Batch, Error, Limits, PATIENCE, client_config};
@@ -51,20 +51,27 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Waits for a client to be free.
+    pub(super) async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let room = Arc::clone(&self.room).acquire_owned();
+        match tokio::time::timeout(PATIENCE, room).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(Error::Unavailable(format!(
+                "no client was free to read within {} s; max_readers says how many there are",
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    /// Has the client read that `room` is for.
     pub(super) async fn read(
         &self,
+        room: OwnedSemaphorePermit,
         topic: &Arc<str>,
         partition: i32,
         offset: i64,
         limits: Limits,
     ) -> Result<Batch, Error> {
-        let room = Arc::clone(&self.room).acquire_owned();
-        let Ok(Ok(room)) = tokio::time::timeout(PATIENCE, room).await else {
-            return Err(Error::Unavailable(format!(
-                "no client was free to read within {} s; max_readers says how many there are",
-                PATIENCE.as_secs()
-            )));
-        };
         let (connection, idle, topic) = (
             Arc::clone(&self.connection),
             Arc::clone(&self.idle),

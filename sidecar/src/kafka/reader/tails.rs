@@ -11,7 +11,8 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::native::{Queue, Source, Started, Taken};
-use super::{Error, Limits, Ring, View, client_config};
+use super::past::Past;
+use super::{Batch, Error, Limits, Ring, View, client_config};
 use crate::kafka::connection::Connection;
 
 /// - `fetch.wait.max.ms`: a partition that is followed anew waits for so long until the fetch that is under way returns.
@@ -67,6 +68,8 @@ struct Tail {
     /// Where the ring ends, or `i64::MAX` once the tail has failed: whoever has nothing to take finds that out without the
     /// lock, which all followers would wait for.
     news: AtomicI64,
+    /// For those who fell behind the ring.
+    past: Mutex<Past>,
 }
 
 struct Inner {
@@ -129,6 +132,7 @@ impl Tails {
                 started: Some(started),
             }),
             news: AtomicI64::new(offset),
+            past: Mutex::new(Past::new()),
         });
         state
             .tails
@@ -150,6 +154,16 @@ impl Tails {
         let tail = lock(&self.shared.state).find(topic, partition)?;
         let covered = lock(&tail.inner).ring.covers(offset);
         covered.then(|| Handle::new(&tail, wake))
+    }
+
+    /// Keeps what a follower of a tail has read from `offset` on, for others who are behind too: half as much as the ring may.
+    pub(super) fn keep(&self, handle: &Handle, offset: i64, batch: &Batch) {
+        let limits = lock(&self.shared.state).limits();
+        let most = Limits {
+            records: limits.records / 2,
+            bytes: limits.bytes / 2,
+        };
+        lock(&handle.tail.past).keep(offset, batch, most, Instant::now());
     }
 
     /// The client's queue; the client is made, and its thread started, when there is none.
@@ -295,7 +309,7 @@ impl Shared {
         }
     }
 
-    /// Ends the tails that nobody has followed for long.
+    /// Ends the tails that nobody has followed for long, and forgets what was read for those who were behind.
     fn sweep(&self) {
         let ended: Vec<Option<Started>> = {
             let mut state = lock(&self.state);
@@ -303,8 +317,11 @@ impl Shared {
                 let inner = lock(&tail.inner);
                 inner.followers.is_empty() && inner.idle.is_some_and(|since| since.elapsed() > LINGER)
             };
-            let mut idle = Vec::new();
+            let (mut idle, now) = (Vec::new(), Instant::now());
             for (topic, partitions) in &state.tails {
+                for tail in partitions.values() {
+                    lock(&tail.past).sweep(now);
+                }
                 let over = partitions.iter().filter(|(_, tail)| over(tail));
                 idle.extend(over.map(|(partition, tail)| (Arc::clone(topic), *partition, Arc::clone(tail))));
             }
@@ -367,6 +384,11 @@ impl Handle {
 }
 
 impl Handle {
+    /// What another follower has read of what comes at `position` and after it, a moment ago.
+    pub(super) fn past(&self, position: i64, limits: Limits) -> Option<Batch> {
+        lock(&self.tail.past).after(position, limits, Instant::now())
+    }
+
     /// Whether [`Self::after`] has something to say of `position`: a record, another position, or an error.
     pub fn has(&self, position: i64) -> bool {
         position < self.tail.news.load(Ordering::Acquire)

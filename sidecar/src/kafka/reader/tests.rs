@@ -134,6 +134,37 @@ async fn a_tail_is_shared() {
     assert_eq!(seen, (10..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
+/// Those who fell behind a tail together have what is in the past read once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_that_is_behind_has_read_others_are_given() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let bootstrap = mock.bootstrap_servers();
+    write(&bootstrap, "t", 0..20);
+    let reader = reader(&bootstrap);
+    let topic: Arc<str> = Arc::from("t");
+    let wake = Arc::new(Notify::new());
+    let one = reader.join(&topic, 0, 20, &wake).await.unwrap();
+    let other = reader.join(&topic, 0, 20, &wake).await.unwrap();
+    let first = reader.catch_up(&one, &topic, 0, 5, SOME).await.unwrap();
+    assert_eq!(
+        values(&first.records),
+        (5..20).map(|n| n.to_string()).collect::<Vec<_>>()
+    );
+    assert!(first.ended);
+    let second = reader.catch_up(&other, &topic, 0, 8, SOME).await.unwrap();
+    assert_eq!((second.next, second.ended), (20, false));
+    let same = |(one, other): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(one, other);
+    assert_eq!(second.records.len(), 12);
+    assert!(first.records[3..].iter().zip(&second.records).all(same));
+    // What was not read is.
+    let third = reader.catch_up(&other, &topic, 0, 2, SOME).await.unwrap();
+    assert_eq!((third.records[0].offset, third.next), (2, 20));
+    // And a reader that follows nothing reads by itself.
+    let alone = reader.read(&topic, 0, 8, SOME).await.unwrap();
+    assert!(alone.ended && !Arc::ptr_eq(&alone.records[0], &second.records[0]));
+}
+
 /// However many read at once, there are no more clients than there may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_bounded() {

@@ -132,6 +132,18 @@ pub(crate) fn object(body: Value) -> Result<serde_json::Map<String, Value>, Erro
     }
 }
 
+/// Fails if a field is left that nobody has read, which would do nothing; `known` are those that are read.
+pub(crate) fn nothing_else(left: &serde_json::Map<String, Value>, known: &[&str]) -> Result<(), Error> {
+    let Some(unknown) = left.keys().next() else {
+        return Ok(());
+    };
+    let known = match known {
+        [before @ .., last] if !before.is_empty() => format!("known are {} and {last}", before.join(", ")),
+        one => format!("known is {}", one.concat()),
+    };
+    Err(Error::field(unknown, format!("is not known here; {known}")))
+}
+
 /// Now, as RFC 3339 has it.
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()

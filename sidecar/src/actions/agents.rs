@@ -11,7 +11,7 @@ use super::reports::text;
 use super::runs::now_ms;
 use super::store::key;
 use super::{Actions, port};
-use crate::json_api::Error;
+use crate::json_api::{Error, nothing_else};
 
 /// How long a run may be claimed by an agent that has not said that it has it.
 const CLAIMED: Duration = Duration::from_secs(60);
@@ -35,6 +35,7 @@ impl Actions {
                 .filter(|limit| (1..=MAX_CLAIMED).contains(limit))
                 .ok_or_else(|| Error::field("limit", format!("must be from 1 to {MAX_CLAIMED}")))?,
         };
+        nothing_else(&fields, &["installationId", "limit", "invocationMethod"])?;
         let org = &caller.org;
         let mut claimed = Vec::new();
         for row in self.store.open(&org.id) {
@@ -83,6 +84,7 @@ impl Actions {
             .remove("runIds")
             .and_then(|ids| serde_json::from_value(ids).ok())
             .ok_or_else(|| Error::field("runIds", "is required: a list of texts"))?;
+        nothing_else(&fields, &["runIds"])?;
         let mut acked = 0;
         for id in ids.iter().take(MAX_CLAIMED) {
             let Some(held) = self.store.run_of(&caller.org.id, id) else {

@@ -13,11 +13,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::Actions;
 use super::access::{self, Caller};
+use super::entities::Deed;
 use crate::json_api::{Error, MAX_BODY};
 use crate::shutdown::Shutdown;
 
@@ -64,8 +67,12 @@ pub fn router(actions: Arc<Actions>, shutdown: Shutdown) -> Router {
         .route(
             "/v1/blueprints/{blueprint}/entities/{identifier}",
             get(entities::show)
-                .put(entities::replace)
-                .patch(entities::change)
+                .put(|api, place, how, headers, body| {
+                    entities::write(Deed::Replace, api, place, how, headers, body)
+                })
+                .patch(|api, place, how, headers, body| {
+                    entities::write(Deed::Change, api, place, how, headers, body)
+                })
                 .delete(entities::delete),
         )
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -118,6 +125,12 @@ fn after(prefix: &str, cursor: Option<&str>) -> Result<Option<Arc<str>>, Error> 
 /// The cursor of what comes after a row.
 fn cursor(prefix: &str, row: Option<Arc<str>>) -> Option<String> {
     Some(row?.strip_prefix(prefix)?.to_owned())
+}
+
+/// A page of things, by what they are called, and where the next one begins.
+fn paged(things: &str, shown: Vec<Value>, next: Option<String>, limit: usize) -> Response {
+    let page = json!({"ok": true, (things): shown, "pagination": {"nextCursor": next, "limit": limit}});
+    axum::Json(page).into_response()
 }
 
 /// A query that is as it should be.

@@ -9,7 +9,7 @@ use super::reports::text;
 use super::runs::{change, now_ms};
 use super::store::{Held, key};
 use super::{Actions, port, rules};
-use crate::json_api::Error;
+use crate::json_api::{Error, nothing_else};
 
 /// What a request says about an entity.
 #[derive(Default)]
@@ -50,12 +50,10 @@ impl Written {
             properties,
             relations,
         };
-        if let Some(unknown) = fields.keys().next() {
-            return Err(Error::field(
-                unknown,
-                "is not known here; known are identifier, title, icon, team, properties and relations",
-            ));
-        }
+        nothing_else(
+            &fields,
+            &["identifier", "title", "icon", "team", "properties", "relations"],
+        )?;
         Ok((identifier, written))
     }
 

@@ -7,7 +7,7 @@ use super::item::{Approval, Item, LogLine, Run, Status};
 use super::runs::now_ms;
 use super::store::{Held, key};
 use super::{Actions, port};
-use crate::json_api::Error;
+use crate::json_api::{Error, nothing_else};
 
 /// The longest line of a log, in bytes.
 const MAX_LINE: usize = 64 * 1024;
@@ -47,12 +47,10 @@ impl Actions {
         let summary = text(&mut fields, "summary")?;
         let external = text(&mut fields, "externalRunId")?;
         let link = link(&mut fields)?;
-        if let Some(unknown) = fields.keys().next() {
-            return Err(Error::field(
-                unknown,
-                "is not known here; known are status, statusLabel, link, summary and externalRunId",
-            ));
-        }
+        nothing_else(
+            &fields,
+            &["status", "statusLabel", "link", "summary", "externalRunId"],
+        )?;
         let trigger = port::trigger(&caller.org, Some(&caller.user), "API", now_ms());
         self.change_run(&caller.org, id, &trigger, held, |run, _| {
             if let Some(status) = status {
@@ -98,12 +96,7 @@ impl Actions {
             }
         };
         let label = text(&mut fields, "statusLabel")?;
-        if let Some(unknown) = fields.keys().next() {
-            return Err(Error::field(
-                unknown,
-                "is not known here; known are message, terminationStatus and statusLabel",
-            ));
-        }
+        nothing_else(&fields, &["message", "terminationStatus", "statusLabel"])?;
         if status.is_some() && held.value.status != Status::InProgress {
             return Err(ended(&held.value));
         }
@@ -157,12 +150,7 @@ impl Actions {
             _ => return Err(Error::field("status", "must be APPROVE or DECLINE")),
         };
         let description = text(&mut fields, "description")?;
-        if let Some(unknown) = fields.keys().next() {
-            return Err(Error::field(
-                unknown,
-                "is not known here; known are status and description",
-            ));
-        }
+        nothing_else(&fields, &["status", "description"])?;
         if held.value.status != Status::WaitingForApproval {
             return Err(Error::Conflict(format!("run {id} does not wait for approval")));
         }
@@ -205,9 +193,7 @@ impl Actions {
         let Some(response) = response else {
             return Err(Error::field("response", "is required"));
         };
-        if let Some(unknown) = fields.keys().next() {
-            return Err(Error::field(unknown, "is not known here; known is response"));
-        }
+        nothing_else(&fields, &["response"])?;
         let trigger = port::trigger(&caller.org, Some(&caller.user), "API", now_ms());
         self.change_run(&caller.org, id, &trigger, held, |run, _| {
             run.told.response = Some(response);

@@ -12,7 +12,7 @@ use super::org::{Grant, Org};
 use super::rules::{self, ENCRYPTION};
 use super::store::{Held, key};
 use super::{Actions, port};
-use crate::json_api::{Error, new_id};
+use crate::json_api::{Error, new_id, nothing_else};
 use crate::templates::seal;
 
 /// The longest record of a run, in bytes: brokers take a million unless configured otherwise, with what is around it.
@@ -86,12 +86,7 @@ impl Actions {
             Some(Value::String(entity)) => Some(entity),
             Some(_) => return Err(Error::field("entity", "must be the identifier of an entity")),
         };
-        if let Some(unknown) = fields.keys().next() {
-            return Err(Error::field(
-                unknown,
-                "is not known here; known are properties and entity",
-            ));
-        }
+        nothing_else(&fields, &["properties", "entity"])?;
         let mut properties = given?;
         let entity = match (entity, blueprint_identifier) {
             (Some(id), Some(blueprint)) => {

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::{Api, Page, after, cursor, query};
+use super::{Api, Page, after, cursor, paged, query};
 use crate::actions::access::Caller;
 use crate::actions::item::{Action, Item, Packed};
 use crate::actions::org::{Grant, Org};
@@ -148,11 +148,7 @@ pub(super) async fn list(
             .map(|action| (action.identifier.as_str(), shown(action, false))),
     );
     let all: Vec<Value> = all.into_values().collect();
-    let next = cursor(&prefix, next);
-    Ok(
-        axum::Json(json!({"ok": true, "actions": all, "pagination": {"nextCursor": next, "limit": limit}}))
-            .into_response(),
-    )
+    Ok(paged("actions", all, cursor(&prefix, next), limit))
 }
 
 async fn read(caller: &Caller, body: Value) -> Result<Action, Error> {

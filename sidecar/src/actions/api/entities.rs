@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, Page, after, cursor, query};
+use super::{Api, Page, after, cursor, paged, query};
 use crate::actions::entities::{Deed, Place, Written};
 use crate::actions::item::{Head, Packed};
 use crate::actions::org::Grant;
@@ -102,39 +102,23 @@ async fn one(
     Ok(tagged(held.value.tag(), (status, body).into_response()))
 }
 
-/// The body of a request about one entity, which may name it.
-fn written(body: Value, id: &str) -> Result<Written, Error> {
-    let (named, written) = Written::read(body)?;
-    match named {
-        Some(named) if named != id => Err(Error::field(
+/// `PUT` and `PATCH /v1/blueprints/{blueprint}/entities/{identifier}`: `deed` says what is done with the body, which may name the
+/// entity too.
+pub(super) async fn write(
+    deed: fn(Written) -> Deed,
+    State(api): State<Api>,
+    Path((blueprint, id)): Path<(String, String)>,
+    how: Result<Query<How>, QueryRejection>,
+    headers: HeaderMap,
+    Json(body): Json,
+) -> Answer {
+    let deed = || match Written::read(body)? {
+        (Some(named), _) if named != id => Err(Error::field(
             "identifier",
             format!("must be {id:?}, as in the path"),
         )),
-        Some(_) | None => Ok(written),
-    }
-}
-
-/// `PUT /v1/blueprints/{blueprint}/entities/{identifier}`.
-pub(super) async fn replace(
-    State(api): State<Api>,
-    Path((blueprint, id)): Path<(String, String)>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    Json(body): Json,
-) -> Answer {
-    let deed = || Ok(Deed::Replace(written(body, &id)?));
-    one(&api, &headers, (&blueprint, &id), query(how)?, deed).await
-}
-
-/// `PATCH /v1/blueprints/{blueprint}/entities/{identifier}`.
-pub(super) async fn change(
-    State(api): State<Api>,
-    Path((blueprint, id)): Path<(String, String)>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    Json(body): Json,
-) -> Answer {
-    let deed = || Ok(Deed::Change(written(body, &id)?));
+        (_, written) => Ok(deed(written)),
+    };
     one(&api, &headers, (&blueprint, &id), query(how)?, deed).await
 }
 
@@ -190,9 +174,5 @@ pub(super) async fn list(
         Some(port::entity(&blueprint, id, &row.value.entity()?))
     };
     let entities: Vec<Value> = rows.iter().filter_map(shown).collect();
-    let next = cursor(&prefix, next);
-    Ok(axum::Json(
-        json!({"ok": true, "entities": entities, "pagination": {"nextCursor": next, "limit": limit}}),
-    )
-    .into_response())
+    Ok(paged("entities", entities, cursor(&prefix, next), limit))
 }

@@ -12,7 +12,7 @@ use futures_util::stream::unfold;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, limit, query};
+use super::{Api, limit, paged, query};
 use crate::actions::access::Caller;
 use crate::actions::item::LogLine;
 use crate::actions::org::Grant;
@@ -94,10 +94,7 @@ pub(super) async fn show(
         .map(|(i, line)| self::shown(from + i, line))
         .collect();
     let next = more.then(|| (from + limit - 1).to_string());
-    Ok(
-        axum::Json(json!({"ok": true, "runLogs": shown, "pagination": {"nextCursor": next, "limit": limit}}))
-            .into_response(),
-    )
+    Ok(paged("runLogs", shown, next, limit))
 }
 
 /// The lines from number `from` on as they come; then an event `end`, with how the run has ended.

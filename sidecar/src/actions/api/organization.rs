@@ -10,7 +10,7 @@ use super::Api;
 use crate::actions::item::{Item, Settings, Streamer};
 use crate::actions::org::{Grant, Org};
 use crate::actions::store::{Held, key};
-use crate::json_api::{Answer, Error, Json};
+use crate::json_api::{Answer, Error, Json, nothing_else};
 
 /// The setting that there is.
 const STREAMER: &str = "portAgentStreamerName";
@@ -79,12 +79,7 @@ pub(super) async fn change(State(api): State<Api>, headers: HeaderMap, Json(body
 fn read(body: Value) -> Result<Option<Option<Streamer>>, Error> {
     let mut fields = crate::json_api::object(body)?;
     let settings = fields.remove("settings");
-    if let Some(unknown) = fields.keys().next() {
-        return Err(Error::field(
-            unknown,
-            "is not known here; known is settings: everything else of an organisation is in the configuration",
-        ));
-    }
+    nothing_else(&fields, &["settings"])?;
     let mut settings = match settings {
         None => Map::new(),
         Some(Value::Object(settings)) => settings,

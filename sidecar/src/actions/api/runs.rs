@@ -8,7 +8,8 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, MAX_WAIT, after, cursor, limit, query};
+use super::{Api, MAX_WAIT, after, cursor, limit, paged, query};
+use crate::actions::access::Caller;
 use crate::actions::item::{Head, Packed, Run, Status};
 use crate::actions::org::Grant;
 use crate::actions::port;
@@ -114,11 +115,20 @@ pub(super) async fn list(
     let (rows, next) = store.page(among, &prefix, from, true, limit, keep).await;
     let run = |row: &Row<Packed>| Some(port::run(row.key.strip_prefix(&prefix)?, &row.value.run()?));
     let runs: Vec<Value> = rows.iter().filter_map(run).collect();
-    let next = cursor(&prefix, next);
-    Ok(
-        axum::Json(json!({"ok": true, "runs": runs, "pagination": {"nextCursor": next, "limit": limit}}))
-            .into_response(),
-    )
+    Ok(paged("runs", runs, cursor(&prefix, next), limit))
+}
+
+/// Who would change a run, and the run, if he may and it is what the request names.
+async fn to_change(
+    api: &Api,
+    headers: &HeaderMap,
+    id: &str,
+    grant: Grant,
+) -> Result<(Caller, Held<Run>), Error> {
+    let caller = api.caller_up_to_date(headers).await?;
+    let held = api.actions.run_for(&caller, id, grant)?;
+    check_match(headers, held.value.tag())?;
+    Ok((caller, held))
 }
 
 /// `PATCH /v1/actions/runs/{run_id}`.
@@ -128,9 +138,7 @@ pub(super) async fn report(
     headers: HeaderMap,
     Json(body): Json,
 ) -> Answer {
-    let caller = api.caller_up_to_date(&headers).await?;
-    let held = api.actions.run_for(&caller, &id, Grant::Report)?;
-    check_match(&headers, held.value.tag())?;
+    let (caller, held) = to_change(&api, &headers, &id, Grant::Report).await?;
     Ok(shown(&id, &api.actions.report(&caller, &id, held, body).await?))
 }
 
@@ -141,9 +149,7 @@ pub(super) async fn approve(
     headers: HeaderMap,
     Json(body): Json,
 ) -> Answer {
-    let caller = api.caller_up_to_date(&headers).await?;
-    let held = api.actions.run_for(&caller, &id, Grant::Approve)?;
-    check_match(&headers, held.value.tag())?;
+    let (caller, held) = to_change(&api, &headers, &id, Grant::Approve).await?;
     Ok(shown(&id, &api.actions.approve(&caller, &id, held, body).await?))
 }
 
@@ -154,9 +160,7 @@ pub(super) async fn respond(
     headers: HeaderMap,
     Json(body): Json,
 ) -> Answer {
-    let caller = api.caller_up_to_date(&headers).await?;
-    let held = api.actions.run_for(&caller, &id, Grant::Report)?;
-    check_match(&headers, held.value.tag())?;
+    let (caller, held) = to_change(&api, &headers, &id, Grant::Report).await?;
     Ok(shown(&id, &api.actions.respond(&caller, &id, held, body).await?))
 }
 

@@ -146,6 +146,33 @@ async fn a_cluster_that_is_away_is_logged_once() {
     );
 }
 
+/// The file that it was started with is looked at, with the environment of the start laid over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_taken_out_of_the_file_is_taken_away() {
+    let kafka = Kafka::start("").await;
+    let [data, admin, broker] = ports();
+    let of = |secrets: &str| {
+        let more = format!("reload_interval: 100ms\nsecrets: {{{secrets}}}");
+        config(data, broker, &more)
+    };
+    let one = "one: {value: SENTINEL, topics: [orders]}, ";
+    let two = "two: {value: SENTINEL, topics: [orders]}";
+    let (kafka, mut serve) = serve(kafka, &of(&format!("{one}{two}")), admin, &[]).await;
+    kafka.write("own.yaml", "clusters: [");
+    serve.wait_for("the changed configuration is not looked at").await;
+    kafka.write("own.yaml", &of(two));
+    serve.wait_for("it is in the configuration no more").await;
+    serve.terminate().await;
+    let ended = serve.finish().await;
+    let gone: Vec<&str> = ended
+        .err
+        .lines()
+        .filter(|line| line.contains("no more"))
+        .collect();
+    assert!(gone.len() == 1 && gone[0].contains("secret=\"one\""), "{gone:?}");
+    assert!(!ended.err.contains("SENTINEL"), "{}", ended.err);
+}
+
 /// At the most talkative level, with everything that may be a secret in use.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_not_logged() {

@@ -161,6 +161,7 @@ def polling():
         nodes = {"installationId": "_PORT_EXEC_AGENT", "limit": 100}
         if call("POST", "/v1/workflows/runs/claim-pending", nodes, **reserved)["nodeRuns"]:
             sys.exit("there are no workflows here")
+        # As the agent does, for 10 s (POLLING_INTERVAL_SECONDS): there is nothing to wait on.
         time.sleep(0.2)
 
 

@@ -452,6 +452,7 @@ fn what_is_mended_works_without_a_restart() -> Result<()> {
         }
         // The next one is taken up before that one ends, and nobody notices.
         std::fs::write(&file, token(600)?)?;
+        // Brokers go by the real time alone: the end of the first has to be lived through.
         while Instant::now() < ends + Duration::from_secs(1) {
             http.post("/token/", "", "token").await?.expect(200)?;
             tokio::time::sleep(Duration::from_millis(200)).await;

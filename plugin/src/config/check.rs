@@ -148,7 +148,7 @@ const TWO_PARTITIONS: Contradiction = Contradiction {
 pub(super) const NO_MADE_TOPIC: Contradiction = Contradiction {
     field: "template.topic",
     involves: &["topic", "topics", "template", "allowed_topics"],
-    message: "can give no topic: set allowed_topics, or a topic of the route's own",
+    ..NO_TOPIC
 };
 
 const TWO_TOPICS: Contradiction = Contradiction {

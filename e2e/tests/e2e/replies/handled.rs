@@ -38,9 +38,14 @@ async fn handle(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let body = request.into_body().collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let order: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |name: &str| order[name].as_str().unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        let said = order.get(name).and_then(Value::as_str);
+        said.unwrap_or_default().to_owned()
+    };
+    let status = order.get("status").and_then(Value::as_u64);
+    let status = status.and_then(|status| u16::try_from(status).ok());
     let made = Response::builder()
-        .status(u16::try_from(order["status"].as_u64().unwrap_or(500)).unwrap_or(500))
+        .status(status.unwrap_or(500))
         .header("content-type", text("type"))
         .header("x-trace", "of the handler")
         .header("x-other", "no")

@@ -156,7 +156,7 @@ fn a_topic_is_made_only_where_there_is_one_to_choose() {
     assert_eq!(
         with_metadata(&base, made).unwrap_err(),
         [
-            "metadata.filter_metadata.sluice.template.topic: can give no topic: set allowed_topics, or a topic of the route's own"
+            "metadata.filter_metadata.sluice.template.topic: can name no topic: set allowed_topics, or a topic of the route's own"
         ]
     );
     let among = json!({"template": {"topic": "{{ .inputs.t }}"}, "allowed_topics": ["a"]});

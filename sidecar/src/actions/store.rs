@@ -195,8 +195,8 @@ impl Store {
         let mut at_once = most.saturating_add(1);
         loop {
             let (rows, next) = match among {
-                Among::All => self.registry.some(prefix, from.as_deref(), back, at_once, &keep),
-                Among::Open => self.some_open(prefix, from.as_deref(), back, at_once, &keep),
+                Among::All => self.registry.some(prefix, from.as_deref(), back, at_once, keep),
+                Among::Open => self.some_open(prefix, from.as_deref(), back, at_once, keep),
             };
             for row in rows {
                 if found.len() == most {

@@ -91,7 +91,8 @@ impl Http {
     }
 }
 
-/// Has the connection wind down once the shutdown drains. No `async fn`: that would hold the connection twice.
+/// Has the connection wind down once the shutdown drains.
+#[allow(clippy::manual_async_fn, reason = "an async fn would hold the connection twice")]
 fn until_drained<C>(
     mut connection: C,
     wind_down: impl FnOnce(Pin<&mut C>) + Send,

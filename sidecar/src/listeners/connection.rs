@@ -82,7 +82,7 @@ impl Http {
             // In a box: a connection of HTTP/1.1 has no room for it.
             Version::Http2 => {
                 let connection = Box::pin(self.http2.serve_connection(io, service));
-                let wind_down = |connection: Pin<&mut Pin<Box<http2::Connection<I, S, TokioExecutor>>>>| {
+                let wind_down = |connection: Pin<&mut Boxed<I, S>>| {
                     connection.get_mut().as_mut().graceful_shutdown();
                 };
                 Either::Right(until_drained(connection, wind_down, shutdown))
@@ -91,8 +91,13 @@ impl Http {
     }
 }
 
+type Boxed<I, S> = Pin<Box<http2::Connection<I, S, TokioExecutor>>>;
+
 /// Has the connection wind down once the shutdown drains.
-#[allow(clippy::manual_async_fn, reason = "an async fn would hold the connection twice")]
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the connection twice"
+)]
 fn until_drained<C>(
     mut connection: C,
     wind_down: impl FnOnce(Pin<&mut C>) + Send,

@@ -245,7 +245,11 @@ async fn try_an_action(run: &Run) -> Result<()> {
             .header("content-type", "application/json");
         run.http.send(request.body(full(body.to_string()))?).await
     };
-    let started = call(Method::POST, path, &body).await?.expect(202)?.json()?;
+    // The dev broker does not say how a topic is configured, which is waited for.
+    let started = wait::until("the state is known", Duration::from_secs(30), async || {
+        call(Method::POST, path, &body).await?.expect(202)?.json()
+    })
+    .await?;
     let id = started.pointer("/run/id").and_then(Value::as_str);
     let id = id.with_context(|| started.to_string())?;
     let printed = run.command(" tail demo.runs", &["--timeout-ms", "3000"]).await?;

@@ -32,7 +32,7 @@ mod writer;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use sluice_proto::v1::{self, ErrorClass};
 use tokio::sync::Notify;
@@ -112,12 +112,6 @@ impl Landings {
         drop(state);
         shared.writer.notify_one();
     }
-}
-
-/// Milliseconds since the epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Keys {

@@ -10,6 +10,7 @@ pub mod control;
 mod database;
 #[cfg(test)]
 mod disk;
+mod epoch;
 pub mod fetch;
 pub mod idempotency;
 pub mod jq;

@@ -53,7 +53,7 @@ mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -438,11 +438,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Waiting<'
     fn drop(&mut self) {
         self.registry.lock().waiting.remove(&self.nonce);
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn nonce() -> Result<u128, Error> {

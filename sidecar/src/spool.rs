@@ -31,7 +31,7 @@ mod writer;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use sluice_proto::v1::ErrorClass;
 
@@ -43,6 +43,7 @@ use self::store::Store;
 pub use self::store::{Amount, Error, FILE, VERSION};
 use crate::config;
 use crate::database::Trouble;
+use crate::epoch::now_ms;
 use crate::kafka::error::unknown;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Aside, Failure, Outcome, Receipt, Record};
@@ -147,12 +148,6 @@ impl Shared {
         }
         None
     }
-}
-
-/// Milliseconds since the epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Spool {

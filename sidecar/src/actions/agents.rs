@@ -8,9 +8,9 @@ use super::access::Caller;
 use super::item::{Claim, Item, Run, Status};
 use super::org::Grant;
 use super::reports::text;
-use super::runs::now_ms;
 use super::store::key;
 use super::{Actions, port};
+use crate::epoch::now_ms;
 use crate::json_api::{Error, nothing_else};
 
 /// How long a run may be claimed by an agent that has not said that it has it.

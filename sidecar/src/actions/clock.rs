@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::item::Status;
 use super::org::Org;
-use super::runs::{now_ms, run_id};
+use super::runs::run_id;
 use super::store::key;
 use super::{Actions, automation, port};
+use crate::epoch::now_ms;
 use crate::json_api::Error;
 
 /// How often it is looked.

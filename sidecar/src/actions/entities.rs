@@ -6,9 +6,10 @@ use super::access::Caller;
 use super::item::{Entity, Item};
 use super::org::Grant;
 use super::reports::text;
-use super::runs::{change, now_ms};
+use super::runs::change;
 use super::store::{Held, key};
 use super::{Actions, port, rules};
+use crate::epoch::now_ms;
 use crate::json_api::{Error, nothing_else};
 
 /// What a request says about an entity.

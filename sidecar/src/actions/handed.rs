@@ -14,35 +14,38 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// Payloads, by the rows of their runs. One that is not there is made again.
 #[derive(Default)]
-pub(super) struct Handed(Mutex<Inner>);
+pub(super) struct Handed(Mutex<HashMap<String, OnItsWay>>);
 
-#[derive(Default)]
-struct Inner {
+struct OnItsWay {
+    since: Instant,
     bytes: usize,
-    by_row: HashMap<String, (Instant, usize, Value)>,
+    payload: Value,
 }
 
 impl Handed {
     /// Hands on a payload that takes so many bytes in a record, if there is room for it.
     pub(super) fn put(&self, row: &str, payload: Value, bytes: usize, now: Instant) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .by_row
-            .retain(|_, (since, ..)| now.saturating_duration_since(*since) < LATE);
-        inner.bytes = inner.by_row.values().map(|(_, bytes, _)| bytes).sum();
-        if inner.bytes + bytes > MOST {
+        let mut by_row = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        by_row.retain(|_, one| now.saturating_duration_since(one.since) < LATE);
+        let taken: usize = by_row.values().map(|one| one.bytes).sum();
+        if taken + bytes > MOST {
             return;
         }
-        inner.bytes += bytes;
-        inner.by_row.insert(row.to_owned(), (now, bytes, payload));
+        let since = now;
+        by_row.insert(
+            row.to_owned(),
+            OnItsWay {
+                since,
+                bytes,
+                payload,
+            },
+        );
     }
 
     /// Takes the payload of a run, once.
     pub(super) fn take(&self, row: &str) -> Option<Value> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, bytes, payload) = inner.by_row.remove(row)?;
-        inner.bytes = inner.bytes.saturating_sub(bytes);
-        Some(payload)
+        let mut by_row = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        by_row.remove(row).map(|one| one.payload)
     }
 }
 

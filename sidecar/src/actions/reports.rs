@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::access::Caller;
 use super::item::{Approval, Item, LogLine, Run, Status};
-use super::runs::now_ms;
 use super::store::{Held, key};
 use super::{Actions, port};
+use crate::epoch::now_ms;
 use crate::json_api::{Error, nothing_else};
 
 /// The longest line of a log, in bytes.

@@ -1,7 +1,7 @@
 //! Starting runs, and changing them.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use jsonschema::Validator;
 use serde_json::{Map, Value};
@@ -12,17 +12,12 @@ use super::org::{Grant, Org};
 use super::rules::{self, ENCRYPTION};
 use super::store::{Held, key};
 use super::{Actions, port};
+use crate::epoch::now_ms;
 use crate::json_api::{Error, new_id, nothing_else};
 use crate::templates::seal;
 
 /// The longest record of a run, in bytes: brokers take a million unless configured otherwise, with what is around it.
 const MAX_RECORD: usize = 900_000;
-
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// An id that sorts by time: `r_`, milliseconds since 1970, and what nobody guesses, or what `of` says.
 pub(super) fn run_id(at_ms: i64, of: Option<&str>) -> Result<String, Error> {

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::item::{Change, Item, Run, Status};
 use super::org::Org;
-use super::runs::{Start, now_ms, run_id};
+use super::runs::{Start, run_id};
 use super::store::{Watch, key};
 use super::{Actions, automation, port};
+use crate::epoch::now_ms;
 use crate::json_api::Error;
 use crate::kafka::writer::Record;
 

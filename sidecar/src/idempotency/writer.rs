@@ -8,7 +8,8 @@ use sluice_proto::v1;
 use super::flight::{Phase, Waiter, land};
 use super::row::State as Fate;
 use super::store::{Begin, End, Name, Verdict};
-use super::{Ask, Shared, State, now_ms, words};
+use super::{Ask, Shared, State, words};
+use crate::epoch::now_ms;
 use crate::kafka::record::{Failure, Outcome};
 
 /// How much earlier than its client's deadline a record that is still held comes back, so that what is known is told.

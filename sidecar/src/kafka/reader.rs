@@ -36,7 +36,7 @@ use crate::config::Cluster;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A record as Kafka has it. No key, an empty key, no value and an empty value are four different things.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Record {
     /// The topic.
     pub topic: Arc<str>,

@@ -192,7 +192,7 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, OnceLock};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -205,8 +205,7 @@ mod tests {
             key: Some("k".into()),
             headers: vec![(b"h".to_vec(), Some(b"1".to_vec()))],
             value: value.map(|text| text.to_owned().into()),
-            shown: OnceLock::new(),
-            shown_unframed: OnceLock::new(),
+            ..Record::default()
         };
         let mut out = Vec::new();
         Fields::parse(fields)

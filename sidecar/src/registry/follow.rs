@@ -10,7 +10,8 @@ use super::name::Name;
 use super::table::{Applied, Content, Table};
 #[cfg(test)]
 use super::table::{Proposed, encode};
-use super::{Inner, Phase, Registry, now_ms, upkeep};
+use super::{Inner, Phase, Registry, upkeep};
+use crate::epoch::now_ms;
 use crate::kafka::log;
 
 /// How often it is asked where the topic ends.

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::table::Proposed;
-use super::{Phase, Registry, now_ms};
+use super::{Phase, Registry};
+use crate::epoch::now_ms;
 
 /// How long dead records of others are left to whoever wrote what made them dead, in milliseconds.
 pub(super) const OTHERS_MS: i64 = 60_000;

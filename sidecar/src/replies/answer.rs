@@ -182,7 +182,7 @@ pub(crate) fn respond(answer: Answer, written: &HeaderMap) -> Response {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::{Arc, OnceLock};
+    use std::sync::Arc;
 
     use super::*;
     use crate::config::TopicAllowlist;
@@ -214,8 +214,7 @@ pub(super) mod tests {
             key: None,
             headers: headers.collect(),
             value: value.map(Bytes::from_static),
-            shown: OnceLock::new(),
-            shown_unframed: OnceLock::new(),
+            ..Record::default()
         };
         of_record(&entry(), &record, b"id", Applied::default())
     }

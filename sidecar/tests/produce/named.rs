@@ -215,6 +215,12 @@ async fn records_over_rest_are_made_by_the_template_of_their_topic() {
     );
 }
 
+/// The value of a record that is written to `runs` now, as the so-and-so-many-th.
+async fn value_of(mock: &Mock, sidecar: &Sidecar, written: usize) -> String {
+    assert_eq!(post(sidecar, "runs", &[JSON], "{}").await.status, 200);
+    text(read(mock, "runs", 0, written).await.last().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_secret_is_used_without_a_restart_and_a_broken_file_is_not() {
     let mock = mock(&[("runs", 1)]);
@@ -229,9 +235,8 @@ async fn a_changed_secret_is_used_without_a_restart_and_a_broken_file_is_not() {
     let sidecar = with(&mock, &lines).await;
     let mut written = 0;
     let mut value = async || {
-        assert_eq!(post(&sidecar, "runs", &[JSON], "{}").await.status, 200);
         written += 1;
-        text(read(&mock, "runs", 0, written).await.last().unwrap())
+        value_of(&mock, &sidecar, written).await
     };
     assert_eq!(value().await, "\"first\"");
     std::fs::write(file.path(), "second\n").unwrap();
@@ -275,9 +280,8 @@ async fn a_secret_goes_comes_and_changes_with_the_configuration() {
     let sidecar = of_file(&mock, &text_of(first), Some(&file)).await;
     let mut written = 0;
     let mut value = async || {
-        assert_eq!(post(&sidecar, "runs", &[JSON], "{}").await.status, 200);
         written += 1;
-        text(read(&mock, "runs", 0, written).await.last().unwrap())
+        value_of(&mock, &sidecar, written).await
     };
     assert_eq!(value().await, "\"first\"");
     set("");

@@ -315,7 +315,7 @@ impl Bench {
 
     fn write(&self, works: Option<usize>) {
         self.disk.0.lock().unwrap().works = works;
-        let now_ms = super::super::now_ms();
+        let now_ms = crate::epoch::now_ms();
         let batch = writer::take(&mut self.keys.shared.lock(), now_ms);
         writer::write(&self.keys.shared, batch, now_ms);
         // The pause is over.

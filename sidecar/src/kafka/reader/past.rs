@@ -108,8 +108,6 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::OnceLock;
-
     use bytes::Bytes;
 
     use super::super::Record;
@@ -125,8 +123,7 @@ mod tests {
                 key: None,
                 headers: Vec::new(),
                 value: Some(Bytes::from_static(&[0; 100])),
-                shown: OnceLock::new(),
-                shown_unframed: OnceLock::new(),
+                ..Record::default()
             })
         };
         Batch {

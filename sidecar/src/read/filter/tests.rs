@@ -1,5 +1,3 @@
-use std::sync::OnceLock;
-
 use super::*;
 
 fn record(offset: i64, key: Option<&str>, value: Option<&str>) -> Arc<Record> {
@@ -15,8 +13,7 @@ fn record(offset: i64, key: Option<&str>, value: Option<&str>) -> Arc<Record> {
             (b"none".to_vec(), None),
         ],
         value: value.map(|text| text.to_owned().into()),
-        shown: OnceLock::new(),
-        shown_unframed: OnceLock::new(),
+        ..Record::default()
     })
 }
 

@@ -1,4 +1,4 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -17,8 +17,7 @@ fn record(value: Option<&[u8]>) -> Record {
             (b"\xff".to_vec(), Some(b"\xfe".to_vec())),
         ],
         value: value.map(Bytes::copy_from_slice),
-        shown: OnceLock::new(),
-        shown_unframed: OnceLock::new(),
+        ..Record::default()
     }
 }
 

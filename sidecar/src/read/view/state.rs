@@ -140,8 +140,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::OnceLock;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -160,8 +158,7 @@ mod tests {
             key: key.map(|text| text.to_owned().into()),
             headers: Vec::new(),
             value: value.map(|text| text.to_owned().into()),
-            shown: OnceLock::new(),
-            shown_unframed: OnceLock::new(),
+            ..Record::default()
         })
     }
 

@@ -1,5 +1,3 @@
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,8 +13,7 @@ fn record(offset: i64, size: usize) -> Arc<Record> {
         key: None,
         headers: Vec::new(),
         value: Some(Bytes::from(vec![0; size])),
-        shown: OnceLock::new(),
-        shown_unframed: OnceLock::new(),
+        ..Record::default()
     })
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Runner;
 use super::settle::Effect;
-use super::state::{At, now_ms};
+use super::state::At;
+use crate::epoch::now_ms;
 use crate::subscriptions::engine::backoff::{self, Failed, Verdict};
 use crate::subscriptions::engine::lanes::Ticket;
 use crate::subscriptions::event::Deliver;

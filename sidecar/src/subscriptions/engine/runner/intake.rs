@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::state::{At, Entry, Part, Phase, now_ms};
+use super::state::{At, Entry, Part, Phase};
 use super::{HAND_OVER, Known, Runner, Starts, Step};
+use crate::epoch::now_ms;
 use crate::kafka::group::{self, Partition, Revocation};
 use crate::kafka::reader::Record;
 use crate::subscriptions::engine::held::Why;

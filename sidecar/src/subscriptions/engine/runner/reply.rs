@@ -119,7 +119,6 @@ fn set(headers: &mut Vec<Header>, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::OnceLock;
     use std::time::Duration;
 
     use axum::http::{HeaderMap, HeaderValue};
@@ -140,8 +139,7 @@ mod tests {
             key: Some(Bytes::from_static(b"k")),
             headers: headers.collect(),
             value: None,
-            shown: OnceLock::new(),
-            shown_unframed: OnceLock::new(),
+            ..Record::default()
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::Runner;
 use super::Step;
-use super::state::{At, Part, Phase, now_ms};
+use super::state::{At, Part, Phase};
+use crate::epoch::now_ms;
 use crate::kafka::group;
 use crate::subscriptions::engine::progress::Progresses;
 use crate::subscriptions::event::Deliver;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::v1::{ErrorClass, Header};
 
-use super::state::{At, Phase, now_ms};
+use super::state::{At, Phase};
 use super::{Board, Runner, Step, reply};
+use crate::epoch::now_ms;
 use crate::kafka::reader::Record;
 use crate::kafka::record;
 use crate::subscriptions::engine::held::{Held, Why};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::settle::Effect;
-use super::state::now_ms;
 use super::{Runner, Starts, Step};
+use crate::epoch::now_ms;
 use crate::subscriptions::engine::lanes::Ticket;
 use crate::subscriptions::engine::outlet::Outlet;
 use crate::subscriptions::engine::runs::{May, Note};

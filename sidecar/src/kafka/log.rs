@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -106,20 +107,21 @@ impl Log {
         let found = tokio::task::spawn_blocking(move || topics::find(&connection, &name)).await;
         let found = found.map_err(|error| Error::Unavailable(error.to_string()))?;
         let partitions = match found {
-            Ok(topic) => topic.partitions.len(),
+            Ok(topic) => topic.partitions,
             Err(connection::Error::UnknownTopic(_)) => {
                 self.create().await?;
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        if partitions != 1 {
+        let [partition] = partitions.as_slice() else {
             return Err(Error::Unavailable(format!(
-                "topic {} has {partitions} partitions: state needs the order of one; name another topic",
-                self.topic
+                "topic {} has {} partitions: state needs the order of one; name another topic",
+                self.topic,
+                partitions.len()
             )));
-        }
-        match self.cleanup_policy().await? {
+        };
+        match self.cleanup_policy(partition.leader).await? {
             Some(policy) if policy != "compact" => Err(Error::Unavailable(format!(
                 "topic {} has cleanup.policy={policy}, which forgets what is old: set it to compact",
                 self.topic
@@ -151,21 +153,33 @@ impl Log {
     }
 
     /// `cleanup.policy`; none: the brokers do not tell.
-    async fn cleanup_policy(&self) -> Result<Option<String>, Error> {
+    async fn cleanup_policy(&self, leader: Option<i32>) -> Result<Option<String>, Error> {
         let client = self.admin()?;
-        let options = AdminOptions::new().request_timeout(Some(connection::PATIENCE));
-        let topic = ResourceSpecifier::Topic(&self.topic);
-        let told = match client.describe_configs([&topic], &options).await {
-            Ok(told) => told,
+        match self.configuration(&client, leader).await {
+            Ok(config) => {
+                let policy = config.as_ref().and_then(|config| config.get("cleanup.policy"));
+                Ok(policy.and_then(|entry| entry.value.clone()))
+            }
             Err(error) => {
                 tracing::debug!(%error, topic = &*self.topic, "the topic's configuration cannot be asked for");
-                return Ok(None);
+                Ok(None)
             }
-        };
-        let config = told.into_iter().find_map(Result::ok);
-        let policy =
-            config.and_then(|config| config.get("cleanup.policy").and_then(|entry| entry.value.clone()));
-        Ok(policy)
+        }
+    }
+
+    /// The topic's settings. Any broker knows them, so that the leader is asked: left to itself librdkafka asks the controller,
+    /// and waits for it to come where there is none, as in its own mock, which the dev broker is.
+    async fn configuration(
+        &self,
+        client: &AdminClient<Context>,
+        leader: Option<i32>,
+    ) -> Result<Option<ConfigResource>, KafkaError> {
+        let options = AdminOptions::new()
+            .request_timeout(Some(connection::PATIENCE))
+            .broker_id(leader);
+        let topic = ResourceSpecifier::Topic(&self.topic);
+        let told = client.describe_configs([&topic], &options).await?;
+        Ok(told.into_iter().find_map(Result::ok))
     }
 
     fn admin(&self) -> Result<AdminClient<Context>, Error> {
@@ -284,5 +298,33 @@ impl Following<'_> {
     fn moved(&mut self, records: Vec<Arc<Record>>, position: i64) -> Next {
         self.position = position;
         Next { records, position }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::RDKafkaErrorCode;
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_know_the_topics_settings_says_so_at_once() {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        let cluster = Cluster {
+            bootstrap_servers: vec![mock.bootstrap_servers()],
+            ..Cluster::default()
+        };
+        let settings = Settings {
+            topic: "t".to_owned(),
+            replication_factor: None,
+            min_insync_replicas: None,
+        };
+        let log = Log::new(&cluster, settings);
+        let asked = log.configuration(&log.admin().unwrap(), Some(1)).await;
+        let unknown = KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature);
+        assert_eq!(asked.unwrap_err(), unknown);
+        log.prepare().await.unwrap();
     }
 }

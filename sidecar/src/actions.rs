@@ -42,7 +42,7 @@ use self::kept::Kept;
 use self::org::{Org, Settings};
 use self::store::Store;
 use self::tell::Queues;
-use crate::config::Config;
+use crate::config::{Cluster, Config, Secret};
 use crate::json_api::Error;
 use crate::kafka::connection::Connection;
 use crate::kafka::log::Log;
@@ -124,6 +124,25 @@ impl Actions {
         }
     }
 
+    /// Has what is kept and written in cluster `name` kept and written with the certificates and secrets of `to` from now on.
+    ///
+    /// # Errors
+    /// The cluster cannot be reached with them, and can be with the old ones, which stay in use.
+    pub async fn renew(&self, name: &str, to: &Cluster) -> Result<(), String> {
+        if self.settings.cluster == name {
+            self.store.renew(to).await?;
+        }
+        if let Some(writer) = self.writers.get(name) {
+            writer.renew(to).await?;
+        }
+        Ok(())
+    }
+
+    /// Has payloads of an organisation see these secrets from now on. Whether they are others.
+    pub fn renew_secrets(&self, org: &str, to: BTreeMap<String, Secret>) -> bool {
+        self.expressions.renew(org, to)
+    }
+
     /// Makes the topics of organisations that are not there.
     async fn make_topics(&self) {
         let mut pause = PAUSES.0;
@@ -137,7 +156,7 @@ impl Actions {
                 let Some(writer) = self.writers.get(&org.cluster) else {
                     continue;
                 };
-                if let Err(error) = make_topic(writer.connection(), org, topic).await {
+                if let Err(error) = make_topic(&writer.connection(), org, topic).await {
                     tracing::warn!(org = org.id, topic, %error, "the organisation's topic cannot be made yet");
                     failed.push((org, topic));
                 }

@@ -183,6 +183,7 @@ impl App {
         let watcher = Watcher::new(
             &config,
             (Arc::clone(&gateway), Arc::clone(&reads), Arc::clone(&control)),
+            actions.clone(),
             metrics,
             reloads,
         );

@@ -33,6 +33,8 @@ use crate::subscriptions::sink::egress::Author;
 pub struct Control {
     fixed: Fixed,
     registry: Option<Arc<Registry<Item>>>,
+    /// The cluster of the registry's topic.
+    registry_cluster: Option<String>,
     view: RwLock<Arc<View>>,
     refreshing: Mutex<()>,
     desired: watch::Sender<Desired>,
@@ -66,6 +68,7 @@ impl Control {
             renewed: Mutex::default(),
             fixed,
             registry,
+            registry_cluster: config.state.as_ref().map(|state| state.cluster.clone()),
             open: elsewhere && admin.tokens.is_empty(),
         })
     }
@@ -75,12 +78,22 @@ impl Control {
         self.desired.subscribe()
     }
 
-    /// A cluster of the configuration has other certificates or secrets now: what runs goes over to them.
-    pub fn renew(&self, name: &str, cluster: &Cluster) {
-        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed.insert(name.to_owned(), Arc::new(cluster.clone()));
+    /// A cluster of the configuration has other certificates or secrets now: what runs goes over to them, and so does the state,
+    /// if it is there.
+    ///
+    /// # Errors
+    /// Why the state stays with the old ones: the cluster can be reached with them, and not with the new ones.
+    pub async fn renew(&self, name: &str, cluster: &Cluster) -> Result<(), String> {
+        self.renewed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), Arc::new(cluster.clone()));
         self.desired
             .send_if_modified(|desired| desired.renew(name, cluster));
+        match &self.registry {
+            Some(registry) if self.registry_cluster.as_deref() == Some(name) => registry.renew(cluster).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Where handlers of services are.

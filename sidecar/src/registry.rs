@@ -62,6 +62,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use self::name::Name;
 pub use self::table::Content;
 use self::table::{Proposed, Table, encode};
+use crate::config::Cluster;
 use crate::kafka::log::{AppendError, Log, MAX_VALUE};
 use crate::metrics::StateMetrics;
 
@@ -205,6 +206,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Registry<V> {
     /// The topic.
     pub fn topic(&self) -> &str {
         self.log.topic()
+    }
+
+    /// Goes over to the certificates and secrets of `cluster`, which is the topic's.
+    ///
+    /// # Errors
+    /// The cluster cannot be reached with them, and can be with the old ones, which stay in use.
+    pub async fn renew(&self, cluster: &Cluster) -> Result<(), String> {
+        self.log.renew(cluster).await
     }
 
     /// Whether the state is known.

@@ -1,5 +1,6 @@
-//! Files that clusters name, certificates and secrets, and those of the secrets of templates, are looked at every now and then; those that have changed take
-//! effect without a restart. Of the configuration itself that is so for `secrets` alone.
+//! Files that clusters name, certificates and secrets, and those of the secrets of templates and of organisations' payloads, are
+//! looked at every now and then; those that have changed take effect without a restart. Of the configuration itself that is so
+//! for `secrets` and `orgs.<id>.secrets` alone.
 //!
 //! They are read, not watched: a file may be replaced by a rename, a Kubernetes mount by a link that points elsewhere, and
 //! a network file system tells nobody. What is read is checked as it is at the start. As long as something is wrong with
@@ -12,6 +13,7 @@ use std::time::Duration;
 use sluice_settings::Problem;
 use tokio::runtime::Handle;
 
+use crate::actions::Actions;
 use crate::config::{Cluster, Config, Source};
 use crate::control::Control;
 use crate::metrics::{Metrics, Reload};
@@ -63,16 +65,18 @@ pub struct Watcher {
     gateway: Arc<Gateway>,
     reads: Arc<Reads>,
     control: Arc<Control>,
+    actions: Option<Arc<Actions>>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
 }
 
 impl Watcher {
-    /// One for the files of `config`, which those that write, those that read and subscriptions are told of; what is wrong with
-    /// them is kept in `status`.
+    /// One for the files of `config`, which those that write, those that read, subscriptions and actions are told of; what is
+    /// wrong with them is kept in `status`.
     pub fn new(
         config: &Config,
         (gateway, reads, control): (Arc<Gateway>, Arc<Reads>, Arc<Control>),
+        actions: Option<Arc<Actions>>,
         metrics: Arc<Metrics>,
         status: Arc<Status>,
     ) -> Self {
@@ -86,6 +90,7 @@ impl Watcher {
             gateway,
             reads,
             control,
+            actions,
             metrics,
             status,
         }
@@ -151,7 +156,7 @@ impl Watcher {
         good
     }
 
-    /// Reads the secrets of templates again, and takes those away that are there no more. Whether nothing was wrong with any.
+    /// Reads the secrets again, and takes those of templates away that are there no more. Whether nothing was wrong with any.
     fn read_secrets(&self) -> bool {
         let mut good = true;
         let metrics = self.metrics.templates();
@@ -173,44 +178,63 @@ impl Watcher {
         if self.status.lock_config().take().is_some() {
             tracing::info!("nothing is wrong with the changed configuration any more");
         }
-        for name in self.gateway.take_secrets_away(|name| read.contains_key(name)) {
+        for name in self
+            .gateway
+            .take_secrets_away(|name| read.templates.contains_key(name))
+        {
             tracing::info!(
                 secret = name,
                 "it is in the configuration no more: no record has it from now on"
             );
             metrics.reloaded(&name, true);
         }
-        self.status
-            .lock_secrets()
-            .retain(|name, _| read.contains_key(name));
-        for (name, read) in read {
-            let mut status = self.status.lock_secrets();
-            match read {
-                Ok(secret) => {
-                    if self.gateway.renew_secret(&name, secret) {
-                        tracing::info!(secret = name, "it has changed: records use it as it is now");
-                        metrics.reloaded(&name, true);
-                    }
-                    if status.remove(&name).is_some() {
-                        tracing::info!(secret = name, "nothing is wrong with it any more");
-                    }
-                }
-                Err(problems) => {
-                    good = false;
-                    let why = told(&problems);
-                    if status.get(&name) != Some(&why) {
-                        tracing::error!(
-                            secret = name,
-                            why,
-                            "it has changed, and is not used: an old one stays in use, and it is read again"
-                        );
-                        metrics.reloaded(&name, false);
-                        status.insert(name, why);
-                    }
-                }
+        let of_org = |id: &str| format!("orgs.{id}");
+        let known = |name: &String| {
+            read.templates.contains_key(name) || read.orgs.keys().any(|id| of_org(id) == *name)
+        };
+        self.status.lock_secrets().retain(|name, _| known(name));
+        for (name, read) in read.templates {
+            let used = read.map(|secret| self.gateway.renew_secret(&name, secret));
+            good &= self.tell_secret(name, used);
+        }
+        if let Some(actions) = &self.actions {
+            for (id, read) in read.orgs {
+                let used = read.map(|secrets| actions.renew_secrets(&id, secrets));
+                good &= self.tell_secret(of_org(&id), used);
             }
         }
         good
+    }
+
+    /// Tells what became of a secret: whether it is another now, or what is wrong with it. Whether nothing is.
+    fn tell_secret(&self, name: String, used: Result<bool, Vec<Problem>>) -> bool {
+        let metrics = self.metrics.templates();
+        let mut status = self.status.lock_secrets();
+        match used {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!(secret = name, "it has changed: records use it as it is now");
+                    metrics.reloaded(&name, true);
+                }
+                if status.remove(&name).is_some() {
+                    tracing::info!(secret = name, "nothing is wrong with it any more");
+                }
+                true
+            }
+            Err(problems) => {
+                let why = told(&problems);
+                if status.get(&name) != Some(&why) {
+                    tracing::error!(
+                        secret = name,
+                        why,
+                        "it has changed, and is not used: an old one stays in use, and it is read again"
+                    );
+                    metrics.reloaded(&name, false);
+                    status.insert(name, why);
+                }
+                false
+            }
+        }
     }
 
     /// Blocks while the cluster is asked whether it takes the new ones.
@@ -221,9 +245,35 @@ impl Watcher {
             tracing::info!(cluster = name, "files have changed: going over to them");
             self.metrics.certificates(name, expiry);
         }
-        self.control.renew(name, &cluster);
-        let read = self.runtime.block_on(self.reads.renew(name, &cluster));
-        read.map_err(|why| (Reload::NotAccepted, why))
+        // Each of them, whatever becomes of another.
+        let (read, kept, acted) = self.runtime.block_on(async {
+            let actions = async {
+                match &self.actions {
+                    Some(actions) => actions.renew(name, &cluster).await,
+                    None => Ok(()),
+                }
+            };
+            let stays = |what: &'static str| {
+                move |why| {
+                    format!(
+                        "the cluster cannot be reached with them, and {what} go on with the old ones: {why}"
+                    )
+                }
+            };
+            tokio::join!(
+                self.reads.renew(name, &cluster),
+                async {
+                    self.control
+                        .renew(name, &cluster)
+                        .await
+                        .map_err(stays("clusters and subscriptions of the API"))
+                },
+                async { actions.await.map_err(stays("actions")) },
+            )
+        });
+        read.and(kept)
+            .and(acted)
+            .map_err(|why| (Reload::NotAccepted, why))
     }
 }
 

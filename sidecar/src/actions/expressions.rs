@@ -1,7 +1,8 @@
 //! The expressions of actions: payloads, and conditions of automations. They are jq, evaluated within the bounds of the
 //! sidecar's `templates`, and see the secrets of their own organisation.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
@@ -11,6 +12,7 @@ use super::item::{Combinator, Condition, Run};
 use super::kept::Kept;
 use super::org::{Org, Settings};
 use super::port;
+use crate::config::Secret;
 use crate::jq::template::under;
 use crate::jq::{self, Failure, Limits, Program, Scope, Template, Value};
 use crate::json_api::Error;
@@ -18,6 +20,8 @@ use crate::json_api::Error;
 /// Evaluates expressions.
 pub(super) struct Expressions {
     limits: Limits,
+    /// By organisation. They are others than those of the start once the configuration's have changed.
+    secrets: RwLock<BTreeMap<String, BTreeMap<String, Secret>>>,
     /// Of the `payload` of actions.
     kept: Kept<Json, Compiled>,
 }
@@ -53,8 +57,28 @@ impl Expressions {
                 output: settings.max_output_bytes,
                 ..Limits::default()
             },
+            secrets: RwLock::new(settings.orgs.iter().map(own_secrets).collect()),
             kept: Kept::new(KEPT),
         }
+    }
+
+    /// Has payloads of an organisation see these secrets from now on. Whether they are others.
+    pub(super) fn renew(&self, org: &str, to: BTreeMap<String, Secret>) -> bool {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        match secrets.get_mut(org) {
+            Some(secrets) if *secrets != to => {
+                *secrets = to;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn secrets(&self, org: &Org) -> Vec<(String, String)> {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let own = secrets.get(&org.id).into_iter().flatten();
+        own.map(|(name, secret)| (name.clone(), secret.expose().to_owned()))
+            .collect()
     }
 
     async fn compiled(&self, org: &Org, action: &str, payload: &Json) -> Result<Arc<Compiled>, Error> {
@@ -96,7 +120,7 @@ impl Expressions {
         {
             method.remove("payload");
         }
-        let secrets = compiled.names_secrets.then(|| secrets(org));
+        let secrets = compiled.names_secrets.then(|| self.secrets(org));
         let limits = self.limits;
         let made = jq::run(move |turn| {
             turn.within(limits, |scope| {
@@ -151,10 +175,8 @@ fn holds(scope: &Scope, condition: &Condition, context: &Json) -> Result<bool, F
     })
 }
 
-fn secrets(org: &Org) -> Vec<(String, String)> {
-    let all = org.secrets.iter();
-    all.map(|(name, secret)| (name.clone(), secret.expose().to_owned()))
-        .collect()
+fn own_secrets((id, org): (&String, &Arc<Org>)) -> (String, BTreeMap<String, Secret>) {
+    (id.clone(), org.secrets.clone())
 }
 
 fn input(context: &Json, secrets: Option<Vec<(String, String)>>) -> Result<Value, Failure> {

@@ -40,7 +40,7 @@ pub struct Org {
     pub topics: Topics,
     /// Signs what agents get, and its first 32 bytes encrypt inputs.
     pub secret: Option<Secret>,
-    /// What expressions see as `.secrets`.
+    /// What expressions see as `.secrets`, until the configuration's are others.
     pub secrets: BTreeMap<String, Secret>,
     /// Who may do what.
     pub access: Vec<Access>,

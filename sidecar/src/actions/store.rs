@@ -9,6 +9,7 @@ use self::index::Index;
 pub(super) use self::index::Watch;
 use super::item::{Action, Entity, Head, Item, LogLine, Packed, Run, Settings};
 use super::runs::id_at;
+use crate::config::Cluster;
 use crate::json_api::Error;
 use crate::kafka::log::Log;
 use crate::metrics::StateMetrics;
@@ -101,6 +102,14 @@ impl Store {
     /// Reads and follows the rows for as long as it is polled.
     pub(super) async fn run(&self) {
         Arc::clone(&self.registry).run().await;
+    }
+
+    /// Goes over to the certificates and secrets of `cluster`, which is the topic's.
+    ///
+    /// # Errors
+    /// The cluster cannot be reached with them, and can be with the old ones, which stay in use.
+    pub(super) async fn renew(&self, cluster: &Cluster) -> Result<(), String> {
+        self.registry.renew(cluster).await
     }
 
     /// Fails until all rows are known.

@@ -118,6 +118,31 @@ fn unique(root: &Section<'_>, orgs: &BTreeMap<String, Arc<Org>>) {
     }
 }
 
+/// What payloads of an organisation see as `.secrets`.
+fn secrets(section: &Section<'_>, context: &Context<'_>) -> BTreeMap<String, Secret> {
+    let Some(section) = section.section("secrets") else {
+        return BTreeMap::new();
+    };
+    let names: Vec<String> = section.keys().map(str::to_owned).collect();
+    let one = |name: String| {
+        let secret = secret::field(&section, &name, Inline::Warned, context)?;
+        Some((name, secret))
+    };
+    let secrets = names.into_iter().filter_map(one).collect();
+    section.finish();
+    secrets
+}
+
+/// The same, by organisation.
+pub(super) fn all_secrets(
+    root: &Section<'_>,
+    context: &Context<'_>,
+) -> BTreeMap<String, BTreeMap<String, Secret>> {
+    let sections = root.named_sections("orgs").unwrap_or_default();
+    let of = |(id, section): (String, Section<'_>)| (id, secrets(&section, context));
+    sections.into_iter().map(of).collect()
+}
+
 /// What an organisation is read with.
 struct Of<'a> {
     clusters: &'a BTreeMap<String, Cluster>,
@@ -147,7 +172,7 @@ impl Of<'_> {
             .and_then(|count| i32::try_from(count).ok());
         let replicas = section.integer("replication_factor", 1..=100);
         let secret = secret::field(&section, "secret", Inline::Warned, context);
-        let secrets = self.secrets(&section);
+        let secrets = secrets(&section, context);
         let access: Vec<Access> = section
             .sections("access")
             .unwrap_or_default()
@@ -234,20 +259,6 @@ impl Of<'_> {
             _ => {}
         }
         Some(name)
-    }
-
-    fn secrets(&self, section: &Section<'_>) -> BTreeMap<String, Secret> {
-        let Some(section) = section.section("secrets") else {
-            return BTreeMap::new();
-        };
-        let names: Vec<String> = section.keys().map(str::to_owned).collect();
-        let one = |name: String| {
-            let secret = secret::field(&section, &name, Inline::Warned, self.context)?;
-            Some((name, secret))
-        };
-        let secrets = names.into_iter().filter_map(one).collect();
-        section.finish();
-        secrets
     }
 
     fn grants(&self, section: &Section<'_>) -> Grants {

@@ -1,5 +1,5 @@
-//! Reading the clusters again, when a file that they name has changed, and the secrets of templates, when theirs or the
-//! configuration has.
+//! Reading the clusters again, when a file that they name has changed, and the secrets of templates and of organisations' payloads,
+//! when theirs or the configuration has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openssl::sha::sha256;
 use sluice_settings::{Problem, Problems, Section};
 
-use super::{Cluster, Laid, Secret, clusters, lay, load, producers, read, rendering};
+use super::{Cluster, Laid, Secret, clusters, lay, load, orgs, producers, read, rendering};
 use crate::kafka::properties::{self, try_producer};
 use crate::templates::NamedSecret;
 
 /// What a configuration was read from. The text and the environment are those of the start, but for what the text says of
-/// `secrets`.
+/// `secrets` and `orgs.<id>.secrets`.
 #[derive(Clone, Default)]
 pub struct Source(Arc<Inner>);
 
@@ -34,8 +34,32 @@ struct Newer {
     files: BTreeSet<PathBuf>,
 }
 
-/// By name, each secret, or what is wrong with it.
-type Secrets = BTreeMap<String, Result<NamedSecret, Vec<Problem>>>;
+/// Secrets as they are now.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Those of templates by name, or what is wrong with each.
+    pub templates: BTreeMap<String, Result<NamedSecret, Vec<Problem>>>,
+    /// By organisation, what its payloads see, or what is wrong with any of them.
+    pub orgs: BTreeMap<String, Result<BTreeMap<String, Secret>, Vec<Problem>>>,
+}
+
+/// Whether a problem is one of a single secret, or of those of an organisation.
+fn is_of_a_secret(problem: &Problem) -> bool {
+    let of_an_org = |rest: &str| {
+        rest.split_once(".secrets")
+            .is_some_and(|(id, rest)| !id.contains('[') && (rest.is_empty() || rest.starts_with(['.', '['])))
+    };
+    problem.path.starts_with("secrets.") || problem.path.strip_prefix("orgs.").is_some_and(of_an_org)
+}
+
+/// What is wrong at `own` or below it.
+fn below(found: &[Problem], own: &str) -> Vec<Problem> {
+    let is = |problem: &&Problem| {
+        let rest = problem.path.strip_prefix(own);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    found.iter().filter(is).cloned().collect()
+}
 
 /// Neither the text, which may hold secrets, nor the environment.
 impl fmt::Debug for Source {
@@ -103,9 +127,7 @@ impl Source {
         let files = match load(&text, env.clone().into_iter()) {
             Ok(loaded) => loaded.config.source.0.files.clone(),
             Err(problems) => {
-                let others = problems
-                    .into_iter()
-                    .filter(|one| !one.path.starts_with("secrets."));
+                let others = problems.into_iter().filter(|one| !is_of_a_secret(one));
                 let others: Vec<Problem> = others.collect();
                 if !others.is_empty() {
                     return Err(others);
@@ -144,17 +166,10 @@ impl Source {
             // Certificates are shared: what is wrong with one concerns those that name it, by an id that may be anywhere in
             // a list.
             let uses = tree.pointer(&format!("/clusters/{name}/security/certificate_id"));
-            let concerns = |problem: &&Problem| {
-                let below = |path: &str| {
-                    problem.path == path
-                        || problem
-                            .path
-                            .strip_prefix(path)
-                            .is_some_and(|rest| rest.starts_with(['.', '[']))
-                };
-                below(&own) || (uses.is_some() && below("certificates"))
-            };
-            let mut wrong: Vec<Problem> = found.iter().filter(concerns).cloned().collect();
+            let mut wrong = below(&found, &own);
+            if uses.is_some() {
+                wrong.extend(below(&found, "certificates"));
+            }
             if wrong.is_empty()
                 && let Err(why) = try_producer(&cluster, &default)
             {
@@ -171,9 +186,9 @@ impl Source {
 }
 
 impl Source {
-    /// Reads the secrets of templates again: those that the configuration has now. Blocks for files.
+    /// Reads the secrets again: those that the configuration has now. Blocks for files.
     ///
-    /// Each has its own result, as clusters have. The problems quote none.
+    /// Each of the templates' has its own result, and so have those of each organisation together. The problems quote none.
     ///
     /// # Errors
     /// What is wrong with the rest of the configuration: nobody knows which secrets there are to be.
@@ -185,25 +200,24 @@ impl Source {
         let Laid { tree, overrides, .. } = laid.map_err(|problem| vec![problem])?;
         let context = read::Context::new((&problems, &warnings), env, &overrides);
         let root = Section::root(&tree, &problems);
-        let mut read = rendering::secrets(&root, &context);
+        let mut templates = rendering::secrets(&root, &context);
+        let orgs = orgs::all_secrets(&root, &context);
         let named = root.section("secrets");
         let names: Vec<String> = named.iter().flat_map(Section::keys).map(str::to_owned).collect();
         let found = read::name_variables(problems.into_vec(), &overrides);
-        let one = |name: String| {
-            let own = format!("secrets.{name}");
-            let below = |path: &str| {
-                path.strip_prefix(&own)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            };
-            let wrong: Vec<Problem> = found
-                .iter()
-                .filter(|problem| below(&problem.path))
-                .cloned()
-                .collect();
-            let secret = read.remove(&name).filter(|_| wrong.is_empty());
+        let template = |name: String| {
+            let wrong = below(&found, &format!("secrets.{name}"));
+            let secret = templates.remove(&name).filter(|_| wrong.is_empty());
             (name, secret.ok_or(wrong))
         };
-        Ok(names.into_iter().map(one).collect())
+        let org = |(id, secrets): (String, BTreeMap<String, Secret>)| {
+            let wrong = below(&found, &format!("orgs.{id}.secrets"));
+            (id, if wrong.is_empty() { Ok(secrets) } else { Err(wrong) })
+        };
+        Ok(Secrets {
+            templates: names.into_iter().map(template).collect(),
+            orgs: orgs.into_iter().map(org).collect(),
+        })
     }
 }
 
@@ -275,7 +289,7 @@ mod tests {
         std::fs::write(&one, "second\n").unwrap();
         std::fs::write(&two, "").unwrap();
         assert_ne!(config.source.digests(), before);
-        let mut read = config.source.secrets().unwrap();
+        let mut read = config.source.secrets().unwrap().templates;
         assert_eq!(read.remove("one").unwrap().unwrap().value.expose(), "second");
         let wrong = read.remove("two.x").unwrap().unwrap_err();
         assert_eq!(wrong[0].to_string(), "secrets.two.x.value: must not be empty");
@@ -284,6 +298,7 @@ mod tests {
             .source
             .secrets()
             .unwrap()
+            .templates
             .remove("two.x")
             .unwrap()
             .unwrap_err();
@@ -303,7 +318,11 @@ mod tests {
             .config
             .source
             .of_file(&file);
-        let names = || source.secrets().map(|read| read.into_keys().collect::<Vec<_>>());
+        let names = || {
+            source
+                .secrets()
+                .map(|read| read.templates.into_keys().collect::<Vec<_>>())
+        };
         assert_eq!(names().unwrap(), ["one", "two"]);
         let before = source.digests();
         let own = dir.path().join("own");
@@ -314,7 +333,7 @@ mod tests {
         );
         std::fs::write(&file, second).unwrap();
         assert_ne!(source.digests(), before);
-        let read = source.secrets().unwrap();
+        let read = source.secrets().unwrap().templates;
         assert_eq!(read.keys().collect::<Vec<_>>(), ["two"]);
         let two = read["two"].as_ref().unwrap();
         assert!(two.value.expose() == "c" && two.topics.allows("u") && !two.topics.allows("t"));
@@ -326,7 +345,7 @@ mod tests {
             format!("{clusters}secrets: {{two: {{value: b}}, three: {{value: d, topics: [t]}}}}"),
         )
         .unwrap();
-        let read = source.secrets().unwrap();
+        let read = source.secrets().unwrap().templates;
         assert_eq!(read["two"].as_ref().unwrap_err()[0].path, "secrets.two.topics");
         assert!(read["three"].is_ok());
         for wrong in [
@@ -346,6 +365,42 @@ mod tests {
         );
         std::fs::write(&file, &first).unwrap();
         assert_eq!(names().unwrap(), ["one", "two"]);
+    }
+
+    #[test]
+    fn secrets_of_organisations_are_read_again_and_each_for_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, own) = (dir.path().join("sluice.yaml"), dir.path().join("own"));
+        std::fs::write(&own, "first").unwrap();
+        let org =
+            |secrets: &str| format!("{{access: [{{tokens: [t], name: n, may: [see]}}], secrets: {secrets}}}");
+        let text = |one: &str, two: &str| {
+            format!(
+                "clusters: {{main: {{brokers: ['a:1']}}}}\norgs: {{one: {}, two: {}}}",
+                org(one),
+                org(two).replace("tokens: [t]", "tokens: [u]"),
+            )
+        };
+        let of_file = format!("{{key: {{file: {}}}}}", own.display());
+        let first = text(&of_file, "{key: b}");
+        std::fs::write(&file, &first).unwrap();
+        let config = load(&first, std::iter::empty()).unwrap().config;
+        let source = config.source.of_file(&file);
+        let key = |org: &str| {
+            let all = source.secrets().unwrap().orgs.remove(org).unwrap();
+            all.map(|all| all["key"].expose().to_owned())
+        };
+        let before = source.digests();
+        std::fs::write(&own, "second").unwrap();
+        assert_ne!(source.digests(), before);
+        assert_eq!(key("one").unwrap(), "second");
+        std::fs::write(&file, text(&of_file, "{key: ''}")).unwrap();
+        assert_eq!(key("one").unwrap(), "second");
+        let wrong = key("two").unwrap_err();
+        assert_eq!(wrong[0].to_string(), "orgs.two.secrets.key: must not be empty");
+        // Anything else that is wrong with an organisation is wrong with the configuration.
+        std::fs::write(&file, text(&of_file, "{key: c}, retention: x")).unwrap();
+        assert_eq!(source.secrets().err().unwrap()[0].path, "orgs.two.retention");
     }
 
     #[test]

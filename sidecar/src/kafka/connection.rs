@@ -224,6 +224,16 @@ impl Connection {
         Ok(client)
     }
 
+    /// Connects, and lets go again.
+    ///
+    /// # Errors
+    /// What is wrong with the way to the cluster.
+    pub(super) async fn reach(&self) -> Result<(), Error> {
+        let this = self.clone();
+        let reached = tokio::task::spawn_blocking(move || probe::reach(&this, PATIENCE).map(drop)).await;
+        reached.map_err(|error| Error::Kafka(error.to_string()))?
+    }
+
     /// What the cluster says about itself and its topics, or about one of them.
     pub(super) fn metadata(
         &self,

@@ -1,7 +1,7 @@
 //! One partition of a topic as a log: appended to with every in-sync replica's acknowledgement, and followed from its
 //! beginning.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -72,24 +72,45 @@ impl From<connection::Error> for Error {
 
 /// A compacted topic of one partition.
 pub struct Log {
-    connection: Connection,
     settings: Settings,
     topic: Arc<str>,
-    reader: Reader,
+    reader: RwLock<Arc<Reader>>,
     writer: Writer,
+}
+
+/// Of one cluster. What its tails count is in nobody's metrics: they are for readers over HTTP.
+fn reader_of(cluster: &Cluster) -> Arc<Reader> {
+    Arc::new(Reader::new(cluster, 1, Gauge::default()))
 }
 
 impl Log {
     /// The log in a topic of `cluster`. Connects to nothing yet.
     pub fn new(cluster: &Cluster, settings: Settings) -> Self {
         Self {
-            connection: Connection::of(cluster),
             topic: settings.topic.as_str().into(),
             settings,
-            // What these tails count is in nobody's metrics: they are for readers over HTTP.
-            reader: Reader::new(cluster, 1, Gauge::default()),
+            reader: RwLock::new(reader_of(cluster)),
             writer: Writer::new(cluster),
         }
+    }
+
+    fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn connection(&self) -> Connection {
+        self.writer.connection()
+    }
+
+    /// Has the topic written and read with the certificates and secrets of `to` from now on.
+    ///
+    /// # Errors
+    /// The cluster cannot be reached with them, and can be with the old ones, which stay in use.
+    pub async fn renew(&self, to: &Cluster) -> Result<(), String> {
+        if self.writer.renew(to).await? {
+            *self.reader.write().unwrap_or_else(PoisonError::into_inner) = reader_of(to);
+        }
+        Ok(())
     }
 
     /// The topic.
@@ -103,7 +124,7 @@ impl Log {
     /// # Errors
     /// Kafka does not answer, does not make it, or it is another kind of topic; the text says what to do.
     pub async fn prepare(&self) -> Result<(), Error> {
-        let (connection, name) = (self.connection.clone(), self.settings.topic.clone());
+        let (connection, name) = (self.connection(), self.settings.topic.clone());
         let found = tokio::task::spawn_blocking(move || topics::find(&connection, &name)).await;
         let found = found.map_err(|error| Error::Unavailable(error.to_string()))?;
         let partitions = match found {
@@ -145,7 +166,7 @@ impl Log {
         ];
         config.extend(min_insync.as_deref().map(|count| ("min.insync.replicas", count)));
         let replicas = self.settings.replication_factor;
-        let made = topics::create_with(&self.connection, &self.topic, Some(1), replicas, &config).await?;
+        let made = topics::create_with(&self.connection(), &self.topic, Some(1), replicas, &config).await?;
         if made == Creation::Created {
             tracing::info!(topic = &*self.topic, "created the topic for state");
         }
@@ -183,12 +204,13 @@ impl Log {
     }
 
     fn admin(&self) -> Result<AdminClient<Context>, Error> {
-        let context = self.connection.context(Kind::Consumer)?;
-        let config = self.connection.client_config(Kind::Consumer);
+        let connection = self.connection();
+        let context = connection.context(Kind::Consumer)?;
+        let config = connection.client_config(Kind::Consumer);
         let client: AdminClient<Context> = config
             .create_with_context(context.clone())
             .map_err(connection::Error::from)?;
-        self.connection.log_in(client.inner(), &context)?;
+        connection.log_in(client.inner(), &context)?;
         Ok(client)
     }
 
@@ -214,7 +236,7 @@ impl Log {
     pub async fn end(&self) -> Result<i64, Error> {
         let partition = (Arc::clone(&self.topic), PARTITION);
         let offsets = self
-            .reader
+            .reader()
             .offsets(std::slice::from_ref(&partition), When::Latest)
             .await?;
         let end = offsets.get(&partition).copied();
@@ -227,13 +249,14 @@ impl Log {
     /// Kafka does not answer.
     pub async fn follow(&self) -> Result<Following<'_>, Error> {
         let partition = (Arc::clone(&self.topic), PARTITION);
-        let offsets = self
-            .reader
+        let reader = self.reader();
+        let offsets = reader
             .offsets(std::slice::from_ref(&partition), When::Earliest)
             .await?;
         let first = offsets.get(&partition).copied().unwrap_or_default();
         Ok(Following {
             log: self,
+            reader,
             position: first,
             tail: None,
             wake: Arc::new(Notify::new()),
@@ -244,6 +267,8 @@ impl Log {
 /// Reads a log, record after record.
 pub struct Following<'a> {
     log: &'a Log,
+    /// What it is read with, be it the log's no more.
+    reader: Arc<Reader>,
     position: i64,
     tail: Option<Handle>,
     wake: Arc<Notify>,
@@ -265,7 +290,12 @@ impl Following<'_> {
     /// # Errors
     /// Kafka does not answer, or what comes next is not there any more.
     pub async fn next(&mut self) -> Result<Next, Error> {
-        let (topic, reader) = (&self.log.topic, &self.log.reader);
+        let reader = self.log.reader();
+        if !Arc::ptr_eq(&reader, &self.reader) {
+            self.tail = None;
+            self.reader = Arc::clone(&reader);
+        }
+        let topic = &self.log.topic;
         if let Some(tail) = &self.tail {
             match tail.after(self.position, AT_ONCE) {
                 Ok(View::Here { records, next }) if next > self.position => {
@@ -307,24 +337,87 @@ mod tests {
     use rdkafka::mocking::MockCluster;
 
     use super::*;
+    use crate::config::Secret;
 
-    #[tokio::test]
-    async fn who_does_not_know_the_topics_settings_says_so_at_once() {
+    fn mock() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
         let mock = MockCluster::new(1).unwrap();
         mock.create_topic("t", 1, 1).unwrap();
-        let cluster = Cluster {
-            bootstrap_servers: vec![mock.bootstrap_servers()],
+        mock
+    }
+
+    /// What tells one login from another here is `client.id`.
+    fn cluster(servers: String, client: &str) -> Cluster {
+        Cluster {
+            bootstrap_servers: vec![servers],
+            properties: [("client.id".to_owned(), Secret::new(client))].into(),
             ..Cluster::default()
-        };
+        }
+    }
+
+    fn log(cluster: &Cluster) -> Log {
         let settings = Settings {
             topic: "t".to_owned(),
             replication_factor: None,
             min_insync_replicas: None,
         };
-        let log = Log::new(&cluster, settings);
+        Log::new(cluster, settings)
+    }
+
+    #[tokio::test]
+    async fn who_does_not_know_the_topics_settings_says_so_at_once() {
+        let mock = mock();
+        let log = log(&cluster(mock.bootstrap_servers(), "one"));
         let asked = log.configuration(&log.admin().unwrap(), Some(1)).await;
         let unknown = KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature);
         assert_eq!(asked.unwrap_err(), unknown);
         log.prepare().await.unwrap();
+    }
+
+    async fn values(following: &mut Following<'_>, count: usize) -> Vec<Vec<u8>> {
+        let mut values = Vec::new();
+        while values.len() < count {
+            for record in following.next().await.unwrap().records {
+                values.push(record.value.as_ref().unwrap().to_vec());
+            }
+        }
+        values
+    }
+
+    /// Two clusters stand for one whose brokers take the old login, and then only the next.
+    #[tokio::test]
+    async fn it_goes_over_to_a_login_that_the_brokers_take_and_is_read_on_where_it_was() {
+        let (before, after) = (mock(), mock());
+        let log = log(&cluster(before.bootstrap_servers(), "one"));
+        log.append(b"k", Some(b"first")).await.unwrap();
+        let mut following = log.follow().await.unwrap();
+        assert_eq!(values(&mut following, 1).await, [b"first"]);
+        // The same login, and one that reaches nobody.
+        log.renew(&cluster("127.0.0.1:1".to_owned(), "one"))
+            .await
+            .unwrap();
+        let why = log
+            .renew(&cluster("127.0.0.1:1".to_owned(), "two"))
+            .await
+            .unwrap_err();
+        assert!(why.contains("127.0.0.1:1"), "{why}");
+        log.append(b"k", Some(b"second")).await.unwrap();
+        assert_eq!(values(&mut following, 1).await, [b"second"]);
+
+        let next = cluster(after.bootstrap_servers(), "three");
+        let writer = Writer::new(&next);
+        for value in [b"-", b"-"] {
+            let record = writer::Record {
+                topic: "t",
+                partition: Some(PARTITION),
+                key: b"k",
+                value: Some(value),
+                headers: &[],
+            };
+            writer.append(record).await.unwrap();
+        }
+        log.renew(&next).await.unwrap();
+        log.append(b"k", Some(b"third")).await.unwrap();
+        assert_eq!(log.end().await.unwrap(), 3);
+        assert_eq!(values(&mut following, 1).await, [b"third"]);
     }
 }

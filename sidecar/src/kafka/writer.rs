@@ -1,6 +1,6 @@
 //! Writing records that must be there once at most, one after the other: what the sidecar itself keeps and tells in Kafka.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -42,6 +42,12 @@ pub struct Record<'a> {
 
 /// Writes to a cluster.
 pub struct Writer {
+    current: RwLock<Arc<Client>>,
+}
+
+/// How a cluster is written to: with the certificates and secrets that it had at some time.
+struct Client {
+    cluster: Cluster,
     connection: Connection,
     producer: OnceLock<FutureProducer<Context>>,
 }
@@ -50,14 +56,77 @@ impl Writer {
     /// One that connects when it first writes.
     pub fn new(cluster: &Cluster) -> Self {
         Self {
-            connection: Connection::of(cluster),
-            producer: OnceLock::new(),
+            current: RwLock::new(Arc::new(Client::new(cluster))),
         }
     }
 
+    fn current(&self) -> Arc<Client> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How the cluster is reached.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+    pub fn connection(&self) -> Connection {
+        self.current().connection.clone()
+    }
+
+    /// Has what comes written with the certificates and secrets of `to`. What is under way goes on with those that it has.
+    /// Whether they are others.
+    ///
+    /// # Errors
+    /// The cluster cannot be reached with them, and can be with the old ones, which stay in use.
+    pub async fn renew(&self, to: &Cluster) -> Result<bool, String> {
+        let before = self.current();
+        if before.cluster.connects_like(to) {
+            return Ok(false);
+        }
+        let next = Client::new(to);
+        if let Err(why) = next.connection.reach().await
+            && before.connection.reach().await.is_ok()
+        {
+            return Err(why.to_string());
+        }
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(true)
+    }
+
+    /// Appends a record, and waits until every in-sync replica has it.
+    ///
+    /// # Errors
+    /// It is not stored, or nobody knows.
+    pub async fn append(&self, record: Record<'_>) -> Result<(), AppendError> {
+        let client = self.current();
+        let producer = client
+            .producer()
+            .map_err(|error| AppendError::NotStored(error.to_string()))?;
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in record.headers {
+            headers = headers.insert(Header {
+                key,
+                value: Some(*value),
+            });
+        }
+        let record = FutureRecord {
+            topic: record.topic,
+            partition: record.partition,
+            payload: record.value,
+            key: Some(record.key),
+            timestamp: None,
+            headers: (!record.headers.is_empty()).then_some(headers),
+        };
+        match producer.send(record, Duration::ZERO).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(append_error(&error)),
+        }
+    }
+}
+
+impl Client {
+    fn new(cluster: &Cluster) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            connection: Connection::of(cluster),
+            producer: OnceLock::new(),
+        }
     }
 
     /// Idempotent, and one request at a time: the same record is in the topic once at most (see `kafka/client.rs`).
@@ -81,35 +150,6 @@ impl Writer {
         let producer: FutureProducer<Context> = config.create_with_context(context.clone())?;
         self.connection.log_in(producer.client(), &context)?;
         Ok(self.producer.get_or_init(|| producer))
-    }
-
-    /// Appends a record, and waits until every in-sync replica has it.
-    ///
-    /// # Errors
-    /// It is not stored, or nobody knows.
-    pub async fn append(&self, record: Record<'_>) -> Result<(), AppendError> {
-        let producer = self
-            .producer()
-            .map_err(|error| AppendError::NotStored(error.to_string()))?;
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in record.headers {
-            headers = headers.insert(Header {
-                key,
-                value: Some(*value),
-            });
-        }
-        let record = FutureRecord {
-            topic: record.topic,
-            partition: record.partition,
-            payload: record.value,
-            key: Some(record.key),
-            timestamp: None,
-            headers: (!record.headers.is_empty()).then_some(headers),
-        };
-        match producer.send(record, Duration::ZERO).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(append_error(&error)),
-        }
     }
 }
 

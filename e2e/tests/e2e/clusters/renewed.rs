@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use hyper::Method;
+use serde_json::{Value, json};
 use sluice_e2e::certificates::Authority;
+use sluice_e2e::client::full;
 use sluice_e2e::envoy::{produce, reads};
 use sluice_e2e::kafka::{Door, Kafka, Record};
 use sluice_e2e::load::{Load, truthful};
 use sluice_e2e::rig::{Parts, Rig};
 use sluice_e2e::scenario::scenario_within;
-use sluice_e2e::{Result, ensure, wait};
+use sluice_e2e::{Context, Result, ensure, wait};
 
 use super::LIMIT;
 use super::papers::{Client, PASSWORD, Papers, login, sluice};
@@ -172,16 +174,58 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
     })
 }
 
-/// A password in a file, and the brokers' with it.
+/// Starts a run of the one action there is, and gives its id.
+async fn start_run(rig: &Rig) -> Result<String> {
+    let rest = rig.sidecar.rest();
+    let request = rest
+        .request(Method::POST, "/v1/actions/deploy/runs")
+        .header("authorization", "Bearer anna-token")
+        .header("content-type", "application/json");
+    let reply = rest.send(request.body(full("{}"))?).await?;
+    let said = reply.expect(202)?.json()?;
+    let id = said.pointer("/run/id").and_then(Value::as_str);
+    Ok(id.context("a run without id")?.to_owned())
+}
+
+/// Waits until a run's record is in the organisation's topic, and gives its payload.
+async fn payload_of(kafka: &Kafka, topic: &str, id: &str) -> Result<Value> {
+    let mut found = Value::Null;
+    wait::until("the run's record is there", PATIENCE, async || {
+        let records = kafka.records(topic).await?;
+        let record = records
+            .iter()
+            .find(|record| record.key.as_deref() == Some(id.as_bytes()));
+        let record = record.context("it is not")?.json()?;
+        found = record.get("payload").cloned().unwrap_or_default();
+        Ok(())
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Has the admin API keep a cluster of this name.
+async fn keep(rig: &Rig, name: &str) -> Result<()> {
+    let body = json!({"name": name, "properties": {"bootstrap.servers": "127.0.0.1:9"}});
+    let admin = rig.sidecar.admin();
+    admin
+        .post("/kafka-clusters", "application/json", body.to_string())
+        .await?
+        .expect(201)?;
+    Ok(())
+}
+
+/// A password in a file, and the brokers' with it: for records, for the state, and for actions, whose payload has a secret of a
+/// file too.
 #[test]
 fn a_password_in_a_file() -> Result<()> {
     scenario_within(LIMIT, "clusters-password", async |s| {
         let papers = Papers::new(s)?;
-        let kafka = Kafka::start(s.dir(), &papers.setup()?).await?;
-        let topic = s.topic("t");
+        let mut kafka = Kafka::start(s.dir(), &papers.setup()?).await?;
+        let (topic, runs) = (s.topic("t"), s.topic("runs"));
         kafka.create_topic(&topic, 1).await?;
-        let file = s.dir().join("password");
+        let (file, own) = (s.dir().join("password"), s.dir().join("own"));
         std::fs::write(&file, PASSWORD)?;
+        std::fs::write(&own, "first of its own")?;
         let mut authentication = login("SCRAM-SHA-256", "alice", "");
         authentication["password"] = json!({"file": file});
         let mut parts = Parts::new("", vec![produce("/", json!({"topic": topic, "value": "body"}))]);
@@ -192,18 +236,61 @@ fn a_password_in_a_file() -> Result<()> {
                 "authentication": authentication,
                 "allowed_topics": [topic],
             }},
+            "state": {"topic": s.topic("state")},
+            "actions": {"topic": s.topic("actions")},
+            "orgs": {"acme": {
+                "runs_topic": runs,
+                "change_log_topic": s.topic("changes"),
+                "secrets": {"own": {"file": own}},
+                "access": [{"tokens": ["anna-token"], "name": "anna", "may": ["invoke"]}],
+                "actions": [{
+                    "identifier": "deploy",
+                    "trigger": {"type": "self-service", "operation": "CREATE"},
+                    "invocationMethod": {"type": "KAFKA", "payload": {"own": "{{ .secrets.own }}"}},
+                }],
+            }},
         });
         let rig = Rig::start(s, parts).await?;
         rig.envoy.h1().post("/", "", "before").await?.expect(200)?;
+        wait::until("the state is known", PATIENCE, async || {
+            keep(&rig, "before").await
+        })
+        .await?;
+        let mut id = String::new();
+        wait::until("a run is started", PATIENCE, async || {
+            id = start_run(&rig).await?;
+            Ok(())
+        })
+        .await?;
+        ensure!(payload_of(&kafka, &runs, &id).await? == json!({"own": "first of its own"}));
+
         kafka.set_scram("alice", "next-secret").await?;
         std::fs::write(&file, "next-secret\n")?;
+        std::fs::write(&own, "second of its own")?;
         wait_for(&rig, "applied", 0.0).await?;
         rig.envoy.h1().post("/", "", "after").await?.expect(200)?;
+        // The old password opens no connection any more, and there is none left that it opened.
+        kafka.node(1)?.stop().await?;
+        kafka.node(1)?.restart().await?;
+        wait::until("records come", PATIENCE, async || {
+            rig.envoy.h1().post("/", "", "after").await?.expect(200)?;
+            Ok(())
+        })
+        .await?;
+        wait::until("the state is changed", PATIENCE, async || {
+            keep(&rig, "after").await
+        })
+        .await?;
+        wait::until("a run is started", PATIENCE, async || {
+            id = start_run(&rig).await?;
+            Ok(())
+        })
+        .await?;
+        ensure!(payload_of(&kafka, &runs, &id).await? == json!({"own": "second of its own"}));
         let log = rig.sidecar.log()?;
-        ensure!(
-            !log.contains("next-secret") && !log.contains(PASSWORD),
-            "a secret is told"
-        );
+        for secret in ["next-secret", PASSWORD, "of its own"] {
+            ensure!(!log.contains(secret), "{secret:?} is told");
+        }
         Ok(())
     })
 }

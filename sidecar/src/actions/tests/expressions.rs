@@ -1,10 +1,13 @@
 //! Payloads and conditions.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{run, settings, two};
 use crate::actions::expressions::Expressions;
 use crate::actions::item::Run;
+use crate::config::Secret;
 use crate::json_api::Error;
 
 #[tokio::test]
@@ -30,8 +33,15 @@ async fn a_payload_sees_its_run_and_its_own_organisations_secrets() {
         "all": ["v1", "r_1", "deploy", "API", 2], "entity": null, "secret": "hunter2", "payload": null,
     });
     assert_eq!(made, expected);
-    let made = of(payload, &mut run, "rest").await.unwrap();
+    let made = of(payload.clone(), &mut run, "rest").await.unwrap();
     assert_eq!(made["secret"], Value::Null, "it is another organisation's");
+    let next = || BTreeMap::from([("key".to_owned(), Secret::new("hunter2 the next"))]);
+    assert!(expressions.renew("acme", next()));
+    assert!(!expressions.renew("acme", next()) && !expressions.renew("nobody", next()));
+    let made = of(payload.clone(), &mut run, "acme").await.unwrap();
+    assert_eq!(made["secret"], "hunter2 the next");
+    let made = of(payload, &mut run, "rest").await.unwrap();
+    assert_eq!(made["secret"], Value::Null);
     let failed = of(json!({"a": "{{ .secrets.key | error }}"}), &mut run, "acme")
         .await
         .unwrap_err();

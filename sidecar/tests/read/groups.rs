@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluice::config::{ChosenFrom, Qos, Read, ReadGroups, Reset, Said, TopicAllowlist};
 
-use crate::support::{self, Mock, Sidecar, mock};
+use crate::support::{self, Mock, Sidecar, mock, slow};
 use crate::world::{Events, config, entry, get, page, reading, values, write};
 
 pub(crate) fn shared(topics: &[&str], qos: Qos) -> Read {
@@ -209,10 +209,12 @@ async fn streams_of_a_group_share_its_partitions() {
     let mut seen = Vec::new();
     take(&mut one, &mut seen, 10).await;
     one.event("caught-up").await;
+    slow(&mock, Duration::from_millis(500));
     let mut other = Events::open(&sidecar, "/topics/t/stream?group=app-1", &[]).await;
     let revoked = one.event("revoked").await.json();
     assert_eq!(revoked["partitions"].as_array().unwrap().len(), 1, "{revoked}");
     let assigned = other.event("assigned").await.json();
+    slow(&mock, Duration::ZERO);
     assert_eq!(
         assigned["partitions"][0]["partition"],
         revoked["partitions"][0]["partition"]

@@ -1,12 +1,13 @@
 //! WebSockets of readers whose position is a group's.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice::config::Qos;
 
 use crate::groups::{committed, fill, position, shared};
-use crate::support::{mock, until};
+use crate::support::{mock, slow, until};
 use crate::world::{reading, write};
 use crate::ws_world::{Socket, refused};
 
@@ -113,9 +114,11 @@ async fn sockets_of_a_group_share_its_partitions() {
     // Who is paused hands over as well.
     one.say(r#"{"type":"pause"}"#).await;
     one.of("ok").await;
+    slow(&mock, Duration::from_millis(500));
     let mut other = Socket::open(&sidecar, path, &[]).await;
     let revoked = partitions(&one.of("revoked").await);
     let assigned = partitions(&other.of("assigned").await);
+    slow(&mock, Duration::ZERO);
     assert_eq!((revoked.len(), assigned[0]), (1, (revoked[0].0, 5)));
     one.say(r#"{"type":"resume"}"#).await;
     one.of("ok").await;

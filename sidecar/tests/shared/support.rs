@@ -39,6 +39,15 @@ pub(crate) fn mock(topics: &[(&str, i32)]) -> Mock {
     mock
 }
 
+/// Has every answer of the mock take so long, while members of a group come.
+///
+/// A member that asks for its share (SyncGroup) once the leader has given everybody's is answered by Kafka, and refused by the mock
+/// (`INVALID_REQUEST`): it joins again, and until that is over no position is taken of anybody. The leader asks for metadata
+/// first, so that with slow answers it is the last, also where nobody gets much of the processor.
+pub(crate) fn slow(mock: &Mock, by: Duration) {
+    mock.broker_round_trip_time(-1, by).unwrap();
+}
+
 /// A configuration for the cluster in which every topic may be written.
 pub(crate) fn config(bootstrap_servers: &str) -> Config {
     let here = || Listener {

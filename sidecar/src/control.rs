@@ -96,6 +96,11 @@ impl Control {
         }
     }
 
+    /// A cluster as it is connected to now.
+    fn connected(&self, name: &str) -> Option<Arc<Cluster>> {
+        self.desired.borrow().clusters.get(name).cloned()
+    }
+
     /// Where handlers of services are.
     pub fn services(&self) -> services::Services {
         self.view().services.clone()

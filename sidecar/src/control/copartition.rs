@@ -5,11 +5,13 @@
 //! same partition of each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::Control;
 use super::together::{exclusive, members, together};
-use super::view::{Fixed, View};
+use super::view::View;
 use crate::json_api::Error;
 use crate::kafka::reader::{self, Reader};
 use crate::subscriptions::spec::Spec;
@@ -18,20 +20,22 @@ use crate::subscriptions::spec::Spec;
 ///
 /// # Errors
 /// Why its source, or an option of it, cannot be that of its service; or nobody can tell now.
-pub(super) async fn check(fixed: &Fixed, view: &View, id: &str, spec: &Spec) -> Result<(), Error> {
+pub(super) async fn check(control: &Control, view: &View, id: &str, spec: &Spec) -> Result<(), Error> {
     let Some(service) = exclusive(view, spec) else {
         return Ok(());
     };
-    let all = members(fixed, view, service, (id, spec));
+    let all = members(&control.fixed, view, service, (id, spec));
     let together =
         together(service, &all, &view.clusters).map_err(|problem| Error::Invalid(vec![problem]))?;
     let topics = together.topics();
     if topics.len() < 2 {
         return Ok(());
     }
-    let cluster = view.clusters.get(&spec.source.cluster);
+    let name = spec.source.cluster.as_str();
+    let made = || view.clusters.get(name).cloned().map(Arc::new);
+    let cluster = control.connected(name).or_else(made);
     let cluster = cluster.ok_or_else(|| Error::field("source", "its cluster is not there any more"))?;
-    let reader = Reader::new(cluster, 1, Gauge::default());
+    let reader = Reader::new(&cluster, 1, Gauge::default());
     let mut counts: BTreeMap<i32, &str> = BTreeMap::new();
     for topic in &topics {
         match reader.partitions(topic).await {

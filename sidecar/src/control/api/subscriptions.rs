@@ -95,7 +95,7 @@ async fn check(api: &Api, id: &str, subscription: &Subscription) -> Result<Spec,
         let may = cluster.may_use_group(&spec.source.cluster, spec.group(id, cluster));
         may.map_err(|why| Error::field("options.group.id", why))?;
     }
-    copartition::check(&api.control.fixed, &view, id, &spec).await?;
+    copartition::check(&api.control, &view, id, &spec).await?;
     Ok(spec)
 }
 

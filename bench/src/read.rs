@@ -50,6 +50,22 @@ const END: Duration = Duration::from_secs(1);
 const PAGE: usize = 10;
 /// Who asks for pages at once.
 const ASKING: usize = 16;
+/// A page of records that filters look at: many, so that they are what it costs.
+const FILTERED: usize = 500;
+/// What a page is asked for with, percent-encoded, and what that is; every record of the topic passes.
+const FILTERS: [(&str, &str); 5] = [
+    ("no filter", ""),
+    ("where=$.note!=x", "&where=%24.note!%3Dx"),
+    ("jq=.note != \"x\"", "&jq=.note%20!%3D%20%22x%22"),
+    (
+        "jq={sent, size: (.note | length)}",
+        "&jq=%7Bsent%2C%20size%3A%20(.note%20%7C%20length)%7D",
+    ),
+    (
+        "jq=.sent | test(\"[0-9]{3}\")",
+        "&jq=.sent%20%7C%20test(%22%5B0-9%5D%7B3%7D%22)",
+    ),
+];
 
 /// What is read from, and how.
 struct Place<'a> {
@@ -135,12 +151,18 @@ impl Place<'_> {
         if read.wants(What::FanOut) {
             self.fan_out().await?;
         }
-        if read.wants(What::Pages) || read.wants(What::History) {
+        if [What::Pages, What::Filters, What::History]
+            .into_iter()
+            .any(|what| read.wants(what))
+        {
             writer::fill(&self.bootstrap, sizes.history, self.clock)?;
         }
         let pace = options.pace();
         if read.wants(What::Pages) {
             self.pages(pace.window).await?;
+        }
+        if read.wants(What::Filters) {
+            self.filters(pace.window).await?;
         }
         if read.wants(What::History) {
             let each = sizes.history / u64::from(PARTITIONS.unsigned_abs());
@@ -349,6 +371,39 @@ impl Place<'_> {
             );
         }
         service.running()
+    }
+
+    /// Pages of many records, with filters that all of them pass.
+    async fn filters(&self, window: Duration) -> Result<()> {
+        let (sidecar, address) = self.sidecar("filters").await?;
+        println!("\nPages of {FILTERED} records from the past over HTTP/1.1, one connection:\n");
+        let cpu = CpuClock::of(alone::pid(&sidecar)?)?;
+        for (what, filter) in FILTERS {
+            let path = format!("/topics/{TOPIC}/records?partition=0&limit={FILTERED}&from=earliest{filter}");
+            let page = Client::h1(address.port()).get(&path).await?.expect(200)?.json()?;
+            let items = page.pointer("/items").and_then(Value::as_array);
+            ensure!(
+                items.is_some_and(|items| items.len() == FILTERED),
+                "{what}: not all of them pass"
+            );
+            let mut load = Load::connect(address, http::get(&path), 1)?;
+            load.run(window / 4)?;
+            let before = cpu.read()?;
+            let outcome = load.run(window)?;
+            let used = cpu.read()?.saturating_sub(before).as_secs_f64();
+            ensure!(
+                outcome.statuses.keys().eq([&200]),
+                "{what} answers {:?}",
+                outcome.statuses
+            );
+            let records = (outcome.latencies.len() * FILTERED) as f64;
+            println!(
+                "{what}: {:.0} records/s, {:.2} µs of its CPU each",
+                records / outcome.elapsed.as_secs_f64(),
+                used * 1e6 / records
+            );
+        }
+        Ok(())
     }
 
     /// More and more streams, a record a second each.

@@ -62,6 +62,8 @@ pub(super) enum What {
     FanOut,
     /// Pages over HTTP: near the end, and in the past.
     Pages,
+    /// What filters cost a record.
+    Filters,
     /// The past without HTTP: the sidecar's pool next to rskafka.
     History,
     /// More and more streams, until the 99th percentile is over a second.

@@ -29,13 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Somebody who calls with a token.
 #[derive(Clone)]
-struct Caller {
+pub(crate) struct Caller {
     client: Client,
     token: String,
 }
 
 impl Caller {
-    fn new(client: Client, token: &str) -> Self {
+    pub(crate) fn new(client: Client, token: &str) -> Self {
         Self {
             client: client.within(PATIENCE),
             token: token.to_owned(),
@@ -83,7 +83,7 @@ impl Caller {
     }
 
     /// Starts a run, and gives its id.
-    async fn start(&self, action: &str, body: Value) -> Result<String> {
+    pub(crate) async fn start(&self, action: &str, body: Value) -> Result<String> {
         let reply = self.post(&format!("/v1/actions/{action}/runs"), body).await?;
         reply.expect(202)?;
         let id = text(&reply.json()?, "/run/id")?;
@@ -111,7 +111,7 @@ impl Caller {
     }
 
     /// Waits until the sidecar knows all there is.
-    async fn ready(&self) -> Result<()> {
+    pub(crate) async fn ready(&self) -> Result<()> {
         wait::until("the state is known", PATIENCE, async || {
             self.get("/v1/actions/runs").await?.expect(200).map(drop)
         })
@@ -157,7 +157,7 @@ async fn rig(s: &Scenario, settings: Value) -> Result<Rig> {
 }
 
 /// The records of a topic whose key is this, in order, as JSON.
-async fn of_key(kafka: &Kafka, topic: &str, key: &str) -> Result<Vec<Value>> {
+pub(crate) async fn of_key(kafka: &Kafka, topic: &str, key: &str) -> Result<Vec<Value>> {
     let records = kafka.records(topic).await?;
     let own = records
         .iter()

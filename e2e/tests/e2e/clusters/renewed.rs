@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use hyper::Method;
 use serde_json::{Value, json};
 use sluice_e2e::certificates::Authority;
-use sluice_e2e::client::full;
 use sluice_e2e::envoy::{produce, reads};
 use sluice_e2e::kafka::{Door, Kafka, Record};
 use sluice_e2e::load::{Load, truthful};
 use sluice_e2e::rig::{Parts, Rig};
 use sluice_e2e::scenario::scenario_within;
-use sluice_e2e::{Context, Result, ensure, wait};
+use sluice_e2e::{Result, ensure, wait};
 
 use super::LIMIT;
 use super::papers::{Client, PASSWORD, Papers, login, sluice};
+use crate::actions::{Caller, of_key};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -174,33 +173,17 @@ fn a_client_certificate_of_another_authority() -> Result<()> {
     })
 }
 
-/// Starts a run of the one action there is, and gives its id.
-async fn start_run(rig: &Rig) -> Result<String> {
-    let rest = rig.sidecar.rest();
-    let request = rest
-        .request(Method::POST, "/v1/actions/deploy/runs")
-        .header("authorization", "Bearer anna-token")
-        .header("content-type", "application/json");
-    let reply = rest.send(request.body(full("{}"))?).await?;
-    let said = reply.expect(202)?.json()?;
-    let id = said.pointer("/run/id").and_then(Value::as_str);
-    Ok(id.context("a run without id")?.to_owned())
-}
-
 /// Waits until a run's record is in the organisation's topic, and gives its payload.
 async fn payload_of(kafka: &Kafka, topic: &str, id: &str) -> Result<Value> {
-    let mut found = Value::Null;
+    let mut found = Vec::new();
     wait::until("the run's record is there", PATIENCE, async || {
-        let records = kafka.records(topic).await?;
-        let record = records
-            .iter()
-            .find(|record| record.key.as_deref() == Some(id.as_bytes()));
-        let record = record.context("it is not")?.json()?;
-        found = record.get("payload").cloned().unwrap_or_default();
+        found = of_key(kafka, topic, id).await?;
+        ensure!(!found.is_empty());
         Ok(())
     })
     .await?;
-    Ok(found)
+    let payload = found.first().and_then(|record| record.get("payload"));
+    Ok(payload.cloned().unwrap_or_default())
 }
 
 /// Has the admin API keep a cluster of this name.
@@ -242,7 +225,7 @@ fn a_password_in_a_file() -> Result<()> {
                 "runs_topic": runs,
                 "change_log_topic": s.topic("changes"),
                 "secrets": {"own": {"file": own}},
-                "access": [{"tokens": ["anna-token"], "name": "anna", "may": ["invoke"]}],
+                "access": [{"tokens": ["anna-token"], "name": "anna", "may": ["invoke", "see"]}],
                 "actions": [{
                     "identifier": "deploy",
                     "trigger": {"type": "self-service", "operation": "CREATE"},
@@ -256,12 +239,9 @@ fn a_password_in_a_file() -> Result<()> {
             keep(&rig, "before").await
         })
         .await?;
-        let mut id = String::new();
-        wait::until("a run is started", PATIENCE, async || {
-            id = start_run(&rig).await?;
-            Ok(())
-        })
-        .await?;
+        let anna = Caller::new(rig.sidecar.rest(), "anna-token");
+        anna.ready().await?;
+        let mut id = anna.start("deploy", json!({})).await?;
         ensure!(payload_of(&kafka, &runs, &id).await? == json!({"own": "first of its own"}));
 
         kafka.set_scram("alice", "next-secret").await?;
@@ -282,7 +262,7 @@ fn a_password_in_a_file() -> Result<()> {
         })
         .await?;
         wait::until("a run is started", PATIENCE, async || {
-            id = start_run(&rig).await?;
+            id = anna.start("deploy", json!({})).await?;
             Ok(())
         })
         .await?;

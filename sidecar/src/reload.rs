@@ -253,26 +253,18 @@ impl Watcher {
                     None => Ok(()),
                 }
             };
-            let stays = |what: &'static str| {
-                move |why| {
-                    format!(
-                        "the cluster cannot be reached with them, and {what} go on with the old ones: {why}"
-                    )
-                }
-            };
             tokio::join!(
                 self.reads.renew(name, &cluster),
-                async {
-                    self.control
-                        .renew(name, &cluster)
-                        .await
-                        .map_err(stays("clusters and subscriptions of the API"))
-                },
-                async { actions.await.map_err(stays("actions")) },
+                self.control.renew(name, &cluster),
+                actions,
             )
         });
-        read.and(kept)
-            .and(acted)
+        let stays = |what: &'static str| {
+            move |why| format!("the cluster cannot be reached with them, and {what} with the old ones: {why}")
+        };
+        read.map_err(stays("reading goes on"))
+            .and(kept.map_err(stays("clusters and subscriptions of the API go on")))
+            .and(acted.map_err(stays("actions go on")))
             .map_err(|why| (Reload::NotAccepted, why))
     }
 }

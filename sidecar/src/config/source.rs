@@ -43,21 +43,23 @@ pub struct Secrets {
     pub orgs: BTreeMap<String, Result<BTreeMap<String, Secret>, Vec<Problem>>>,
 }
 
+/// Whether a path, of which this is the rest, leads there or below.
+fn is_below(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(['.', '['])
+}
+
 /// Whether a problem is one of a single secret, or of those of an organisation.
 fn is_of_a_secret(problem: &Problem) -> bool {
     let of_an_org = |rest: &str| {
         rest.split_once(".secrets")
-            .is_some_and(|(id, rest)| !id.contains('[') && (rest.is_empty() || rest.starts_with(['.', '['])))
+            .is_some_and(|(id, rest)| !id.contains('[') && is_below(rest))
     };
     problem.path.starts_with("secrets.") || problem.path.strip_prefix("orgs.").is_some_and(of_an_org)
 }
 
 /// What is wrong at `own` or below it.
 fn below(found: &[Problem], own: &str) -> Vec<Problem> {
-    let is = |problem: &&Problem| {
-        let rest = problem.path.strip_prefix(own);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    };
+    let is = |problem: &&Problem| problem.path.strip_prefix(own).is_some_and(is_below);
     found.iter().filter(is).cloned().collect()
 }
 

@@ -404,16 +404,9 @@ mod tests {
         assert_eq!(values(&mut following, 1).await, [b"second"]);
 
         let next = cluster(after.bootstrap_servers(), "three");
-        let writer = Writer::new(&next);
-        for value in [b"-", b"-"] {
-            let record = writer::Record {
-                topic: "t",
-                partition: Some(PARTITION),
-                key: b"k",
-                value: Some(value),
-                headers: &[],
-            };
-            writer.append(record).await.unwrap();
+        let other = self::log(&next);
+        for _ in 0..2 {
+            other.append(b"k", Some(b"-")).await.unwrap();
         }
         log.renew(&next).await.unwrap();
         log.append(b"k", Some(b"third")).await.unwrap();

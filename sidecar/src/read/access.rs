@@ -105,9 +105,7 @@ impl Access {
             && let Err(why) = reader.topics().await
             && before.reader.topics().await.is_ok()
         {
-            return Err(format!(
-                "the cluster cannot be reached with them, and reading goes on with the old ones: {why}"
-            ));
+            return Err(why.to_string());
         }
         let mut current = place.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current {

@@ -381,23 +381,24 @@ impl Place<'_> {
         for (what, filter) in FILTERS {
             let path = format!("/topics/{TOPIC}/records?partition=0&limit={FILTERED}&from=earliest{filter}");
             let client = Client::h1(address.port());
-            let (mut pages, mut before, mut begun) = (0_usize, cpu.read()?, Instant::now());
-            // The first quarter warms up.
-            let mut warm = false;
-            while begun.elapsed() < window {
-                let page = client.get(&path).await?.expect(200)?.json()?;
-                let items = page.pointer("/items").and_then(Value::as_array);
-                ensure!(
-                    items.is_some_and(|items| items.len() == FILTERED),
-                    "{what}: not all of them pass"
-                );
-                pages += 1;
-                if !warm && begun.elapsed() > window / 4 {
-                    (pages, before, begun, warm) = (0, cpu.read()?, Instant::now(), true);
+            let ask = async |time: Duration| {
+                let (begun, mut pages) = (Instant::now(), 0_usize);
+                while begun.elapsed() < time {
+                    let page = client.get(&path).await?.expect(200)?.json()?;
+                    let items = page.pointer("/items").and_then(Value::as_array);
+                    ensure!(
+                        items.is_some_and(|items| items.len() == FILTERED),
+                        "{what}: not all of them pass"
+                    );
+                    pages += 1;
                 }
-            }
-            let (took, used) = (begun.elapsed(), cpu.read()?.saturating_sub(before).as_secs_f64());
-            let records = (pages * FILTERED) as f64;
+                Ok((pages * FILTERED, begun.elapsed()))
+            };
+            ask(window / 4).await?;
+            let before = cpu.read()?;
+            let (records, took) = ask(window).await?;
+            let used = cpu.read()?.saturating_sub(before).as_secs_f64();
+            let records = records as f64;
             println!(
                 "{what}: {:.0} records/s, {:.2} µs of the sidecar's CPU each",
                 records / took.as_secs_f64(),
